@@ -1,0 +1,6 @@
+//! Pare's offline compiler: a trained network, a target and budgets in; the deployed blob that
+//! meets them with the best accuracy out.
+
+pub mod data;
+pub mod ir;
+pub mod policy;
