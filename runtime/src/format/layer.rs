@@ -1,0 +1,614 @@
+//! A layer record as the kernels take it: shapes, numbers and borrowed tables.
+
+use super::{
+    CODEBOOK_BYTES, Layout, PANEL_CHANNELS, PANEL_DEPTH, Reader, SECTION_ALIGN, Shape, Tensor, WeightFormat, op,
+};
+use crate::error::FormatError;
+
+/// One step of a network, validated.
+#[derive(Clone, Copy, Debug)]
+pub struct Layer<'a> {
+    /// What it computes.
+    pub op: LayerOp<'a>,
+    /// Its first operand.
+    pub input: Tensor,
+    /// Its result.
+    pub output: Tensor,
+    /// First byte of its scratch memory in the arena.
+    pub scratch: usize,
+    /// Little-endian tensor indices of all operands.
+    pub(crate) operands: &'a [u8],
+}
+
+/// The operators, with everything a kernel needs besides the activations.
+#[derive(Clone, Copy, Debug)]
+pub enum LayerOp<'a> {
+    /// Convolution of any kind; fully connected is 1x1 on (rows, 1, k).
+    Conv(Conv<'a>),
+    /// Sum of two tensors of one shape.
+    Add(Add),
+    /// Mean over windows.
+    AvgPool(AvgPool),
+    /// Maximum over windows.
+    MaxPool(MaxPool),
+    /// `output = table[input]`.
+    Lut(&'a [u8]),
+    /// Softmax over the channels; the number is [`softmax`](crate::kernels::reference::softmax)'s `mult`.
+    Softmax(u32),
+    /// Joins the operands: `outer` rounds of one run of bytes from each.
+    Concat {
+        /// Rounds.
+        outer: usize,
+    },
+    /// Surrounds with zero points.
+    Pad(Pad),
+    /// Output extent `i` is input extent `perm[i]`, extents being (h, w, c).
+    Transpose([u8; 3]),
+    /// Picks pixels.
+    ResizeNearest(Resize<'a>),
+    /// Mixes pixels.
+    ResizeBilinear(Resize<'a>),
+    /// Channels into space.
+    DepthToSpace(DepthToSpace),
+}
+
+/// How an accumulator becomes a code; see [`crate::requant`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Requantise {
+    /// Left shift before the high multiply, 0..=31.
+    pub pre: u8,
+    /// Zero point of the output.
+    pub zero: u8,
+    /// Lowest code that may come out.
+    pub lo: u8,
+    /// Highest code that may come out.
+    pub hi: u8,
+}
+
+/// A convolution.
+#[derive(Clone, Copy, Debug)]
+pub struct Conv<'a> {
+    /// Extents of the input.
+    pub input: Shape,
+    /// Extents of the output.
+    pub output: Shape,
+    /// Kernel rows, columns.
+    pub kernel: [usize; 2],
+    /// Rows, columns.
+    pub stride: [usize; 2],
+    /// Rows, columns.
+    pub dilation: [usize; 2],
+    /// Rows above, columns to the left that read as `zero_in`; so do those beyond the other edges.
+    pub pad: [usize; 2],
+    /// Channel groups.
+    pub groups: usize,
+    /// Zero point of the input.
+    pub zero_in: u8,
+    /// One an output channel, zero points folded in.
+    pub bias: &'a [i32],
+    /// One an output channel.
+    pub mult: &'a [i32],
+    /// From accumulator to code.
+    pub requantise: Requantise,
+    /// Records of the weight groups.
+    records: &'a [u8],
+    /// The weights section.
+    weights: &'a [u8],
+}
+
+/// A run of output channels coded alike.
+#[derive(Clone, Copy, Debug)]
+pub struct WeightGroup<'a> {
+    /// First output channel.
+    pub first: usize,
+    /// Number of output channels.
+    pub channels: usize,
+    /// Coding.
+    pub format: WeightFormat,
+    /// Order of the codes.
+    pub layout: Layout,
+    /// Levels of a codebook format, 16 of them; empty otherwise.
+    pub codebook: &'a [i8],
+    /// The packed codes, exactly as many bytes as the layout takes.
+    pub codes: &'a [u8],
+}
+
+/// Operand scaling of an addition; see [`crate::kernels::reference::add`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Add {
+    /// Multiplier of the first operand.
+    pub ma: i32,
+    /// Multiplier of the second operand.
+    pub mb: i32,
+    /// Zero point of the first operand.
+    pub zero_a: u8,
+    /// Zero point of the second operand.
+    pub zero_b: u8,
+    /// Zero point of the output.
+    pub zero: u8,
+    /// Right shift of the sum, 1..=31.
+    pub shift: u8,
+    /// Lowest code that may come out.
+    pub lo: u8,
+    /// Highest code that may come out.
+    pub hi: u8,
+}
+
+/// The window of a pool.
+#[derive(Clone, Copy, Debug)]
+pub struct Pool {
+    /// Extents of the input.
+    pub input: Shape,
+    /// Extents of the output.
+    pub output: Shape,
+    /// Window rows, columns.
+    pub kernel: [usize; 2],
+    /// Rows, columns.
+    pub stride: [usize; 2],
+    /// Rows above, columns to the left.
+    pub pad: [usize; 2],
+}
+
+/// Average pooling.
+#[derive(Clone, Copy, Debug)]
+pub struct AvgPool {
+    /// Extents.
+    pub window: Pool,
+    /// Zero point of the input.
+    pub zero_in: u8,
+    /// Multiplier of the sum over a full window.
+    pub mult: i32,
+    /// From sum to code.
+    pub requantise: Requantise,
+}
+
+/// Maximum pooling; input and output share one code.
+#[derive(Clone, Copy, Debug)]
+pub struct MaxPool {
+    /// Extents.
+    pub window: Pool,
+    /// Lowest code that may come out.
+    pub lo: u8,
+    /// Highest code that may come out.
+    pub hi: u8,
+}
+
+/// Zero padding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pad {
+    /// Extents of the input.
+    pub input: Shape,
+    /// Extents of the output.
+    pub output: Shape,
+    /// Rows above.
+    pub top: usize,
+    /// Columns before.
+    pub left: usize,
+    /// Channels before.
+    pub front: usize,
+    /// What the surroundings hold.
+    pub value: u8,
+}
+
+/// Where each output row and column reads.
+#[derive(Clone, Copy, Debug)]
+pub struct Resize<'a> {
+    /// Extents of the input.
+    pub input: Shape,
+    /// Extents of the output.
+    pub output: Shape,
+    /// A u16 (nearest) or three (bilinear) an output row.
+    rows: &'a [u8],
+    /// The same for the columns.
+    columns: &'a [u8],
+}
+
+/// Depth to space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DepthToSpace {
+    /// Extents of the input.
+    pub input: Shape,
+    /// Extents of the output.
+    pub output: Shape,
+    /// Edge of a block.
+    pub block: usize,
+    /// Whether channel `(k * b + dy) * b + dx` is read (CRD) rather than `(dy * b + dx) * c + k` (DCR).
+    pub channel_first: bool,
+}
+
+impl<'a> Conv<'a> {
+    /// A convolution with its weights elsewhere than in a blob, for tests and benches: `records` and
+    /// `weights` as in the format. `None` when the groups do not add up to the output channels or a
+    /// group lies outside `weights`.
+    pub fn with_weights(self, records: &'a [u8], weights: &'a [u8]) -> Option<Conv<'a>> {
+        let conv = Conv { records, weights, ..self };
+        conv.check_groups().ok().map(|()| conv)
+    }
+
+    /// A 1x1 convolution of nothing, to build others from with struct update syntax.
+    pub const EMPTY: Conv<'static> = Conv {
+        input: Shape { h: 1, w: 1, c: 1 },
+        output: Shape { h: 1, w: 1, c: 1 },
+        kernel: [1; 2],
+        stride: [1; 2],
+        dilation: [1; 2],
+        pad: [0; 2],
+        groups: 1,
+        zero_in: 0,
+        bias: &[],
+        mult: &[],
+        requantise: Requantise { pre: 0, zero: 0, lo: 0, hi: 255 },
+        records: &[],
+        weights: &[],
+    };
+
+    /// Whether every channel has its own filter.
+    pub const fn is_depthwise(&self) -> bool {
+        self.groups > 1 && self.groups == self.input.c && self.groups == self.output.c
+    }
+
+    /// Input channels that one output channel reads.
+    pub const fn group_inputs(&self) -> usize {
+        self.input.c / if self.groups == 0 { 1 } else { self.groups }
+    }
+
+    /// Weights of one output channel.
+    pub const fn depth(&self) -> usize {
+        self.kernel[0] * self.kernel[1] * self.group_inputs()
+    }
+
+    /// Segments of contiguous activations that an output channel reads, and the length of each.
+    pub const fn segments(&self) -> (usize, usize) {
+        let [kh, kw] = self.kernel;
+        let c = self.group_inputs();
+        if self.groups == 1 && (self.dilation[1] == 1 || kw == 1) { (kh, kw * c) } else { (kh * kw, c) }
+    }
+
+    /// Bytes that the codes of `channels` output channels take in a layout.
+    pub const fn packed_bytes(&self, channels: usize, format: WeightFormat, layout: Layout) -> usize {
+        let bits = format.bits() as usize;
+        match layout {
+            Layout::Plain => channels.saturating_mul(self.depth().saturating_mul(bits).div_ceil(8)),
+            Layout::X86 => {
+                let (segments, len) = self.segments();
+                let depth = if self.is_depthwise() {
+                    self.kernel[0] * self.kernel[1]
+                } else {
+                    segments.saturating_mul(len.next_multiple_of(PANEL_DEPTH))
+                };
+                channels.div_ceil(PANEL_CHANNELS).saturating_mul(depth).saturating_mul(PANEL_CHANNELS * bits / 8)
+            }
+        }
+    }
+
+    /// The weight groups, in channel order.
+    pub fn weight_groups(&self) -> WeightGroups<'a> {
+        WeightGroups { conv: *self, at: 0, first: 0 }
+    }
+
+    fn group(&self, index: usize, first: usize) -> Result<Option<WeightGroup<'a>>, FormatError> {
+        let Some(record) = self.records.get(index * 8..index * 8 + 8) else { return Ok(None) };
+        let r = Reader(record);
+        let bad = FormatError::Layer("a weight group");
+        let format = r.u8(0).and_then(WeightFormat::from_byte).ok_or(bad)?;
+        let layout = r.u8(1).and_then(|l| Layout::from_number(l.into())).ok_or(bad)?;
+        let channels = usize::from(r.u16(2).ok_or(bad)?);
+        let mut at = r.u32(4).ok_or(bad)? as usize;
+        let align = if format == WeightFormat::Linear(8) { SECTION_ALIGN } else { 4 };
+        let fits_layout = layout == Layout::Plain || self.groups == 1 || self.is_depthwise();
+        if channels == 0 || at % align != 0 || !fits_layout {
+            return Err(bad);
+        }
+        let weights = Reader(self.weights);
+        let mut codebook: &[i8] = &[];
+        if let WeightFormat::Codebook(_) = format {
+            codebook = bytemuck::cast_slice(weights.bytes(at, CODEBOOK_BYTES).ok_or(bad)?);
+            at += CODEBOOK_BYTES;
+        }
+        let codes = weights.bytes(at, self.packed_bytes(channels, format, layout)).ok_or(bad)?;
+        Ok(Some(WeightGroup { first, channels, format, layout, codebook, codes }))
+    }
+
+    fn check_groups(&self) -> Result<(), FormatError> {
+        let (mut index, mut first) = (0, 0);
+        while let Some(group) = self.group(index, first)? {
+            (index, first) = (index + 1, first + group.channels);
+        }
+        if first == self.output.c { Ok(()) } else { Err(FormatError::Layer("the channel counts of the weight groups")) }
+    }
+}
+
+/// Iterator over the weight groups of a convolution.
+#[derive(Clone, Debug)]
+pub struct WeightGroups<'a> {
+    conv: Conv<'a>,
+    at: usize,
+    first: usize,
+}
+
+impl<'a> Iterator for WeightGroups<'a> {
+    type Item = WeightGroup<'a>;
+
+    fn next(&mut self) -> Option<WeightGroup<'a>> {
+        let group = self.conv.group(self.at, self.first).ok()??;
+        self.at += 1;
+        self.first += group.channels;
+        Some(group)
+    }
+}
+
+impl Resize<'_> {
+    /// Nearest: the input row of output row `y`.
+    pub fn row(&self, y: usize) -> usize {
+        Reader(self.rows).u16(2 * y).unwrap_or(0).into()
+    }
+
+    /// Nearest: the input column of output column `x`.
+    pub fn column(&self, x: usize) -> usize {
+        Reader(self.columns).u16(2 * x).unwrap_or(0).into()
+    }
+
+    /// Bilinear: the two input rows of output row `y`, and the weight of the second in 1/256.
+    pub fn row_mix(&self, y: usize) -> (usize, usize, i32) {
+        mix(self.rows, y)
+    }
+
+    /// Bilinear: the two input columns of output column `x`, and the weight of the second in 1/256.
+    pub fn column_mix(&self, x: usize) -> (usize, usize, i32) {
+        mix(self.columns, x)
+    }
+}
+
+fn mix(table: &[u8], i: usize) -> (usize, usize, i32) {
+    let part = |k: usize| Reader(table).u16(6 * i + 2 * k).unwrap_or(0);
+    (part(0).into(), part(1).into(), part(2).into())
+}
+
+/// What a record may refer to.
+pub(crate) struct Sections<'a> {
+    pub(crate) tensor: &'a dyn Fn(u16) -> Option<Tensor>,
+    pub(crate) aux: &'a [u8],
+    pub(crate) channels: &'a [i32],
+    pub(crate) weights: &'a [u8],
+}
+
+/// Decodes and checks the record at the start of `bytes`; returns the layer and the record's length.
+///
+/// Everything a kernel relies on is checked here, except where tensors lie in the arena.
+pub(crate) fn decode_layer<'a>(
+    bytes: &'a [u8],
+    tensor: &dyn Fn(u16) -> Option<Tensor>,
+    aux: &'a [u8],
+    channels: &'a [i32],
+    weights: &'a [u8],
+) -> Result<(Layer<'a>, usize), FormatError> {
+    let cut = FormatError::Truncated("the layer records");
+    let r = Reader(bytes);
+    let code = r.u8(0).ok_or(cut)?;
+    let n_inputs = usize::from(r.u8(1).ok_or(cut)?);
+    let record_bytes = usize::from(r.u16(2).ok_or(cut)?);
+    let record = Reader(r.bytes(0, record_bytes).ok_or(cut)?);
+    let scratch = record.u32(4).ok_or(cut)? as usize;
+    let missing = FormatError::Layer("a tensor index");
+    let output = tensor(record.u16(8).ok_or(cut)?).ok_or(missing)?;
+    let operands = record.bytes(10, 2 * n_inputs).ok_or(cut)?;
+    let operand = |i: usize| Reader(operands).u16(2 * i).and_then(tensor).ok_or(missing);
+    let input = operand(0)?;
+    let at = (10 + 2 * n_inputs).next_multiple_of(4);
+    let fields = Reader(record.0.get(at..).ok_or(cut)?);
+    let arity = match code {
+        op::ADD => 2,
+        op::CONCAT => n_inputs.max(1),
+        _ => 1,
+    };
+    if n_inputs != arity || record_bytes % 4 != 0 {
+        return Err(FormatError::Layer("the number of operands or the record's length"));
+    }
+    let sections = Sections { tensor, aux, channels, weights };
+    let op = decode_op(code, fields, &input, &output, operands, &sections)?;
+    Ok((Layer { op, input, output, scratch, operands }, record_bytes))
+}
+
+fn decode_op<'a>(
+    code: u8,
+    f: Reader<'a>,
+    input: &Tensor,
+    output: &Tensor,
+    operands: &[u8],
+    sections: &Sections<'a>,
+) -> Result<LayerOp<'a>, FormatError> {
+    match code {
+        op::CONV => decode_conv(f, input, output, sections).map(LayerOp::Conv),
+        op::ADD => {
+            let second = Reader(operands).u16(2).and_then(sections.tensor).ok_or(CUT)?;
+            let shift = f.u8(8).ok_or(CUT)?;
+            if second.shape != input.shape || output.shape != input.shape || !(1..=31).contains(&shift) {
+                return Err(FormatError::Layer("an Add"));
+            }
+            Ok(LayerOp::Add(Add {
+                ma: f.i32(0).ok_or(CUT)?,
+                mb: f.i32(4).ok_or(CUT)?,
+                zero_a: input.zero,
+                zero_b: second.zero,
+                zero: output.zero,
+                shift,
+                lo: f.u8(9).ok_or(CUT)?,
+                hi: f.u8(10).ok_or(CUT)?,
+            }))
+        }
+        op::AVG_POOL => Ok(LayerOp::AvgPool(AvgPool {
+            window: decode_pool(f, input, output)?,
+            zero_in: input.zero,
+            mult: f.i32(8).ok_or(CUT)?,
+            requantise: requantise(f, 12, output)?,
+        })),
+        op::MAX_POOL => Ok(LayerOp::MaxPool(MaxPool {
+            window: decode_pool(f, input, output)?,
+            lo: f.u8(8).ok_or(CUT)?,
+            hi: f.u8(9).ok_or(CUT)?,
+        })),
+        op::LUT => {
+            let table = Reader(sections.aux).bytes(f.u32(0).ok_or(CUT)? as usize, usize::from(input.max_code()) + 1);
+            let table = table.ok_or(FormatError::Layer("a look-up table"))?;
+            if output.shape.len() != input.shape.len() {
+                return Err(FormatError::Layer("the shapes of a Lut"));
+            }
+            Ok(LayerOp::Lut(table))
+        }
+        op::SOFTMAX => {
+            if output.shape != input.shape {
+                return Err(FormatError::Layer("the shapes of a Softmax"));
+            }
+            Ok(LayerOp::Softmax(f.u32(0).ok_or(CUT)?))
+        }
+        op::CONCAT => decode_concat(f, output, operands, sections),
+        op::PAD => {
+            let [top, left, front] = [f.u16(0), f.u16(2), f.u16(4)].map(|v| v.map(usize::from));
+            let (top, left, front) = (top.ok_or(CUT)?, left.ok_or(CUT)?, front.ok_or(CUT)?);
+            let (i, o) = (input.shape, output.shape);
+            if top + i.h > o.h || left + i.w > o.w || front.saturating_add(i.c) > o.c {
+                return Err(FormatError::Layer("a Pad"));
+            }
+            Ok(LayerOp::Pad(Pad { input: i, output: o, top, left, front, value: input.zero }))
+        }
+        op::TRANSPOSE => {
+            let perm: [u8; 3] = f.0.first_chunk().copied().ok_or(CUT)?;
+            let (i, o) = (input.shape, output.shape);
+            let (from, to) = ([i.h, i.w, i.c], [o.h, o.w, o.c]);
+            let mut sorted = perm;
+            sorted.sort_unstable();
+            let moved = |k: usize| perm.get(k).and_then(|&p| from.get(usize::from(p)));
+            if sorted != [0, 1, 2] || (0..3).any(|k| moved(k) != to.get(k)) {
+                return Err(FormatError::Layer("a Transpose"));
+            }
+            Ok(LayerOp::Transpose(perm))
+        }
+        op::RESIZE_NEAREST => decode_resize(f, input, output, sections, 1).map(LayerOp::ResizeNearest),
+        op::RESIZE_BILINEAR => decode_resize(f, input, output, sections, 3).map(LayerOp::ResizeBilinear),
+        op::DEPTH_TO_SPACE => {
+            let block = usize::from(f.u8(0).ok_or(CUT)?);
+            let order = f.u8(1).ok_or(CUT)?;
+            let (i, o) = (input.shape, output.shape);
+            if block == 0 || order > 1 || o.h != i.h * block || o.w != i.w * block || i.c != o.c * block * block {
+                return Err(FormatError::Layer("a DepthToSpace"));
+            }
+            Ok(LayerOp::DepthToSpace(DepthToSpace { input: i, output: o, block, channel_first: order == 1 }))
+        }
+        _ => Err(FormatError::UnknownOp(code)),
+    }
+}
+
+const CUT: FormatError = FormatError::Truncated("a layer record");
+
+fn decode_conv<'a>(
+    f: Reader<'a>,
+    input: &Tensor,
+    output: &Tensor,
+    sections: &Sections<'a>,
+) -> Result<Conv<'a>, FormatError> {
+    let byte = |at: usize| f.u8(at).map(usize::from).ok_or(CUT);
+    let kernel = [f.u16(0).ok_or(CUT)?.into(), f.u16(2).ok_or(CUT)?.into()];
+    let n_groups = byte(13)?;
+    let groups = usize::from(f.u16(14).ok_or(CUT)?);
+    let index = f.u32(16).ok_or(CUT)? as usize;
+    let c_out = output.shape.c;
+    let per_channel = |from: usize| sections.channels.get(from..from.checked_add(c_out)?);
+    let missing = FormatError::Layer("the bias index of a Conv");
+    let conv = Conv {
+        input: input.shape,
+        output: output.shape,
+        kernel,
+        stride: [byte(4)?, byte(5)?],
+        dilation: [byte(6)?, byte(7)?],
+        pad: [byte(8)?, byte(9)?],
+        groups,
+        zero_in: input.zero,
+        bias: per_channel(index).ok_or(missing)?,
+        mult: index.checked_add(c_out).and_then(per_channel).ok_or(missing)?,
+        requantise: requantise(f, 10, output)?,
+        records: f.bytes(20, 8 * n_groups).ok_or(CUT)?,
+        weights: sections.weights,
+    };
+    let steps = conv.stride.iter().chain(&conv.dilation).chain(&conv.kernel);
+    let divisible = groups > 0 && conv.input.c % groups == 0 && c_out % groups == 0;
+    if steps.min() == Some(&0) || !divisible || n_groups == 0 {
+        return Err(FormatError::Layer("the geometry of a Conv"));
+    }
+    conv.check_groups()?;
+    Ok(conv)
+}
+
+fn requantise(f: Reader<'_>, at: usize, output: &Tensor) -> Result<Requantise, FormatError> {
+    let [pre, lo, hi] = [f.u8(at), f.u8(at + 1), f.u8(at + 2)];
+    let requantise = Requantise { pre: pre.ok_or(CUT)?, zero: output.zero, lo: lo.ok_or(CUT)?, hi: hi.ok_or(CUT)? };
+    if requantise.pre > 31 || requantise.lo > requantise.hi {
+        return Err(FormatError::Layer("a requantisation"));
+    }
+    Ok(requantise)
+}
+
+fn decode_pool(f: Reader<'_>, input: &Tensor, output: &Tensor) -> Result<Pool, FormatError> {
+    let byte = |at: usize| f.u8(at).map(usize::from).ok_or(CUT);
+    let pool = Pool {
+        input: input.shape,
+        output: output.shape,
+        kernel: [f.u16(0).ok_or(CUT)?.into(), f.u16(2).ok_or(CUT)?.into()],
+        stride: [byte(4)?, byte(5)?],
+        pad: [byte(6)?, byte(7)?],
+    };
+    let extents = [(pool.output.h, pool.input.h), (pool.output.w, pool.input.w)];
+    // Every window meets the input, so that a mean has a count and a maximum an element.
+    let meets = |k: usize, (out, size): (usize, usize)| {
+        let last = (out.max(1) - 1).saturating_mul(pool.stride[k]);
+        pool.kernel[k] > pool.pad[k] && last < size.saturating_add(pool.pad[k])
+    };
+    let shaped = pool.input.c == pool.output.c && pool.stride.iter().all(|&s| s > 0);
+    if shaped && extents.into_iter().enumerate().all(|(k, e)| meets(k, e)) {
+        Ok(pool)
+    } else {
+        Err(FormatError::Layer("the geometry of a pool"))
+    }
+}
+
+fn decode_concat<'a>(
+    f: Reader<'a>,
+    output: &Tensor,
+    operands: &[u8],
+    sections: &Sections<'a>,
+) -> Result<LayerOp<'a>, FormatError> {
+    let outer = f.u32(0).ok_or(CUT)? as usize;
+    let bad = FormatError::Layer("a Concat");
+    let mut total = 0usize;
+    for i in 0..operands.len() / 2 {
+        let tensor = Reader(operands).u16(2 * i).and_then(sections.tensor).ok_or(bad)?;
+        let len = tensor.shape.len();
+        if outer == 0 || len % outer != 0 {
+            return Err(bad);
+        }
+        total = total.saturating_add(len);
+    }
+    if total == output.shape.len() { Ok(LayerOp::Concat { outer }) } else { Err(bad) }
+}
+
+fn decode_resize<'a>(
+    f: Reader<'a>,
+    input: &Tensor,
+    output: &Tensor,
+    sections: &Sections<'a>,
+    entries: usize,
+) -> Result<Resize<'a>, FormatError> {
+    let bad = FormatError::Layer("a Resize");
+    let table = |at: usize, extent: usize| {
+        let offset = f.u32(at).ok_or(CUT)? as usize;
+        Reader(sections.aux).bytes(offset, 2 * entries * extent).ok_or(bad)
+    };
+    let (i, o) = (input.shape, output.shape);
+    let resize = Resize { input: i, output: o, rows: table(0, o.h)?, columns: table(4, o.w)? };
+    let inside = |table: &[u8], extent: usize, size: usize| {
+        (0..extent).all(|k| {
+            let part = |j: usize| usize::from(Reader(table).u16(2 * (k * entries + j)).unwrap_or(u16::MAX));
+            part(0) < size && (entries == 1 || (part(1) < size && part(2) <= 256))
+        })
+    };
+    if i.c == o.c && inside(resize.rows, o.h, i.h) && inside(resize.columns, o.w, i.w) { Ok(resize) } else { Err(bad) }
+}

@@ -1,0 +1,252 @@
+//! The blob, version 1: what the compiler writes and the runtime reads, to the byte.
+//!
+//! Goals, in order: safe to read from an untrusted source (every offset is checked once, by
+//! [`Model::parse`](crate::Model::parse)); small (a layer costs about 60 bytes beside its weights,
+//! biases and multipliers); usable in place from flash or a mapped file, at any 4-byte aligned address
+//! (64-byte for full speed); the same bytes for the same network.
+//!
+//! All numbers are little-endian. Offsets count bytes from the start of the blob unless said otherwise.
+//!
+//! ```text
+//! 0        header, 64 bytes
+//! tensors  n_tensors records of 20 bytes
+//! io       n_inputs + n_outputs tensor indices, u16 each, padded to 4
+//! layers   n_layers records of varying length, each a multiple of 4
+//! names    a length byte and UTF-8 text for each layer; may be absent (offset 0)
+//! meta     UTF-8 JSON for host tools (preprocessing, provenance); the runtime never reads it
+//! aux      tables of the operators that need them (Lut, Resize)
+//! channels i32 array, 64-byte aligned: biases, then multipliers, of each weighted layer
+//! weights  packed codes, 64-byte aligned
+//! ```
+//!
+//! # Header
+//! ```text
+//!  0 magic "PARE"       16 arena_bytes u32     32 io offset u32        48 channels offset u32
+//!  4 version u16 (1)    20 n_tensors u16       36 layers offset u32    52 weights offset u32
+//!  6 layout u16         22 n_layers u16        40 names offset u32     56 meta offset u32
+//!  8 blob_bytes u32     24 n_inputs u16        44 aux offset u32       60 meta bytes u32
+//! 12 crc32 u32          26 n_outputs u16       28 reserved u32 (0)
+//! ```
+//! `crc32` (IEEE, reflected) covers the bytes from 16 to the end. Tensors follow the header at 64.
+//! `layout` is the widest [`Layout`] that a layer uses; a runtime that does not know it refuses the blob.
+//!
+//! # Tensor
+//! ```text
+//! 0 offset in the arena u32   8 c u32        16 bits u8        18 zero u8
+//! 4 h u16    6 w u16         12 scale f32    17 storage u8     19 rank u8
+//! ```
+//! `real = scale * (code - zero)`, code in `0 ..= 2^bits - 1`, one byte a code (`storage` 8; narrower
+//! storage is reserved). Elements are `[h][w][c]`, c innermost; a tensor of lower rank is aligned to
+//! the right, so that `[features]` is (1, 1, features). No kernel reads `scale`.
+//!
+//! # Layer
+//! ```text
+//! 0 op u8   1 n_inputs u8   2 record bytes u16   4 scratch offset in the arena u32
+//! 8 output tensor u16   10 input tensors u16 x n_inputs, padded to 4, then the operator's fields
+//! ```
+//! Layers run in the order of the records. A layer's output may lie on the very bytes of its first
+//! input where the operator allows that (Add, Lut); otherwise inputs, output and scratch are disjoint.
+//!
+//! | op | fields |
+//! |---|---|
+//! | 1 Conv | kh u16, kw u16, stride rows u8, columns u8, dilation rows u8, columns u8, pad top u8, left u8, pre u8, lo u8, hi u8, n_groups u8, channel_groups u16, channels index u32, then n_groups weight groups |
+//! | 2 Add | ma i32, mb i32, shift u8, lo u8, hi u8, 0 |
+//! | 3 AvgPool | kh u16, kw u16, stride rows u8, columns u8, pad top u8, left u8, mult i32, pre u8, lo u8, hi u8, 0 |
+//! | 4 MaxPool | kh u16, kw u16, stride rows u8, columns u8, pad top u8, left u8, lo u8, hi u8, 0, 0 |
+//! | 5 Lut | table offset in aux u32 (2^bits of the input bytes) |
+//! | 6 Softmax | mult u32 |
+//! | 7 Concat | outer u32 |
+//! | 8 Pad | top u16, left u16, front (channels before) u16, 0 u16 |
+//! | 9 Transpose | perm u8 x 3, 0 |
+//! | 10 ResizeNearest | rows offset in aux u32 (u16 a row), columns offset in aux u32 |
+//! | 11 ResizeBilinear | rows offset in aux u32 ({low u16, high u16, frac u16} a row), columns offset u32 |
+//! | 12 DepthToSpace | block u8, order u8, 0, 0 |
+//!
+//! A weight group is a run of output channels whose weights are coded alike:
+//! ```text
+//! 0 format u8   1 layout u8   2 output channels u16   4 data offset in weights u32
+//! ```
+//! `channels index` counts i32 entries in the channels section: `c_out` biases, then `c_out`
+//! multipliers. A fully connected layer is a 1x1 Conv on (rows, 1, k).
+//!
+//! # Weight formats
+//! A weight format is a decoder from a b-bit code to a small signed integer (a *level*):
+//!
+//! | byte | format | level of code q |
+//! |---|---|---|
+//! | 0x01 | binary | 2q - 1 |
+//! | 0x02 | odd levels, 2 bits | 2q - 3 |
+//! | 0x03..=0x08 | linear, b = low nibble | q as b-bit two's complement |
+//! | 0x12 | ternary, 2 bits | q as 2-bit two's complement, -1..=1 (-2 decodes as -2) |
+//! | 0x22..=0x24 | codebook, b = low nibble | entry q (i8) of the 16-byte table that precedes the codes |
+//! | 0x3_, 0x4_ | nested, sparse | reserved |
+//!
+//! Codes are packed little-endian: code `i` of a stream takes the bits `i*b .. i*b+b`, lowest first.
+//!
+//! # Layouts
+//! A layout orders the codes of a weight group. `K` weights of one output channel are `s` *segments* of
+//! `l` codes that meet contiguous activations: for a dense convolution without column dilation a
+//! segment is one kernel row (`s = kh, l = kw * c`), with column dilation one tap (`s = kh * kw, l = c`),
+//! for 1x1 and fully connected everything (`s = 1, l = c`). `c` counts the channels of one channel group.
+//!
+//! * [`Layout::Plain`]: channel after channel, `s * l` codes each, every channel starting on a byte.
+//!   The only layout of convolutions with `1 < channel_groups < c_in` and of depthwise multipliers.
+//! * [`Layout::X86`], dense: panels of 16 output channels; within a panel, segment after segment, each
+//!   padded to a multiple of 4; code of channel `o`, segment position `i` at
+//!   `(seg * l4 + i / 4 * 4) * 16 + o % 16 * 4 + i % 4`, `l4` being `l` rounded up. One stream a panel.
+//! * [`Layout::X86`], depthwise (`channel_groups == c_in == c_out`): panels of 16 channels; code of
+//!   channel `o`, tap `t` at `t * 16 + o % 16`. One stream a panel.
+//!
+//! Missing channels and padding positions hold code 0; a kernel must not let them count. Panels of
+//! any width are whole bytes (16 codes), and data of a group begins at a multiple of 64 when its format
+//! is 0x08 and of 4 otherwise.
+//!
+//! # Arithmetic
+//! Sums wrap in i32 (the compiler proves that they do not). See [`crate::requant`] for the rounding high
+//! multiply, and [`crate::kernels::reference`] for each operator.
+
+mod layer;
+mod read;
+mod records;
+
+pub use layer::{
+    Add, AvgPool, Conv, DepthToSpace, Layer, LayerOp, MaxPool, Pad, Pool, Requantise, Resize, WeightGroup, WeightGroups,
+};
+pub use records::{Header, Shape, Tensor};
+
+pub(crate) use layer::decode_layer;
+pub(crate) use read::Reader;
+
+/// First bytes of every blob.
+pub const MAGIC: [u8; 4] = *b"PARE";
+/// The version this runtime reads and the compiler writes.
+pub const VERSION: u16 = 1;
+/// Size of the header.
+pub const HEADER_BYTES: usize = 64;
+/// Size of a tensor record.
+pub const TENSOR_BYTES: usize = 20;
+/// Alignment of the channels and weights sections, and of the data of 8-bit groups.
+pub const SECTION_ALIGN: usize = 64;
+/// Bytes of the level table in front of the codes of a codebook group.
+pub const CODEBOOK_BYTES: usize = 16;
+/// Output channels of a panel of [`Layout::X86`].
+pub const PANEL_CHANNELS: usize = 16;
+/// Consecutive codes of one channel in a dense panel of [`Layout::X86`].
+pub const PANEL_DEPTH: usize = 4;
+
+/// Operator codes.
+pub mod op {
+    #![allow(missing_docs, reason = "the names are those of the table in the module above")]
+    pub const CONV: u8 = 1;
+    pub const ADD: u8 = 2;
+    pub const AVG_POOL: u8 = 3;
+    pub const MAX_POOL: u8 = 4;
+    pub const LUT: u8 = 5;
+    pub const SOFTMAX: u8 = 6;
+    pub const CONCAT: u8 = 7;
+    pub const PAD: u8 = 8;
+    pub const TRANSPOSE: u8 = 9;
+    pub const RESIZE_NEAREST: u8 = 10;
+    pub const RESIZE_BILINEAR: u8 = 11;
+    pub const DEPTH_TO_SPACE: u8 = 12;
+}
+
+/// How a stored code becomes a level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WeightFormat {
+    /// 1..=8 bits, see the table in the module's documentation.
+    Linear(u8),
+    /// {-1, 0, +1} in 2 bits.
+    Ternary,
+    /// 2..=4 bits into a table of levels.
+    Codebook(u8),
+}
+
+impl WeightFormat {
+    /// The format behind a byte of the blob.
+    pub const fn from_byte(byte: u8) -> Option<WeightFormat> {
+        match byte {
+            0x01..=0x08 => Some(WeightFormat::Linear(byte)),
+            0x12 => Some(WeightFormat::Ternary),
+            0x22..=0x24 => Some(WeightFormat::Codebook(byte & 0x0f)),
+            _ => None,
+        }
+    }
+
+    /// The byte that stands for it in the blob.
+    pub const fn to_byte(self) -> u8 {
+        match self {
+            WeightFormat::Linear(bits) => bits,
+            WeightFormat::Ternary => 0x12,
+            WeightFormat::Codebook(bits) => 0x20 | bits,
+        }
+    }
+
+    /// Bits of a code.
+    pub const fn bits(self) -> u32 {
+        match self {
+            WeightFormat::Linear(bits) | WeightFormat::Codebook(bits) => bits as u32,
+            WeightFormat::Ternary => 2,
+        }
+    }
+
+    /// The level of `code` (its low [`bits`](Self::bits) count), `codebook` being the group's table.
+    #[inline]
+    pub fn level(self, code: u8, codebook: &[i8]) -> i8 {
+        match self {
+            WeightFormat::Linear(1) => 2 * (code & 1) as i8 - 1,
+            WeightFormat::Linear(2) => 2 * (code & 3) as i8 - 3,
+            WeightFormat::Linear(bits) => sign_extend(code, bits),
+            WeightFormat::Ternary => sign_extend(code, 2),
+            WeightFormat::Codebook(_) => codebook.get(usize::from(code)).copied().unwrap_or(0),
+        }
+    }
+}
+
+#[inline]
+const fn sign_extend(code: u8, bits: u8) -> i8 {
+    let unused = 8 - bits as u32 % 9;
+    ((code << unused) as i8) >> unused
+}
+
+/// Order of the codes of a weight group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Layout {
+    /// Channel after channel.
+    Plain = 0,
+    /// Panels of 16 channels, 4 codes deep.
+    X86 = 1,
+}
+
+impl Layout {
+    /// The layout behind a number of the blob.
+    pub const fn from_number(number: u16) -> Option<Layout> {
+        match number {
+            0 => Some(Layout::Plain),
+            1 => Some(Layout::X86),
+            _ => None,
+        }
+    }
+}
+
+/// CRC-32 (IEEE 802.3, reflected) as in the header.
+pub fn crc32(bytes: &[u8]) -> u32 {
+    const TABLE: [u32; 16] = {
+        let mut table = [0u32; 16];
+        let mut i = 0;
+        while i < 16 {
+            let mut crc = i as u32;
+            let mut bit = 0;
+            while bit < 4 {
+                crc = if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 };
+                bit += 1;
+            }
+            table[i] = crc;
+            i += 1;
+        }
+        table
+    };
+    let step = |crc: u32, nibble: u8| TABLE[usize::from((crc as u8 ^ nibble) & 15)] ^ crc >> 4;
+    !bytes.iter().fold(!0u32, |crc, &byte| step(step(crc, byte), byte >> 4))
+}

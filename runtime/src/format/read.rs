@@ -1,0 +1,35 @@
+//! Bounds-checked little-endian reads.
+
+/// A window on bytes; every read says whether it fits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
+
+impl<'a> Reader<'a> {
+    pub(crate) fn u8(self, at: usize) -> Option<u8> {
+        self.0.get(at).copied()
+    }
+
+    pub(crate) fn u16(self, at: usize) -> Option<u16> {
+        Some(u16::from_le_bytes(self.array(at)?))
+    }
+
+    pub(crate) fn u32(self, at: usize) -> Option<u32> {
+        Some(u32::from_le_bytes(self.array(at)?))
+    }
+
+    pub(crate) fn i32(self, at: usize) -> Option<i32> {
+        Some(i32::from_le_bytes(self.array(at)?))
+    }
+
+    pub(crate) fn f32(self, at: usize) -> Option<f32> {
+        Some(f32::from_le_bytes(self.array(at)?))
+    }
+
+    pub(crate) fn bytes(self, at: usize, len: usize) -> Option<&'a [u8]> {
+        self.0.get(at..at.checked_add(len)?)
+    }
+
+    fn array<const N: usize>(self, at: usize) -> Option<[u8; N]> {
+        self.0.get(at..)?.first_chunk().copied()
+    }
+}

@@ -1,0 +1,22 @@
+//! Watching a session, layer by layer.
+
+use crate::format::Layer;
+
+/// Called around every layer of [`Session::run_probed`](crate::Session::run_probed).
+pub trait Probe {
+    /// The layer of this index is about to run.
+    fn before(&mut self, index: usize, layer: &Layer<'_>);
+    /// It has run; `output` holds its codes.
+    fn after(&mut self, index: usize, layer: &Layer<'_>, output: &[u8]);
+}
+
+/// Watches nothing, at no cost.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoProbe;
+
+impl Probe for NoProbe {
+    #[inline(always)]
+    fn before(&mut self, _index: usize, _layer: &Layer<'_>) {}
+    #[inline(always)]
+    fn after(&mut self, _index: usize, _layer: &Layer<'_>, _output: &[u8]) {}
+}
