@@ -2,6 +2,9 @@
 //! meets them with the best accuracy out.
 
 pub mod data;
+pub mod emit;
 pub mod ir;
+pub mod lower;
+pub mod pack;
 pub mod policy;
 pub mod quant;

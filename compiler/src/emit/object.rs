@@ -1,0 +1,69 @@
+//! The blob as a linkable ELF object: symbols in `.rodata`, ready for any linker of the target.
+//!
+//! `<name>` is the blob, 64-byte aligned; `<name>_size` its length and `<name>_arena_size` the arena it
+//! needs, both `uint32_t`.
+
+use object::write::{Object, StandardSection, Symbol, SymbolSection};
+use object::{Architecture, BinaryFormat, Endianness, SymbolFlags, SymbolKind, SymbolScope};
+
+/// Processor an object file is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ObjectArch {
+    /// 64-bit x86.
+    X86_64,
+    /// 32-bit Arm, EABI version 5.
+    Arm,
+    /// 64-bit Arm.
+    Aarch64,
+    /// 32-bit RISC-V.
+    Riscv32,
+    /// 64-bit RISC-V.
+    Riscv64,
+}
+
+/// The bytes of a relocatable ELF file.
+///
+/// # Errors
+/// When the blob does not fit the file format (never below 4 GiB).
+pub fn object_file(
+    name: &str,
+    blob: &[u8],
+    arena_bytes: usize,
+    arch: ObjectArch,
+) -> Result<Vec<u8>, object::write::Error> {
+    let architecture = match arch {
+        ObjectArch::X86_64 => Architecture::X86_64,
+        ObjectArch::Arm => Architecture::Arm,
+        ObjectArch::Aarch64 => Architecture::Aarch64,
+        ObjectArch::Riscv32 => Architecture::Riscv32,
+        ObjectArch::Riscv64 => Architecture::Riscv64,
+    };
+    let mut file = Object::new(BinaryFormat::Elf, architecture, Endianness::Little);
+    let e_flags = match arch {
+        ObjectArch::Arm => object::elf::EF_ARM_EABI_VER5,
+        _ => object::elf::FileFlags::default(),
+    };
+    file.flags = object::FileFlags::Elf { os_abi: object::elf::ELFOSABI_NONE, abi_version: 0, e_flags };
+    let section = file.section_id(StandardSection::ReadOnlyData);
+    let symbol = super::symbol(name);
+    let numbers = [("_size", blob.len()), ("_arena_size", arena_bytes)];
+    let mut define = |suffix: &str, bytes: &[u8], align: u64| {
+        let id = file.add_symbol(Symbol {
+            name: format!("{symbol}{suffix}").into_bytes(),
+            value: 0,
+            size: bytes.len() as u64,
+            kind: SymbolKind::Data,
+            scope: SymbolScope::Linkage,
+            weak: false,
+            section: SymbolSection::Undefined,
+            flags: SymbolFlags::None,
+        });
+        file.add_symbol_data(id, section, bytes, align);
+    };
+    define("", blob, 64);
+    for (suffix, number) in numbers {
+        define(suffix, &(number as u32).to_le_bytes(), 4);
+    }
+    file.write()
+}

@@ -1,0 +1,81 @@
+//! From real scales to the integers that the runtime multiplies by.
+
+use pare_runtime::format::Requantise;
+
+use crate::ir::Clamp;
+use crate::quant::ActivationCode;
+
+/// Multipliers of one layer and the shift they share.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Multipliers {
+    /// One an output channel.
+    pub mult: Vec<i32>,
+    /// Left shift of the accumulator before the high multiply.
+    pub pre: u8,
+}
+
+/// Expresses real factors as `mult * 2^(pre - 32)`.
+///
+/// `pre` is the *smallest* shift that lets every multiplier fit 31 bits. The runtime's product is exact
+/// in 64 bits, so a larger shift would only take bits from `mult`; one above 0 is needed for factors of
+/// 1/2 and more.
+pub fn multipliers(factors: &[f64]) -> Option<Multipliers> {
+    let largest = factors.iter().copied().fold(0.0, f64::max);
+    let pre = (0..=31u8).find(|&pre| fixed(largest, pre) <= f64::from(i32::MAX))?;
+    Some(Multipliers { mult: factors.iter().map(|&f| fixed(f, pre) as i32).collect(), pre })
+}
+
+fn fixed(factor: f64, pre: u8) -> f64 {
+    (factor * 2f64.powi(32 - i32::from(pre))).round()
+}
+
+/// The requantisation into `code`, with a fused clamp.
+pub fn requantise(code: &ActivationCode, clamp: Clamp, pre: u8) -> Requantise {
+    let (lo, hi) = clamp_codes(code, clamp);
+    Requantise { pre, zero: code.zero, lo, hi }
+}
+
+/// The codes between which a clamp keeps a value.
+pub fn clamp_codes(code: &ActivationCode, clamp: Clamp) -> (u8, u8) {
+    let lo = if clamp.min.is_finite() { code.encode(clamp.min) } else { 0 };
+    let hi = if clamp.max.is_finite() { code.encode(clamp.max) } else { code.max_code() };
+    (lo.min(hi), hi)
+}
+
+/// Operand multipliers and shift of an addition: `(ma, mb, shift)`.
+///
+/// The larger multiplier takes 21 bits, so that two products of 9-bit differences, their sum and the
+/// rounding term stay below 2^31.
+pub fn add_multipliers(a: f64, b: f64) -> Option<(i32, i32, u8)> {
+    let fixed = |m: f64, shift: u8| (m * 2f64.powi(shift.into())).round();
+    let shift = (1..=30u8).rev().find(|&shift| fixed(a.max(b), shift) <= f64::from(1 << 21))?;
+    Some((fixed(a, shift) as i32, fixed(b, shift) as i32, shift))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn requantising_is_within_a_rounding_of_the_real_product(
+            factor in 1e-5f64..4.0, acc in -(1i32 << 22)..(1 << 22),
+        ) {
+            let m = multipliers(&[factor]).unwrap();
+            let wide = i64::from(acc) << m.pre;
+            prop_assume!(i32::try_from(wide).is_ok());
+            let got = pare_runtime::requant::high_multiply(wide as i32, m.mult[0]);
+            let real = f64::from(acc) * factor;
+            let slack = 0.5 + f64::from(acc.abs()) * 2f64.powi(i32::from(m.pre) - 33) + 1e-9;
+            prop_assert!((f64::from(got) - real).abs() <= slack, "{got} for {real}");
+        }
+
+        #[test]
+        fn additions_never_overflow(a in 1e-6f64..1000.0, b in 1e-6f64..1000.0) {
+            let (ma, mb, shift) = add_multipliers(a, b).unwrap();
+            let widest = 255 * (i64::from(ma) + i64::from(mb)) + (1i64 << (shift - 1));
+            prop_assert!(widest <= i64::from(i32::MAX));
+        }
+    }
+}

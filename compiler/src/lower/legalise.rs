@@ -1,0 +1,567 @@
+//! Node by node: the integer form of each operator, then the memory plan of the whole.
+
+use pare_runtime::format::{Layout, Shape};
+use pare_runtime::kernels::{reference, scratch};
+
+use super::arithmetic::{add_multipliers, clamp_codes, multipliers, requantise};
+use super::memory::{self, Buffer};
+use super::plan::{
+    MemoryBlock, Plan, PlannedConv, PlannedLayer, PlannedOp, PlannedTensor, PlannedWeights, PlannedWindow,
+};
+use super::{LowerConfig, LowerError};
+use crate::ir::{
+    Clamp, Conv2d, Coordinates, DepthToSpaceOrder, Node, NodeId, Op, Padding, Pool, ResizeMode, Rounding, Unary,
+    ValueId,
+};
+use crate::policy::WeightFormat;
+use crate::quant::{ActivationCode, Quantized};
+
+/// The level that stands for 1 in per-channel products, and its real step.
+const UNIT_LEVEL: i8 = 127;
+
+/// State while walking the nodes.
+pub(super) struct Lowering<'a> {
+    quantized: &'a Quantized,
+    config: LowerConfig,
+    tensors: Vec<PlannedTensor>,
+    /// Memory that each tensor lies in; reshapes and in-place operators share it.
+    buffers: Vec<usize>,
+    n_buffers: usize,
+    layers: Vec<PlannedLayer>,
+    /// Scratch bytes of each layer.
+    scratch: Vec<usize>,
+    of_value: Vec<Option<usize>>,
+}
+
+/// Weights of a convolution with their real scales.
+struct RealConv<'a> {
+    conv: &'a Conv2d,
+    kernel: [usize; 2],
+    formats: &'a [WeightFormat],
+    levels: &'a [i8],
+    codebook: &'a [i8],
+    scales: &'a [f32],
+    bias: &'a [f32],
+}
+
+impl<'a> Lowering<'a> {
+    pub(super) fn new(quantized: &'a Quantized, config: LowerConfig) -> Result<Self, LowerError> {
+        let mut lowering = Lowering {
+            quantized,
+            config,
+            tensors: Vec::new(),
+            buffers: Vec::new(),
+            n_buffers: 0,
+            layers: Vec::new(),
+            scratch: Vec::new(),
+            of_value: vec![None; quantized.graph.values.len()],
+        };
+        for &input in &quantized.graph.inputs {
+            lowering.define(input)?;
+        }
+        Ok(lowering)
+    }
+
+    pub(super) fn node(&mut self, index: usize) -> Result<(), LowerError> {
+        let quantized = self.quantized;
+        let node = &quantized.graph.nodes[index];
+        let id = NodeId(index as u32);
+        match &node.op {
+            Op::Conv2d(conv) => self.weighted(node, id, conv),
+            Op::FullyConnected { clamp } => self.weighted(node, id, &pointwise(1, *clamp)),
+            Op::Add { clamp } => match self.constant(node, 1) {
+                Some(addend) => self.affine(node, id, None, Some(addend), *clamp),
+                None => self.add(node, id, *clamp),
+            },
+            Op::Mul => {
+                let factor = self.constant(node, 1);
+                self.affine(node, id, factor, None, Clamp::NONE)
+            }
+            Op::Unary(unary) => {
+                let unary = *unary;
+                self.table(node, id, |x| unary.apply(x))
+            }
+            Op::Concat { axis } => self.concat(node, id, *axis),
+            Op::Pad { pads } => self.pad(node, id, pads),
+            Op::AvgPool(pool) => self.avg_pool(node, id, pool),
+            Op::MaxPool(pool) => {
+                let (lo, hi) = clamp_codes(&self.code(node.output), pool.clamp);
+                self.push(node, id, PlannedOp::MaxPool { window: pool_window(pool), lo, hi })
+            }
+            Op::Softmax => {
+                let mult = reference::softmax_mult(self.code(node.inputs[0]).scale);
+                self.push(node, id, PlannedOp::Softmax(mult))
+            }
+            Op::Reshape => {
+                let source = self.tensor(node.inputs[0]);
+                let alias = self.define(node.output)?;
+                self.n_buffers -= 1;
+                self.buffers[alias] = self.buffers[source];
+                Ok(())
+            }
+            Op::Transpose { perm } => {
+                let skipped = 4 - perm.len();
+                let mut aligned = [0, 1, 2];
+                for (i, &p) in perm.iter().enumerate().skip(1) {
+                    aligned[skipped + i - 1] = (skipped + p - 1) as u8;
+                }
+                self.push(node, id, PlannedOp::Transpose(aligned))
+            }
+            Op::Resize { mode, coordinates } => self.resize(node, id, *mode, *coordinates),
+            Op::DepthToSpace { block, order } => {
+                let order = match order {
+                    DepthToSpaceOrder::BlockFirst => 0,
+                    DepthToSpaceOrder::ChannelFirst => 1,
+                };
+                self.push(node, id, PlannedOp::DepthToSpace { block: *block, order })
+            }
+        }
+    }
+
+    fn weighted(&mut self, node: &Node, id: NodeId, conv: &Conv2d) -> Result<(), LowerError> {
+        let codes = &self.quantized.weights[&id];
+        let shape = self.quantized.graph.input_shape(node, 1);
+        let kernel = if shape.len() == 4 { [shape[1], shape[2]] } else { [1, 1] };
+        let real = RealConv {
+            conv,
+            kernel,
+            formats: &codes.formats,
+            levels: &codes.levels,
+            codebook: &codes.codebook,
+            scales: &codes.scales,
+            bias: &codes.bias,
+        };
+        self.conv(node, id, &real)
+    }
+
+    fn conv(&mut self, node: &Node, id: NodeId, real: &RealConv<'_>) -> Result<(), LowerError> {
+        let (input, output) = (self.code(node.inputs[0]), self.code(node.output));
+        let depth = real.levels.len() / real.scales.len();
+        let (scale_in, scale_out) = (f64::from(input.scale), f64::from(output.scale));
+        let mut bias = Vec::with_capacity(real.scales.len());
+        let mut factors = Vec::with_capacity(real.scales.len());
+        for (channel, levels) in real.levels.chunks(depth).enumerate() {
+            // A channel of zeros may have any scale: take one that gives its bias a fine step.
+            let dead = levels.iter().all(|&l| l == 0);
+            let scale = if dead { scale_out / scale_in / 4096.0 } else { f64::from(real.scales[channel]) };
+            let sum: i64 = levels.iter().map(|&l| i64::from(l)).sum();
+            let folded =
+                (f64::from(real.bias[channel]) / (scale_in * scale)).round() - (i64::from(input.zero) * sum) as f64;
+            let (mut low, mut high) = (folded as i64, folded as i64);
+            for &level in levels {
+                let reach = i64::from(level) * i64::from(input.max_code());
+                low += reach.min(0);
+                high += reach.max(0);
+            }
+            let bound = if -low > high { low } else { high };
+            if bound.unsigned_abs() > i32::MAX as u64 || !folded.is_finite() {
+                return Err(LowerError::Accumulator { layer: node.name.clone(), channel, bound });
+            }
+            bias.push((folded as i32, bound.unsigned_abs()));
+            factors.push(scale_in * scale / scale_out);
+        }
+        let m = multipliers(&factors).ok_or_else(|| self.factor(node, &factors))?;
+        if let Some((channel, &(_, bound))) = bias.iter().enumerate().find(|(_, (_, b))| b << m.pre > i32::MAX as u64) {
+            return Err(LowerError::Accumulator { layer: node.name.clone(), channel, bound: (bound << m.pre) as i64 });
+        }
+        let groups = real.conv.groups;
+        let c_out = real.scales.len();
+        let c_in = self.tensors[self.tensor(node.inputs[0])].shape.c;
+        let panels = groups == 1 || (groups == c_in && groups == c_out);
+        let layout = if panels { self.config.layout } else { Layout::Plain };
+        let planned = PlannedConv {
+            window: PlannedWindow {
+                kernel: real.kernel,
+                stride: real.conv.stride,
+                pad: [real.conv.pad.top, real.conv.pad.left],
+            },
+            dilation: real.conv.dilation,
+            groups,
+            bias: bias.into_iter().map(|(b, _)| b).collect(),
+            mult: m.mult,
+            requantise: requantise(&output, real.conv.clamp, m.pre),
+            weights: runs(real, depth, layout),
+        };
+        self.check_conv(node, &planned)?;
+        self.push(node, id, PlannedOp::Conv(planned))
+    }
+
+    /// Products and sums with constants: a table for one constant, a depthwise convolution for one a channel.
+    fn affine(
+        &mut self,
+        node: &Node,
+        id: NodeId,
+        factor: Option<&[f32]>,
+        addend: Option<&[f32]>,
+        clamp: Clamp,
+    ) -> Result<(), LowerError> {
+        let channels = factor.or(addend).map_or(1, <[f32]>::len);
+        if channels == 1 {
+            let (m, a) = (factor.map_or(1.0, |f| f[0]), addend.map_or(0.0, |a| a[0]));
+            return self.table(node, id, |x| clamp.apply(x * m + a));
+        }
+        let factors = factor.map_or_else(|| vec![1.0; channels], <[f32]>::to_vec);
+        let levels: Vec<i8> = factors.iter().map(|f| if *f < 0.0 { -UNIT_LEVEL } else { UNIT_LEVEL }).collect();
+        let scales: Vec<f32> = factors.iter().map(|f| f.abs() / f32::from(UNIT_LEVEL)).collect();
+        let conv = pointwise(channels, clamp);
+        let real = RealConv {
+            conv: &conv,
+            kernel: [1, 1],
+            formats: &vec![WeightFormat::Linear(8); channels],
+            levels: &levels,
+            codebook: &[],
+            scales: &scales.iter().map(|s| s.max(f32::MIN_POSITIVE)).collect::<Vec<_>>(),
+            bias: &addend.map_or_else(|| vec![0.0; channels], <[f32]>::to_vec),
+        };
+        self.conv(node, id, &real)
+    }
+
+    fn add(&mut self, node: &Node, id: NodeId, clamp: Clamp) -> Result<(), LowerError> {
+        let [a, b] = [node.inputs[0], node.inputs[1]].map(|v| f64::from(self.code(v).scale));
+        let output = self.code(node.output);
+        let factors = [a / f64::from(output.scale), b / f64::from(output.scale)];
+        let (ma, mb, shift) =
+            add_multipliers(factors[0], factors[1]).ok_or_else(|| self.factor(node, &factors))?;
+        let (lo, hi) = clamp_codes(&output, clamp);
+        self.push(node, id, PlannedOp::Add { ma, mb, shift, lo, hi })
+    }
+
+    fn table(&mut self, node: &Node, id: NodeId, function: impl Fn(f32) -> f32) -> Result<(), LowerError> {
+        let (input, output) = (self.code(node.inputs[0]), self.code(node.output));
+        let table = table_between(&input, &output, function);
+        self.push(node, id, PlannedOp::Lut(table))
+    }
+
+    fn concat(&mut self, node: &Node, id: NodeId, axis: usize) -> Result<(), LowerError> {
+        let output = self.code(node.output);
+        let mut operands = Vec::with_capacity(node.inputs.len());
+        for &value in &node.inputs {
+            let input = self.code(value);
+            let mut tensor = self.tensor(value);
+            if input != output {
+                let source = &self.tensors[tensor];
+                let rescaled = PlannedTensor { code: output, name: source.name.clone(), ..source.clone() };
+                let op = PlannedOp::Lut(table_between(&input, &output, |x| x));
+                let name = format!("{}_rescale{}", node.name, operands.len());
+                let operand = tensor;
+                tensor = self.new_tensor(rescaled);
+                self.push_layer(PlannedLayer { name, node: None, op, inputs: vec![operand], output: tensor, scratch: 0 });
+            }
+            operands.push(tensor);
+        }
+        let outer = self.quantized.graph.value(node.output).shape[1..axis].iter().product();
+        let result = self.define(node.output)?;
+        self.push_layer(PlannedLayer {
+            name: node.name.clone(),
+            node: Some(id),
+            op: PlannedOp::Concat { outer },
+            inputs: operands,
+            output: result,
+            scratch: 0,
+        });
+        Ok(())
+    }
+
+    fn pad(&mut self, node: &Node, id: NodeId, pads: &[(usize, usize)]) -> Result<(), LowerError> {
+        let mut before = [0; 3];
+        let skipped = 4 - pads.len();
+        for (i, pad) in pads.iter().enumerate().skip(1) {
+            before[skipped + i - 1] = pad.0;
+        }
+        let [top, left, front] = before;
+        self.push(node, id, PlannedOp::Pad { top, left, front })
+    }
+
+    fn avg_pool(&mut self, node: &Node, id: NodeId, pool: &Pool) -> Result<(), LowerError> {
+        let (input, output) = (self.code(node.inputs[0]), self.code(node.output));
+        let count = (pool.kernel[0] * pool.kernel[1]) as f64;
+        let factors = [f64::from(input.scale) / (f64::from(output.scale) * count)];
+        let m = multipliers(&factors).ok_or_else(|| self.factor(node, &factors))?;
+        let window = pool_window(pool);
+        self.check_window(node, &window)?;
+        let requantise = requantise(&output, pool.clamp, m.pre);
+        self.push(node, id, PlannedOp::AvgPool { window, mult: m.mult[0], requantise })
+    }
+
+    fn resize(
+        &mut self,
+        node: &Node,
+        id: NodeId,
+        mode: ResizeMode,
+        coordinates: Coordinates,
+    ) -> Result<(), LowerError> {
+        let from = self.tensors[self.tensor(node.inputs[0])].shape;
+        let to = aligned_shape(&self.quantized.graph.value(node.output).shape);
+        let axes = [(from.h, to.h), (from.w, to.w)];
+        let op = match mode {
+            ResizeMode::Nearest(rounding) => {
+                let [rows, columns] = axes.map(|(i, o)| nearest(i, o, coordinates, rounding));
+                PlannedOp::ResizeNearest { rows, columns }
+            }
+            ResizeMode::Bilinear => {
+                let [rows, columns] = axes.map(|(i, o)| bilinear(i, o, coordinates));
+                PlannedOp::ResizeBilinear { rows, columns }
+            }
+        };
+        self.push(node, id, op)
+    }
+
+    fn push(&mut self, node: &Node, id: NodeId, op: PlannedOp) -> Result<(), LowerError> {
+        let output = self.define(node.output)?;
+        let inputs = node.inputs.iter().filter(|v| !self.quantized.graph.value(**v).is_constant());
+        let inputs = inputs.map(|&v| self.tensor(v)).collect();
+        self.push_layer(PlannedLayer { name: node.name.clone(), node: Some(id), op, inputs, output, scratch: 0 });
+        Ok(())
+    }
+
+    fn push_layer(&mut self, layer: PlannedLayer) {
+        let (input, output) = (&self.tensors[layer.inputs[0]], &self.tensors[layer.output]);
+        self.scratch.push(match &layer.op {
+            PlannedOp::Conv(conv) => {
+                let geometry = conv.geometry(input, output);
+                let of = |group: &PlannedWeights| scratch::conv_scratch_bytes(&geometry, group.layout);
+                conv.weights.iter().map(of).max().unwrap_or(0)
+            }
+            _ => 0,
+        });
+        self.layers.push(layer);
+    }
+
+    fn define(&mut self, value: ValueId) -> Result<usize, LowerError> {
+        let source = self.quantized.graph.value(value);
+        let rank = source.shape.len().saturating_sub(1);
+        if rank > 3 {
+            return Err(LowerError::Rank { value: source.name.clone(), rank });
+        }
+        let shape = aligned_shape(&source.shape);
+        if shape.h > usize::from(u16::MAX) || shape.w > usize::from(u16::MAX) {
+            return Err(LowerError::Limit { layer: source.name.clone(), what: "its height or width", limit: 65_535 });
+        }
+        let code = self.code(value);
+        let tensor = self.new_tensor(PlannedTensor {
+            name: source.name.clone(),
+            shape,
+            rank: rank as u8,
+            code,
+            offset: 0,
+        });
+        self.of_value[value.0 as usize] = Some(tensor);
+        Ok(tensor)
+    }
+
+    fn new_tensor(&mut self, tensor: PlannedTensor) -> usize {
+        self.tensors.push(tensor);
+        self.buffers.push(self.n_buffers);
+        self.n_buffers += 1;
+        self.tensors.len() - 1
+    }
+
+    fn tensor(&self, value: ValueId) -> usize {
+        self.of_value[value.0 as usize].expect("the verifier ensures that values are defined before use")
+    }
+
+    fn code(&self, value: ValueId) -> ActivationCode {
+        self.quantized.activations[value.0 as usize].expect("quantisation gives every activation a code")
+    }
+
+    fn constant(&self, node: &Node, operand: usize) -> Option<&'a [f32]> {
+        let quantized = self.quantized;
+        quantized.graph.value(node.inputs[operand]).data.as_deref().map(Vec::as_slice)
+    }
+
+    fn factor(&self, node: &Node, factors: &[f64]) -> LowerError {
+        LowerError::Factor { layer: node.name.clone(), factor: factors.iter().copied().fold(0.0, f64::max) }
+    }
+
+    fn check_conv(&self, node: &Node, conv: &PlannedConv) -> Result<(), LowerError> {
+        self.check_window(node, &conv.window)?;
+        let limit = |what, value: usize, limit| {
+            if value > limit { Err(LowerError::Limit { layer: node.name.clone(), what, limit }) } else { Ok(()) }
+        };
+        limit("a dilation", conv.dilation[0].max(conv.dilation[1]), 255)?;
+        limit("its number of groups", conv.groups, 65_535)?;
+        limit("its number of output channels", conv.bias.len(), 65_535)?;
+        limit("its number of differently coded channel runs", conv.weights.len(), 255)
+    }
+
+    fn check_window(&self, node: &Node, window: &PlannedWindow) -> Result<(), LowerError> {
+        let limit = |what, value: usize, limit| {
+            if value > limit { Err(LowerError::Limit { layer: node.name.clone(), what, limit }) } else { Ok(()) }
+        };
+        limit("its kernel", window.kernel[0].max(window.kernel[1]), 65_535)?;
+        limit("its stride", window.stride[0].max(window.stride[1]), 255)?;
+        limit("its padding", window.pad[0].max(window.pad[1]), 255)
+    }
+
+    /// Shares memory between operands and results where the operator allows it, then packs the arena.
+    pub(super) fn place(mut self) -> Plan {
+        self.reuse_dying_operands();
+        let end = self.layers.len();
+        let mut buffers = self.lifetimes(end);
+        let scratch_of = buffers.len();
+        let scratch = self.scratch.iter().enumerate();
+        buffers.extend(scratch.map(|(layer, &bytes)| Buffer { bytes, first: layer, last: layer }));
+        let placement = memory::plan(&buffers);
+        for (tensor, &buffer) in self.tensors.iter_mut().zip(&self.buffers) {
+            tensor.offset = placement.offsets[buffer];
+        }
+        for (layer, offset) in self.layers.iter_mut().zip(&placement.offsets[scratch_of..]) {
+            layer.scratch = *offset;
+        }
+        let memory = buffers.iter().enumerate().filter(|(_, b)| b.bytes > 0).map(|(i, buffer)| MemoryBlock {
+            name: match i.checked_sub(scratch_of) {
+                Some(layer) => format!("{} (scratch)", self.layers[layer].name),
+                None => self.names_in(i),
+            },
+            offset: placement.offsets[i],
+            bytes: buffer.bytes,
+            first: buffer.first,
+            last: buffer.last,
+        });
+        let tensor = |v: &ValueId| self.tensor(*v);
+        Plan {
+            name: self.quantized.graph.name.clone(),
+            memory: memory.collect(),
+            inputs: self.quantized.graph.inputs.iter().map(tensor).collect(),
+            outputs: self.quantized.graph.outputs.iter().map(tensor).collect(),
+            arena_bytes: placement.bytes,
+            arena_lower_bound: memory::lower_bound(&buffers),
+            tensors: self.tensors,
+            layers: self.layers,
+        }
+    }
+
+    /// An Add or a table whose first operand is read for the last time writes onto it.
+    fn reuse_dying_operands(&mut self) {
+        let end = self.layers.len();
+        for index in 0..end {
+            let dying = |this: &Self, operand: usize| {
+                let buffer = this.buffers[operand];
+                this.lifetimes(end)[buffer].last == index
+            };
+            let layer = &self.layers[index];
+            let (inputs, output) = (layer.inputs.clone(), layer.output);
+            let in_place = match &layer.op {
+                PlannedOp::Lut(_) => dying(self, inputs[0]),
+                PlannedOp::Add { .. } if inputs[0] == inputs[1] => false,
+                PlannedOp::Add { .. } if dying(self, inputs[0]) => true,
+                PlannedOp::Add { .. } if dying(self, inputs[1]) => {
+                    self.swap_operands(index);
+                    true
+                }
+                _ => false,
+            };
+            if in_place {
+                let (from, to) = (self.buffers[output], self.buffers[self.layers[index].inputs[0]]);
+                self.buffers.iter_mut().filter(|b| **b == from).for_each(|b| *b = to);
+            }
+        }
+    }
+
+    fn swap_operands(&mut self, index: usize) {
+        let layer = &mut self.layers[index];
+        layer.inputs.swap(0, 1);
+        if let PlannedOp::Add { ma, mb, .. } = &mut layer.op {
+            std::mem::swap(ma, mb);
+        }
+    }
+
+    /// Size and lifetime of every buffer; graph inputs live from the start, outputs to the end.
+    fn lifetimes(&self, end: usize) -> Vec<Buffer> {
+        let mut buffers = vec![Buffer { bytes: 0, first: end, last: 0 }; self.n_buffers];
+        let mut touch = |tensor: usize, layer: usize| {
+            let buffer = &mut buffers[self.buffers[tensor]];
+            buffer.bytes = buffer.bytes.max(self.tensors[tensor].shape.len());
+            buffer.first = buffer.first.min(layer);
+            buffer.last = buffer.last.max(layer);
+        };
+        let graph = &self.quantized.graph;
+        graph.inputs.iter().for_each(|&v| touch(self.tensor(v), 0));
+        for (index, layer) in self.layers.iter().enumerate() {
+            layer.inputs.iter().for_each(|&t| touch(t, index));
+            touch(layer.output, index);
+        }
+        graph.outputs.iter().for_each(|&v| touch(self.tensor(v), end));
+        for buffer in buffers.iter_mut().filter(|b| b.bytes == 0) {
+            *buffer = Buffer { bytes: 0, first: 0, last: 0 };
+        }
+        buffers
+    }
+
+    fn names_in(&self, buffer: usize) -> String {
+        let shared = self.tensors.iter().zip(&self.buffers).filter(|(_, b)| **b == buffer);
+        shared.map(|(t, _)| t.name.as_str()).collect::<Vec<_>>().join(", ")
+    }
+}
+
+fn pointwise(groups: usize, clamp: Clamp) -> Conv2d {
+    Conv2d { stride: [1, 1], pad: Padding::default(), dilation: [1, 1], groups, clamp }
+}
+
+fn pool_window(pool: &Pool) -> PlannedWindow {
+    PlannedWindow { kernel: pool.kernel, stride: pool.stride, pad: [pool.pad.top, pool.pad.left] }
+}
+
+/// The extents beside the batch, aligned to the right.
+fn aligned_shape(shape: &[usize]) -> Shape {
+    let from_right = |i: usize| if i + 1 < shape.len() { shape[shape.len() - 1 - i] } else { 1 };
+    Shape { h: from_right(2), w: from_right(1), c: from_right(0) }
+}
+
+fn table_between(input: &ActivationCode, output: &ActivationCode, function: impl Fn(f32) -> f32) -> Vec<u8> {
+    (0..=input.max_code()).map(|code| output.encode(function(input.decode(code)))).collect()
+}
+
+/// Neighbouring channels of one format, as one group each.
+fn runs(real: &RealConv<'_>, depth: usize, layout: Layout) -> Vec<PlannedWeights> {
+    let mut first = 0;
+    let mut groups = Vec::new();
+    for run in real.formats.chunk_by(|a, b| a == b) {
+        let end = first + run.len();
+        let codebook = match run[0] {
+            WeightFormat::Codebook(_) => real.codebook.to_vec(),
+            _ => Vec::new(),
+        };
+        groups.push(PlannedWeights {
+            format: run[0],
+            layout,
+            levels: real.levels[first * depth..end * depth].to_vec(),
+            channels: run.len(),
+            codebook,
+        });
+        first = end;
+    }
+    groups
+}
+
+/// Where output position `i` lies in the input, as a real number.
+fn source(i: usize, size_in: usize, size_out: usize, coordinates: Coordinates) -> f64 {
+    let (i, from, to) = (i as f64, size_in as f64, size_out as f64);
+    match coordinates {
+        Coordinates::Asymmetric => i * from / to,
+        Coordinates::HalfPixel => (i + 0.5) * from / to - 0.5,
+        Coordinates::AlignCorners if size_out == 1 => 0.0,
+        Coordinates::AlignCorners => i * (from - 1.0) / (to - 1.0),
+    }
+}
+
+fn nearest(size_in: usize, size_out: usize, coordinates: Coordinates, rounding: Rounding) -> Vec<u16> {
+    let round = |x: f64| match rounding {
+        Rounding::Floor => x.floor(),
+        Rounding::HalfUp => (x + 0.5).floor(),
+        Rounding::HalfDown => (x - 0.5).ceil(),
+        Rounding::Ceil => x.ceil(),
+    };
+    let last = (size_in - 1) as f64;
+    (0..size_out).map(|i| round(source(i, size_in, size_out, coordinates)).clamp(0.0, last) as u16).collect()
+}
+
+fn bilinear(size_in: usize, size_out: usize, coordinates: Coordinates) -> Vec<[u16; 3]> {
+    let last = (size_in - 1) as f64;
+    let entry = |i: usize| {
+        let at = source(i, size_in, size_out, coordinates).clamp(0.0, last);
+        let low = at.floor();
+        [low as u16, (low + 1.0).min(last) as u16, ((at - low) * 256.0).round() as u16]
+    };
+    (0..size_out).map(entry).collect()
+}

@@ -1,0 +1,88 @@
+//! From a quantised graph to integers: legalise, fold zero points, prove the accumulators, plan memory.
+//!
+//! Lowering makes no accuracy decision: scales, codes and levels are given. Operators without a
+//! kernel of their own become others, exactly:
+//!
+//! | operator | becomes |
+//! |---|---|
+//! | fully connected | 1x1 convolution |
+//! | reshape | nothing: the same bytes under another shape |
+//! | element-wise functions, products and sums with one constant | look-up table |
+//! | products and sums with one constant a channel | 1x1 depthwise convolution with level 127 |
+//! | concat of differing scales | look-up tables in front of it |
+
+mod arithmetic;
+mod legalise;
+pub mod memory;
+mod plan;
+
+use pare_runtime::format::Layout;
+
+pub use plan::{
+    MemoryBlock, Plan, PlannedConv, PlannedLayer, PlannedOp, PlannedTensor, PlannedWeights, PlannedWindow,
+};
+
+use crate::quant::Quantized;
+use legalise::Lowering;
+
+/// What lowering needs to know of a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LowerConfig {
+    /// Weight layout of the target's kernels.
+    pub layout: Layout,
+}
+
+/// Why a quantised graph cannot become integers.
+#[derive(Debug, thiserror::Error)]
+pub enum LowerError {
+    /// Sums may leave 32 bits.
+    #[error(
+        "layer `{layer}`: output channel {channel} may sum to {bound}, which 32 bits cannot hold; give it fewer weight or activation bits"
+    )]
+    Accumulator {
+        /// The layer.
+        layer: String,
+        /// The channel.
+        channel: usize,
+        /// The extreme value.
+        bound: i64,
+    },
+    /// A real factor is out of the fixed-point range.
+    #[error("layer `{layer}`: its scales differ too much for 32-bit arithmetic (factor {factor}); check the calibration data")]
+    Factor {
+        /// The layer.
+        layer: String,
+        /// Output over input scale.
+        factor: f64,
+    },
+    /// An extent does not fit the blob's fields.
+    #[error("layer `{layer}`: {what} is more than the blob format holds ({limit})")]
+    Limit {
+        /// The layer.
+        layer: String,
+        /// Which extent.
+        what: &'static str,
+        /// The largest possible.
+        limit: usize,
+    },
+    /// More than three dimensions beside the batch.
+    #[error("value `{value}` has {rank} dimensions beside the batch; at most 3 are possible")]
+    Rank {
+        /// The value.
+        value: String,
+        /// Its dimensions, the batch apart.
+        rank: usize,
+    },
+}
+
+/// Lowers a quantised graph for a target.
+///
+/// # Errors
+/// See [`LowerError`].
+pub fn lower(quantized: &Quantized, config: &LowerConfig) -> Result<Plan, LowerError> {
+    let mut lowering = Lowering::new(quantized, *config)?;
+    for index in 0..quantized.graph.nodes.len() {
+        lowering.node(index)?;
+    }
+    Ok(lowering.place())
+}
