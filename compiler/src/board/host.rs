@@ -1,0 +1,180 @@
+//! The runtime on this very machine: inference over many samples, and time.
+
+use std::time::{Duration, Instant};
+
+use pare_runtime::format::Layer;
+use pare_runtime::{FormatError, Isa, Model, Probe, Session, SetupError};
+use rayon::prelude::*;
+
+use super::AlignedBytes;
+
+/// Why a blob does not run here.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// The bytes are not a blob for this runtime.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// The session cannot start.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+}
+
+/// Runs every sample of `codes` (samples back to back) and returns the outputs back to back.
+///
+/// Samples are spread over the threads of the current rayon pool; the result does not depend on them.
+///
+/// # Errors
+/// When the blob or the instruction set is not for this machine.
+pub fn infer(blob: &[u8], isa: Isa, codes: &[u8]) -> Result<Vec<u8>, HostError> {
+    let model = Model::parse(blob)?;
+    let input_len: usize = model.inputs().map(|t| t.shape.len()).sum();
+    let output_len: usize = model.outputs().map(|t| t.shape.len()).sum();
+    let mut outputs = vec![0; codes.len() / input_len * output_len];
+    // Large enough to hide a session's set-up, small enough to share the work.
+    const CHUNK: usize = 64;
+    outputs
+        .par_chunks_mut(output_len * CHUNK)
+        .zip(codes.par_chunks(input_len * CHUNK))
+        .try_for_each(|(outputs, codes)| -> Result<(), HostError> {
+            let mut arena = AlignedBytes::zeroed(model.arena_bytes());
+            let mut session = Session::with_isa(model, &mut arena, isa)?;
+            for (output, sample) in outputs.chunks_mut(output_len).zip(codes.chunks(input_len)) {
+                set_inputs(&mut session, sample);
+                session.run();
+                get_outputs(&session, output);
+            }
+            Ok(())
+        })?;
+    Ok(outputs)
+}
+
+/// Times of one blob.
+#[derive(Clone, Debug)]
+pub struct Timing {
+    /// Nanoseconds of one inference, one entry a sample, sorted.
+    pub total: Vec<f64>,
+    /// Nanoseconds of each layer, sorted; the clock's own cost is taken off.
+    pub layers: Vec<Vec<f64>>,
+    /// Nanoseconds from bytes in memory to the end of the first inference.
+    pub first: f64,
+}
+
+/// Times `runs` samples of back-to-back inferences on one thread.
+///
+/// A sample is long enough (some 50 microseconds) for the clock not to matter. Layers are timed in
+/// separate inferences, since the clock's two readings a layer would lengthen the total.
+///
+/// # Errors
+/// When the blob or the instruction set is not for this machine.
+pub fn time(blob: &[u8], isa: Isa, codes: &[u8], runs: usize) -> Result<Timing, HostError> {
+    let begin = Instant::now();
+    let model = Model::parse(blob)?;
+    let mut arena = AlignedBytes::zeroed(model.arena_bytes());
+    let mut session = Session::with_isa(model, &mut arena, isa)?;
+    set_inputs(&mut session, codes);
+    session.run();
+    let first = begin.elapsed().as_nanos() as f64;
+
+    let inner = inferences_a_sample(&mut session, codes);
+    let mut total = Vec::with_capacity(runs);
+    let mut clocks = LayerClocks::new(model.layers().len());
+    // The two kinds alternate, so that both see the same weather on a shared machine.
+    for _ in 0..runs {
+        let begin = Instant::now();
+        for _ in 0..inner {
+            set_inputs(&mut session, codes);
+            session.run();
+        }
+        total.push(begin.elapsed().as_nanos() as f64 / inner as f64);
+        set_inputs(&mut session, codes);
+        session.run_probed(&mut clocks);
+    }
+    total.sort_by(f64::total_cmp);
+    let overhead = clock_overhead();
+    let layers = clocks.samples.into_iter().map(|mut samples| {
+        samples.iter_mut().for_each(|ns| *ns = (*ns - overhead).max(0.0));
+        samples.sort_by(f64::total_cmp);
+        samples
+    });
+    Ok(Timing { total, layers: layers.collect(), first })
+}
+
+/// The element at a fraction of a sorted list.
+pub fn quantile(sorted: &[f64], fraction: f64) -> f64 {
+    let index = (fraction * (sorted.len().saturating_sub(1)) as f64).round() as usize;
+    sorted.get(index).copied().unwrap_or(f64::NAN)
+}
+
+fn inferences_a_sample(session: &mut Session<'_, '_>, codes: &[u8]) -> usize {
+    const SAMPLE: Duration = Duration::from_micros(50);
+    let begin = Instant::now();
+    let mut n = 0;
+    while begin.elapsed() < Duration::from_millis(3) {
+        set_inputs(session, codes);
+        session.run();
+        n += 1;
+    }
+    let one = begin.elapsed() / n.max(1);
+    (SAMPLE.as_nanos() / one.as_nanos().max(1)).max(1) as usize
+}
+
+fn set_inputs(session: &mut Session<'_, '_>, mut codes: &[u8]) {
+    let mut index = 0;
+    while !codes.is_empty() {
+        let input = session.input(index);
+        let len = input.len().min(codes.len());
+        input[..len].copy_from_slice(&codes[..len]);
+        codes = &codes[len..];
+        index += 1;
+        if len == 0 {
+            break;
+        }
+    }
+}
+
+fn get_outputs(session: &Session<'_, '_>, mut into: &mut [u8]) {
+    let mut index = 0;
+    while !into.is_empty() {
+        let output = session.output(index);
+        let (part, rest) = into.split_at_mut(output.len().min(into.len()));
+        part.copy_from_slice(&output[..part.len()]);
+        if part.is_empty() {
+            break;
+        }
+        into = rest;
+        index += 1;
+    }
+}
+
+struct LayerClocks {
+    begin: Instant,
+    samples: Vec<Vec<f64>>,
+}
+
+impl LayerClocks {
+    fn new(layers: usize) -> Self {
+        LayerClocks { begin: Instant::now(), samples: vec![Vec::new(); layers] }
+    }
+}
+
+impl Probe for LayerClocks {
+    fn before(&mut self, _index: usize, _layer: &Layer<'_>) {
+        self.begin = Instant::now();
+    }
+
+    fn after(&mut self, index: usize, _layer: &Layer<'_>, _output: &[u8]) {
+        self.samples[index].push(self.begin.elapsed().as_nanos() as f64);
+    }
+}
+
+/// What two readings of the clock cost, in nanoseconds: the median of many.
+fn clock_overhead() -> f64 {
+    let mut samples: Vec<f64> = (0..1000)
+        .map(|_| {
+            let begin = Instant::now();
+            begin.elapsed().as_nanos() as f64
+        })
+        .collect();
+    samples.sort_by(f64::total_cmp);
+    quantile(&samples, 0.5)
+}
