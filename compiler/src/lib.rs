@@ -4,3 +4,4 @@
 pub mod data;
 pub mod ir;
 pub mod policy;
+pub mod rng;
