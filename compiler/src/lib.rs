@@ -8,3 +8,4 @@ pub mod lower;
 pub mod pack;
 pub mod policy;
 pub mod quant;
+pub mod rng;
