@@ -1,1 +1,88 @@
-//! Packed codes.
+//! Packed codes: where each weight lies in each layout, and how to read and write it there.
+//!
+//! The compiler packs and the reference kernels read through [`Conv::position`], so that a layout is
+//! defined once. Fast kernels walk the same bytes in order instead.
+
+use crate::format::{Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH, WeightFormat, WeightGroup};
+
+/// Code `index` of a stream of `bits`-bit codes (1..=8); 0 beyond the end.
+#[inline]
+pub fn read_code(stream: &[u8], bits: u32, index: usize) -> u8 {
+    let (byte, shift) = locate(bits, index);
+    let at = |i: usize| u16::from(stream.get(i).copied().unwrap_or(0));
+    // A code meets at most two bytes.
+    ((at(byte) | at(byte.saturating_add(1)) << 8) >> shift & mask(bits)) as u8
+}
+
+/// Writes code `index` of a stream of `bits`-bit codes; what lies beyond the end is dropped.
+pub fn write_code(stream: &mut [u8], bits: u32, index: usize, code: u8) {
+    let (byte, shift) = locate(bits, index);
+    let (clear, set) = (!(mask(bits) << shift), (u16::from(code) & mask(bits)) << shift);
+    for (slot, part) in stream.iter_mut().skip(byte).zip([0, 8]) {
+        *slot = *slot & (clear >> part) as u8 | (set >> part) as u8;
+    }
+}
+
+/// Byte and bit at which a code starts.
+#[inline]
+fn locate(bits: u32, index: usize) -> (usize, u32) {
+    let within = index % 8 * bits as usize;
+    ((index / 8).saturating_mul(bits as usize).saturating_add(within / 8), within as u32 % 8)
+}
+
+#[inline]
+fn mask(bits: u32) -> u16 {
+    (1 << bits.min(8)) - 1
+}
+
+/// The code whose level is `level`: the inverse of [`WeightFormat::level`]. `None` when the format has no
+/// such level; of equal codebook entries the first.
+pub fn code_of(format: WeightFormat, level: i8, codebook: &[i8]) -> Option<u8> {
+    // -2 can be decoded as a ternary level but must not be written.
+    if format == WeightFormat::Ternary && level < -1 {
+        return None;
+    }
+    let last = ((1u32 << format.bits().min(8)) - 1) as u8;
+    (0..=last).find(|&code| format.level(code, codebook) == level)
+}
+
+/// Where a code lies: in the stream that starts at a byte of a group's codes, at an index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// First byte of the channel's row or panel.
+    pub offset: usize,
+    /// Code within that stream.
+    pub index: usize,
+}
+
+impl Conv<'_> {
+    /// Where weight `k` of output channel `channel` lies, the channel counted within its weight group
+    /// and `k` in the order (kernel row, kernel column, input channel of the channel group).
+    pub fn position(&self, layout: Layout, format: WeightFormat, channel: usize, k: usize) -> Position {
+        let bits = format.bits() as usize;
+        match layout {
+            Layout::Plain => Position { offset: channel * (self.depth() * bits).div_ceil(8), index: k },
+            Layout::X86 => {
+                let lane = channel % PANEL_CHANNELS;
+                let index = if self.is_depthwise() {
+                    k * PANEL_CHANNELS + lane
+                } else {
+                    let (segment, i) = (k / self.segments().1, k % self.segments().1);
+                    let row = segment * self.segments().1.next_multiple_of(PANEL_DEPTH) + i / PANEL_DEPTH * PANEL_DEPTH;
+                    row * PANEL_CHANNELS + lane * PANEL_DEPTH + i % PANEL_DEPTH
+                };
+                let panel = self.packed_bytes(PANEL_CHANNELS, format, layout);
+                Position { offset: channel / PANEL_CHANNELS * panel, index }
+            }
+        }
+    }
+}
+
+impl WeightGroup<'_> {
+    /// The level of weight `k` of a channel of this group; arguments as in [`Conv::position`].
+    pub fn level(&self, conv: &Conv<'_>, channel: usize, k: usize) -> i8 {
+        let Position { offset, index } = conv.position(self.layout, self.format, channel, k);
+        let stream = self.codes.get(offset..).unwrap_or(&[]);
+        self.format.level(read_code(stream, self.format.bits(), index), self.codebook)
+    }
+}

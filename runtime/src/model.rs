@@ -4,7 +4,8 @@ use core::ops::Range;
 
 use crate::error::FormatError;
 use crate::format::{
-    Header, Layer, LayerOp, Layout, Reader, TENSOR_BYTES, Tensor, VERSION, crc32, decode_layer,
+    HEADER_BYTES, Header, Layer, LayerOp, Layout, Reader, SECTION_ALIGN, Sections, Shape, TENSOR_BYTES, Tensor,
+    VERSION, crc32, decode_layer,
 };
 
 /// A blob whose every offset has been checked; reading it cannot fail afterwards.
@@ -12,9 +13,7 @@ use crate::format::{
 pub struct Model<'a> {
     blob: &'a [u8],
     header: Header,
-    aux: &'a [u8],
-    channels: &'a [i32],
-    weights: &'a [u8],
+    sections: Sections<'a>,
 }
 
 impl<'a> Model<'a> {
@@ -34,14 +33,19 @@ impl<'a> Model<'a> {
             return Err(FormatError::Checksum);
         }
         Layout::from_number(header.layout).ok_or(FormatError::Layout(header.layout))?;
-        let section = |from: u32, to: usize, what| blob.get(from as usize..to).ok_or(FormatError::Truncated(what));
-        let weights = section(header.weights, blob.len(), "the weights")?;
-        let channels = section(header.channels, header.weights as usize, "the biases and multipliers")?;
-        let aux = section(header.aux, header.channels as usize, "the tables")?;
-        section(header.meta, header.meta as usize + header.meta_bytes as usize, "the metadata")?;
-        let whole = channels.get(..channels.len() / 4 * 4).unwrap_or(&[]);
-        let channels = bytemuck::try_cast_slice(whole).map_err(|_| FormatError::Misaligned)?;
-        let model = Model { blob, header, aux, channels, weights };
+        let section =
+            |from: u32, to: u32, what| blob.get(from as usize..to as usize).ok_or(FormatError::Truncated(what));
+        let weights = section(header.weights, header.blob_bytes, "the weights")?;
+        let channels = section(header.channels, header.weights, "the biases and multipliers")?;
+        let aux = section(header.aux, header.channels, "the tables")?;
+        section(header.meta, header.meta.saturating_add(header.meta_bytes), "the metadata")?;
+        let tensors = Reader(blob).bytes(HEADER_BYTES, usize::from(header.n_tensors) * TENSOR_BYTES);
+        let tensors = tensors.ok_or(FormatError::Truncated("the tensor records"))?;
+        if [header.channels, header.weights].iter().any(|&at| !(at as usize).is_multiple_of(SECTION_ALIGN)) {
+            return Err(FormatError::Section);
+        }
+        let channels = bytemuck::try_cast_slice(channels).map_err(|_| FormatError::Misaligned)?;
+        let model = Model { blob, header, sections: Sections { tensors, aux, channels, weights } };
         model.check_tensors()?;
         model.check_layers()?;
         Ok(model)
@@ -83,10 +87,7 @@ impl<'a> Model<'a> {
 
     /// A tensor by its index.
     pub fn tensor(&self, index: u16) -> Option<Tensor> {
-        if index >= self.header.n_tensors {
-            return None;
-        }
-        Tensor::read(self.blob, crate::format::HEADER_BYTES + usize::from(index) * TENSOR_BYTES)
+        self.sections.tensor(index)
     }
 
     /// The graph inputs.
@@ -107,7 +108,7 @@ impl<'a> Model<'a> {
 
     /// Bytes of packed weights, alignment included.
     pub fn weight_bytes(&self) -> usize {
-        self.weights.len()
+        self.sections.weights.len()
     }
 
     /// All operands of a layer, in order.
@@ -116,8 +117,22 @@ impl<'a> Model<'a> {
         (0..layer.operands.len() / 2).map(move |i| operands.u16(2 * i).and_then(|t| self.tensor(t)).unwrap_or(first))
     }
 
+    /// An upper bound of the elements that one run touches, windows counted in full: what a host that runs
+    /// the blobs of strangers may want to limit.
+    pub fn work(&self) -> u64 {
+        self.layers().fold(0, |sum, layer| sum.saturating_add(layer.work()))
+    }
+
+    pub(crate) fn input(&self, i: usize) -> Option<Tensor> {
+        (i < self.header.n_inputs.into()).then(|| self.io(i))
+    }
+
+    pub(crate) fn output(&self, i: usize) -> Option<Tensor> {
+        (i < self.header.n_outputs.into()).then(|| self.io(usize::from(self.header.n_inputs) + i))
+    }
+
     fn io(&self, i: usize) -> Tensor {
-        let index = Reader(self.blob).u16(self.header.io as usize + 2 * i).unwrap_or(0);
+        let index = Reader(self.blob).u16((self.header.io as usize).saturating_add(2 * i)).unwrap_or(0);
         self.tensor(index).unwrap_or(EMPTY_TENSOR)
     }
 
@@ -135,7 +150,7 @@ impl<'a> Model<'a> {
         }
         let n_io = usize::from(self.header.n_inputs) + usize::from(self.header.n_outputs);
         for i in 0..n_io {
-            let index = Reader(self.blob).u16(self.header.io as usize + 2 * i);
+            let index = Reader(self.blob).u16((self.header.io as usize).saturating_add(2 * i));
             let index = index.ok_or(FormatError::Truncated("the input and output indices"))?;
             self.tensor(index).ok_or(FormatError::Tensor(index))?;
         }
@@ -146,19 +161,29 @@ impl<'a> Model<'a> {
         let mut at = self.header.layers as usize;
         for index in 0..self.header.n_layers {
             let (layer, bytes) = self.decode(at)?;
+            layer.check_tables()?;
+            self.check_layout(&layer)?;
             self.check_memory(&layer).ok_or(FormatError::Arena { layer: index })?;
-            at += bytes;
+            at = at.saturating_add(bytes);
         }
         Ok(())
     }
 
-    /// Operands, output and scratch lie in the arena; the output meets neither operands nor scratch,
-    /// except that an Add or Lut may overwrite its first operand exactly.
+    /// No weight group has a wider layout than the header owns up to.
+    fn check_layout(&self, layer: &Layer<'a>) -> Result<(), FormatError> {
+        let LayerOp::Conv(conv) = &layer.op else { return Ok(()) };
+        match conv.weight_groups().map(|group| group.layout.number()).find(|&layout| layout > self.header.layout) {
+            Some(layout) => Err(FormatError::Layout(layout)),
+            None => Ok(()),
+        }
+    }
+
+    /// The output meets no operand, except that an Add or Lut may overwrite its first operand exactly. (How
+    /// much scratch there is depends on the kernels: [`Session`](crate::Session) checks that.)
     fn check_memory(&self, layer: &Layer<'a>) -> Option<()> {
         let out = layer.output.range();
         let in_place = matches!(layer.op, LayerOp::Add(_) | LayerOp::Lut(_));
-        let scratch = layer.scratch..layer.scratch;
-        if scratch.end > self.arena_bytes() {
+        if layer.scratch > self.arena_bytes() {
             return None;
         }
         for (i, operand) in self.operands(layer).enumerate() {
@@ -172,7 +197,7 @@ impl<'a> Model<'a> {
 
     fn decode(&self, at: usize) -> Result<(Layer<'a>, usize), FormatError> {
         let records = self.blob.get(at..).ok_or(FormatError::Truncated("the layer records"))?;
-        decode_layer(records, &|index| self.tensor(index), self.aux, self.channels, self.weights)
+        decode_layer(records, &self.sections)
     }
 }
 
@@ -180,15 +205,8 @@ fn overlap(a: &Range<usize>, b: &Range<usize>) -> bool {
     a.start < b.end && b.start < a.end
 }
 
-const EMPTY_TENSOR: Tensor = Tensor {
-    offset: 0,
-    shape: crate::format::Shape { h: 0, w: 0, c: 0 },
-    scale: 0.0,
-    bits: 8,
-    storage: 8,
-    zero: 0,
-    rank: 0,
-};
+const EMPTY_TENSOR: Tensor =
+    Tensor { offset: 0, shape: Shape { h: 0, w: 0, c: 0 }, scale: 0.0, bits: 8, storage: 8, zero: 0, rank: 0 };
 
 /// Iterator over the layers of a [`Model`].
 #[derive(Clone, Debug)]
@@ -204,7 +222,7 @@ impl<'a> Iterator for Layers<'a> {
     fn next(&mut self) -> Option<Layer<'a>> {
         self.left = self.left.checked_sub(1)?;
         let (layer, bytes) = self.model.decode(self.at).ok()?;
-        self.at += bytes;
+        self.at = self.at.saturating_add(bytes);
         Some(layer)
     }
 

@@ -1,1 +1,169 @@
 //! Running a model.
+
+use core::ops::Range;
+
+use crate::error::SetupError;
+use crate::format::{Layer, LayerOp, Tensor};
+use crate::kernels::{ConvKernel, Isa};
+use crate::model::Model;
+use crate::probe::{NoProbe, Probe};
+
+/// A model, its memory and the kernels to run it with.
+///
+/// Inputs share the arena with everything else: fill all of them before every run, and read the outputs
+/// before filling the inputs again.
+#[derive(Debug)]
+pub struct Session<'a> {
+    model: Model<'a>,
+    arena: &'a mut [u8],
+    isa: Isa,
+}
+
+impl<'a> Session<'a> {
+    /// Takes the fastest kernels that this processor runs.
+    ///
+    /// # Errors
+    /// The arena is smaller than [`Model::arena_bytes`], or a layer's scratch than its kernel wants.
+    pub fn new(model: Model<'a>, arena: &'a mut [u8]) -> Result<Session<'a>, SetupError> {
+        Session::with_isa(model, arena, Isa::best())
+    }
+
+    /// Takes the kernels of one instruction set. The results are the same bytes with any.
+    ///
+    /// # Errors
+    /// As [`Session::new`], and when this processor lacks the instruction set.
+    pub fn with_isa(model: Model<'a>, arena: &'a mut [u8], isa: Isa) -> Result<Session<'a>, SetupError> {
+        if !isa.is_available() {
+            return Err(SetupError::Isa(isa));
+        }
+        let (need, have) = (model.arena_bytes(), arena.len());
+        let arena = arena.get_mut(..need).ok_or(SetupError::Arena { need, have })?;
+        for (index, layer) in (0..).zip(model.layers()) {
+            if !has_scratch(&layer, isa, need) {
+                return Err(SetupError::Scratch { layer: index, isa });
+            }
+        }
+        Ok(Session { model, arena, isa })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model<'a> {
+        &self.model
+    }
+
+    /// The instruction set whose kernels run.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// Shape and scale of an input.
+    pub fn input_tensor(&self, index: usize) -> Option<Tensor> {
+        self.model.input(index)
+    }
+
+    /// Shape and scale of an output.
+    pub fn output_tensor(&self, index: usize) -> Option<Tensor> {
+        self.model.output(index)
+    }
+
+    /// The codes of an input, to fill; empty when there is no such input.
+    pub fn input(&mut self, index: usize) -> &mut [u8] {
+        let range = self.model.input(index).map_or(0..0, |tensor| tensor.range());
+        self.arena.get_mut(range).unwrap_or_default()
+    }
+
+    /// The codes of an output; empty when there is no such output.
+    pub fn output(&self, index: usize) -> &[u8] {
+        let range = self.model.output(index).map_or(0..0, |tensor| tensor.range());
+        self.arena.get(range).unwrap_or_default()
+    }
+
+    /// Runs every layer.
+    pub fn run(&mut self) {
+        self.run_probed(&mut NoProbe);
+    }
+
+    /// Runs every layer, the probe watching.
+    pub fn run_probed(&mut self, probe: &mut impl Probe) {
+        for (index, layer) in self.model.layers().enumerate() {
+            probe.before(index, &layer);
+            // `None` cannot come out of a parsed model; it would leave the output as it is.
+            let _ran = self.run_layer(&layer);
+            probe.after(index, &layer, self.arena.get(layer.output.range()).unwrap_or_default());
+        }
+    }
+
+    fn run_layer(&mut self, layer: &Layer<'a>) -> Option<()> {
+        let isa = self.isa;
+        let (from, to) = (layer.input.range(), layer.output.range());
+        match &layer.op {
+            LayerOp::Conv(p) => {
+                let kernel = ConvKernel::choose(isa, p);
+                let scratch = scratch_range(layer, &kernel)?;
+                let [input, output, scratch] = self.arena.get_disjoint_mut([from, to, scratch]).ok()?;
+                kernel.run(p, input, output, scratch);
+            }
+            LayerOp::Add(p) => {
+                let second = self.model.operands(layer).nth(1)?.range();
+                self.carry_over(from, to.clone());
+                let [second, sum] = self.arena.get_disjoint_mut([second, to]).ok()?;
+                isa.add(p, sum, second);
+            }
+            LayerOp::Lut(table) => {
+                self.carry_over(from, to.clone());
+                isa.lut(table, self.arena.get_mut(to)?);
+            }
+            LayerOp::Concat { outer } => {
+                let mut start = 0;
+                for operand in self.model.operands(layer) {
+                    let [part, whole] = self.arena.get_disjoint_mut([operand.range(), to.clone()]).ok()?;
+                    isa.concat(*outer, start, part, whole);
+                    start += part.len() / outer.max(&1);
+                }
+            }
+            op => {
+                let [input, output] = self.arena.get_disjoint_mut([from, to]).ok()?;
+                match op {
+                    LayerOp::AvgPool(p) => isa.avg_pool(p, input, output),
+                    LayerOp::MaxPool(p) => isa.max_pool(p, input, output),
+                    LayerOp::Softmax(mult) => isa.softmax(*mult, layer.input.shape.c, input, output),
+                    LayerOp::Pad(p) => isa.pad(p, input, output),
+                    LayerOp::Transpose(perm) => isa.transpose(*perm, layer.input.shape, input, output),
+                    LayerOp::ResizeNearest(p) => isa.resize_nearest(p, input, output),
+                    LayerOp::ResizeBilinear(p) => isa.resize_bilinear(p, input, output),
+                    LayerOp::DepthToSpace(p) => isa.depth_to_space(p, input, output),
+                    LayerOp::Conv(_) | LayerOp::Add(_) | LayerOp::Lut(_) | LayerOp::Concat { .. } => {}
+                }
+            }
+        }
+        Some(())
+    }
+
+    /// Copies an operand to where the operator works in place, unless it is there already.
+    fn carry_over(&mut self, from: Range<usize>, to: Range<usize>) {
+        if from != to
+            && let Ok([source, target]) = self.arena.get_disjoint_mut([from, to])
+        {
+            for (slot, &code) in target.iter_mut().zip(source.iter()) {
+                *slot = code;
+            }
+        }
+    }
+}
+
+/// Whether the scratch that the layer's kernel wants is inside the arena and meets neither operand nor output.
+fn has_scratch(layer: &Layer<'_>, isa: Isa, arena_bytes: usize) -> bool {
+    let LayerOp::Conv(p) = &layer.op else { return true };
+    let Some(scratch) = scratch_range(layer, &ConvKernel::choose(isa, p)) else { return false };
+    let apart = |other: Range<usize>| scratch.is_empty() || scratch.end <= other.start || other.end <= scratch.start;
+    scratch.end <= arena_bytes && apart(layer.input.range()) && apart(layer.output.range())
+}
+
+/// Where the kernel's scratch lies; at 0 when it wants none, since an empty range inside an operand would
+/// count as an overlap.
+fn scratch_range(layer: &Layer<'_>, kernel: &ConvKernel) -> Option<Range<usize>> {
+    match kernel.scratch_bytes {
+        0 => Some(0..0),
+        bytes => Some(layer.scratch..layer.scratch.checked_add(bytes)?),
+    }
+}

@@ -1,11 +1,12 @@
 //! A layer record as the kernels take it: shapes, numbers and borrowed tables.
 
 use super::{
-    CODEBOOK_BYTES, Layout, PANEL_CHANNELS, PANEL_DEPTH, Reader, SECTION_ALIGN, Shape, Tensor, WeightFormat, op,
+    CODEBOOK_BYTES, Layout, PANEL_CHANNELS, PANEL_DEPTH, Reader, SECTION_ALIGN, Shape, TENSOR_BYTES, Tensor,
+    WeightFormat, op,
 };
 use crate::error::FormatError;
 
-/// One step of a network, validated.
+/// One step of a network.
 #[derive(Clone, Copy, Debug)]
 pub struct Layer<'a> {
     /// What it computes.
@@ -225,7 +226,7 @@ impl<'a> Conv<'a> {
         conv.check_groups().ok().map(|()| conv)
     }
 
-    /// A 1x1 convolution of nothing, to build others from with struct update syntax.
+    /// A 1x1 convolution of one channel without weights, for tests and benches to build others from.
     pub const EMPTY: Conv<'static> = Conv {
         input: Shape { h: 1, w: 1, c: 1 },
         output: Shape { h: 1, w: 1, c: 1 },
@@ -254,14 +255,14 @@ impl<'a> Conv<'a> {
 
     /// Weights of one output channel.
     pub const fn depth(&self) -> usize {
-        self.kernel[0] * self.kernel[1] * self.group_inputs()
+        self.kernel[0].saturating_mul(self.kernel[1]).saturating_mul(self.group_inputs())
     }
 
     /// Segments of contiguous activations that an output channel reads, and the length of each.
     pub const fn segments(&self) -> (usize, usize) {
         let [kh, kw] = self.kernel;
         let c = self.group_inputs();
-        if self.groups == 1 && (self.dilation[1] == 1 || kw == 1) { (kh, kw * c) } else { (kh * kw, c) }
+        if self.groups == 1 && self.dilation[1] == 1 { (kh, kw.saturating_mul(c)) } else { (kh.saturating_mul(kw), c) }
     }
 
     /// Bytes that the codes of `channels` output channels take in a layout.
@@ -272,11 +273,11 @@ impl<'a> Conv<'a> {
             Layout::X86 => {
                 let (segments, len) = self.segments();
                 let depth = if self.is_depthwise() {
-                    self.kernel[0] * self.kernel[1]
+                    self.depth()
                 } else {
-                    segments.saturating_mul(len.next_multiple_of(PANEL_DEPTH))
+                    segments.saturating_mul(len.div_ceil(PANEL_DEPTH)).saturating_mul(PANEL_DEPTH)
                 };
-                channels.div_ceil(PANEL_CHANNELS).saturating_mul(depth).saturating_mul(PANEL_CHANNELS * bits / 8)
+                channels.div_ceil(PANEL_CHANNELS).saturating_mul(depth).saturating_mul(PANEL_CHANNELS / 8 * bits)
             }
         }
     }
@@ -296,7 +297,7 @@ impl<'a> Conv<'a> {
         let mut at = r.u32(4).ok_or(bad)? as usize;
         let align = if format == WeightFormat::Linear(8) { SECTION_ALIGN } else { 4 };
         let fits_layout = layout == Layout::Plain || self.groups == 1 || self.is_depthwise();
-        if channels == 0 || at % align != 0 || !fits_layout {
+        if channels == 0 || !at.is_multiple_of(align) || !fits_layout {
             return Err(bad);
         }
         let weights = Reader(self.weights);
@@ -309,12 +310,26 @@ impl<'a> Conv<'a> {
         Ok(Some(WeightGroup { first, channels, format, layout, codebook, codes }))
     }
 
+    /// Multiply-accumulates of one run.
+    pub const fn macs(&self) -> u64 {
+        (self.output.len() as u64).saturating_mul(self.depth() as u64)
+    }
+
     fn check_groups(&self) -> Result<(), FormatError> {
         let (mut index, mut first) = (0, 0);
         while let Some(group) = self.group(index, first)? {
             (index, first) = (index + 1, first + group.channels);
         }
         if first == self.output.c { Ok(()) } else { Err(FormatError::Layer("the channel counts of the weight groups")) }
+    }
+
+    /// Whether the channels are whole: a bias and a multiplier each, and a weight group for every one.
+    /// True of all that come out of a blob; the fields being public, kernels make sure.
+    pub(crate) fn is_whole(&self) -> bool {
+        let c_out = self.output.c;
+        let divisible =
+            self.groups > 0 && self.input.c.is_multiple_of(self.groups) && c_out.is_multiple_of(self.groups);
+        divisible && self.bias.len() == c_out && self.mult.len() == c_out && self.check_groups().is_ok()
     }
 }
 
@@ -338,6 +353,20 @@ impl<'a> Iterator for WeightGroups<'a> {
 }
 
 impl Resize<'_> {
+    /// Every source is inside the input, and a weight at most 256; entries hold 1 number or 3.
+    fn check(&self, numbers: usize) -> Result<(), FormatError> {
+        let inside = |table: &[u8], size: usize| {
+            let mut entries = table.chunks_exact(2 * numbers).map(Reader);
+            let below = |v: Option<u16>, bound: usize| v.is_some_and(|v| usize::from(v) < bound);
+            entries.all(|e| below(e.u16(0), size) && (numbers == 1 || (below(e.u16(2), size) && below(e.u16(4), 257))))
+        };
+        if inside(self.rows, self.input.h) && inside(self.columns, self.input.w) {
+            Ok(())
+        } else {
+            Err(FormatError::Layer("a table of a Resize"))
+        }
+    }
+
     /// Nearest: the input row of output row `y`.
     pub fn row(&self, y: usize) -> usize {
         Reader(self.rows).u16(2 * y).unwrap_or(0).into()
@@ -365,23 +394,52 @@ fn mix(table: &[u8], i: usize) -> (usize, usize, i32) {
 }
 
 /// What a record may refer to.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Sections<'a> {
-    pub(crate) tensor: &'a dyn Fn(u16) -> Option<Tensor>,
+    /// The tensor records.
+    pub(crate) tensors: &'a [u8],
     pub(crate) aux: &'a [u8],
     pub(crate) channels: &'a [i32],
     pub(crate) weights: &'a [u8],
 }
 
-/// Decodes and checks the record at the start of `bytes`; returns the layer and the record's length.
-///
-/// Everything a kernel relies on is checked here, except where tensors lie in the arena.
-pub(crate) fn decode_layer<'a>(
-    bytes: &'a [u8],
-    tensor: &dyn Fn(u16) -> Option<Tensor>,
-    aux: &'a [u8],
-    channels: &'a [i32],
-    weights: &'a [u8],
-) -> Result<(Layer<'a>, usize), FormatError> {
+impl Sections<'_> {
+    pub(crate) fn tensor(&self, index: u16) -> Option<Tensor> {
+        Tensor::read(self.tensors, usize::from(index) * TENSOR_BYTES)
+    }
+}
+
+impl Layer<'_> {
+    /// What takes time in proportion to a table's length: checked once, not at every run.
+    pub(crate) fn check_tables(&self) -> Result<(), FormatError> {
+        match &self.op {
+            LayerOp::Conv(p) => p.check_groups(),
+            LayerOp::Lut(table) if table.iter().any(|&code| code > self.output.max_code()) => {
+                Err(FormatError::Layer("a code in a look-up table"))
+            }
+            LayerOp::ResizeNearest(p) => p.check(1),
+            LayerOp::ResizeBilinear(p) => p.check(3),
+            _ => Ok(()),
+        }
+    }
+
+    /// An upper bound of the elements that a run of this layer touches, each window counted in full.
+    pub fn work(&self) -> u64 {
+        let window = |p: &Pool| (p.kernel[0].min(p.input.h) as u64).saturating_mul(p.kernel[1].min(p.input.w) as u64);
+        let each = match &self.op {
+            LayerOp::Conv(p) => p.depth() as u64,
+            LayerOp::AvgPool(p) => window(&p.window),
+            LayerOp::MaxPool(p) => window(&p.window),
+            _ => 1,
+        };
+        (self.output.shape.len() as u64).saturating_mul(each.max(1))
+    }
+}
+
+/// Decodes the record at the start of `bytes` and checks all that takes constant time; returns the layer
+/// and the record's length. With [`Layer::check_tables`], that is everything a kernel relies on, except
+/// where tensors lie in the arena.
+pub(crate) fn decode_layer<'a>(bytes: &'a [u8], sections: &Sections<'a>) -> Result<(Layer<'a>, usize), FormatError> {
     let cut = FormatError::Truncated("the layer records");
     let r = Reader(bytes);
     let code = r.u8(0).ok_or(cut)?;
@@ -390,9 +448,9 @@ pub(crate) fn decode_layer<'a>(
     let record = Reader(r.bytes(0, record_bytes).ok_or(cut)?);
     let scratch = record.u32(4).ok_or(cut)? as usize;
     let missing = FormatError::Layer("a tensor index");
-    let output = tensor(record.u16(8).ok_or(cut)?).ok_or(missing)?;
+    let output = sections.tensor(record.u16(8).ok_or(cut)?).ok_or(missing)?;
     let operands = record.bytes(10, 2 * n_inputs).ok_or(cut)?;
-    let operand = |i: usize| Reader(operands).u16(2 * i).and_then(tensor).ok_or(missing);
+    let operand = |i: usize| Reader(operands).u16(2 * i).and_then(|t| sections.tensor(t)).ok_or(missing);
     let input = operand(0)?;
     let at = (10 + 2 * n_inputs).next_multiple_of(4);
     let fields = Reader(record.0.get(at..).ok_or(cut)?);
@@ -401,11 +459,10 @@ pub(crate) fn decode_layer<'a>(
         op::CONCAT => n_inputs.max(1),
         _ => 1,
     };
-    if n_inputs != arity || record_bytes % 4 != 0 {
+    if n_inputs != arity || !record_bytes.is_multiple_of(4) {
         return Err(FormatError::Layer("the number of operands or the record's length"));
     }
-    let sections = Sections { tensor, aux, channels, weights };
-    let op = decode_op(code, fields, &input, &output, operands, &sections)?;
+    let op = decode_op(code, fields, &input, &output, operands, sections)?;
     Ok((Layer { op, input, output, scratch, operands }, record_bytes))
 }
 
@@ -420,9 +477,10 @@ fn decode_op<'a>(
     match code {
         op::CONV => decode_conv(f, input, output, sections).map(LayerOp::Conv),
         op::ADD => {
-            let second = Reader(operands).u16(2).and_then(sections.tensor).ok_or(CUT)?;
-            let shift = f.u8(8).ok_or(CUT)?;
-            if second.shape != input.shape || output.shape != input.shape || !(1..=31).contains(&shift) {
+            let second = Reader(operands).u16(2).and_then(|t| sections.tensor(t)).ok_or(CUT)?;
+            let (shift, lo, hi) = (f.u8(8).ok_or(CUT)?, f.u8(9).ok_or(CUT)?, f.u8(10).ok_or(CUT)?);
+            let shaped = second.shape == input.shape && output.shape == input.shape;
+            if !shaped || !(1..=31).contains(&shift) || !codes_of(output, lo, hi) {
                 return Err(FormatError::Layer("an Add"));
             }
             Ok(LayerOp::Add(Add {
@@ -432,8 +490,8 @@ fn decode_op<'a>(
                 zero_b: second.zero,
                 zero: output.zero,
                 shift,
-                lo: f.u8(9).ok_or(CUT)?,
-                hi: f.u8(10).ok_or(CUT)?,
+                lo,
+                hi,
             }))
         }
         op::AVG_POOL => Ok(LayerOp::AvgPool(AvgPool {
@@ -442,11 +500,13 @@ fn decode_op<'a>(
             mult: f.i32(8).ok_or(CUT)?,
             requantise: requantise(f, 12, output)?,
         })),
-        op::MAX_POOL => Ok(LayerOp::MaxPool(MaxPool {
-            window: decode_pool(f, input, output)?,
-            lo: f.u8(8).ok_or(CUT)?,
-            hi: f.u8(9).ok_or(CUT)?,
-        })),
+        op::MAX_POOL => {
+            let (lo, hi) = (f.u8(8).ok_or(CUT)?, f.u8(9).ok_or(CUT)?);
+            if !codes_of(output, lo, hi) {
+                return Err(FormatError::Layer("the range of a MaxPool"));
+            }
+            Ok(LayerOp::MaxPool(MaxPool { window: decode_pool(f, input, output)?, lo, hi }))
+        }
         op::LUT => {
             let table = Reader(sections.aux).bytes(f.u32(0).ok_or(CUT)? as usize, usize::from(input.max_code()) + 1);
             let table = table.ok_or(FormatError::Layer("a look-up table"))?;
@@ -456,7 +516,7 @@ fn decode_op<'a>(
             Ok(LayerOp::Lut(table))
         }
         op::SOFTMAX => {
-            if output.shape != input.shape {
+            if output.shape != input.shape || output.bits != 8 {
                 return Err(FormatError::Layer("the shapes of a Softmax"));
             }
             Ok(LayerOp::Softmax(f.u32(0).ok_or(CUT)?))
@@ -466,7 +526,8 @@ fn decode_op<'a>(
             let [top, left, front] = [f.u16(0), f.u16(2), f.u16(4)].map(|v| v.map(usize::from));
             let (top, left, front) = (top.ok_or(CUT)?, left.ok_or(CUT)?, front.ok_or(CUT)?);
             let (i, o) = (input.shape, output.shape);
-            if top + i.h > o.h || left + i.w > o.w || front.saturating_add(i.c) > o.c {
+            let fits = top + i.h <= o.h && left + i.w <= o.w && front.saturating_add(i.c) <= o.c;
+            if !fits || !carries(input, output) {
                 return Err(FormatError::Layer("a Pad"));
             }
             Ok(LayerOp::Pad(Pad { input: i, output: o, top, left, front, value: input.zero }))
@@ -478,7 +539,7 @@ fn decode_op<'a>(
             let mut sorted = perm;
             sorted.sort_unstable();
             let moved = |k: usize| perm.get(k).and_then(|&p| from.get(usize::from(p)));
-            if sorted != [0, 1, 2] || (0..3).any(|k| moved(k) != to.get(k)) {
+            if sorted != [0, 1, 2] || (0..3).any(|k| moved(k) != to.get(k)) || !carries(input, output) {
                 return Err(FormatError::Layer("a Transpose"));
             }
             Ok(LayerOp::Transpose(perm))
@@ -489,7 +550,9 @@ fn decode_op<'a>(
             let block = usize::from(f.u8(0).ok_or(CUT)?);
             let order = f.u8(1).ok_or(CUT)?;
             let (i, o) = (input.shape, output.shape);
-            if block == 0 || order > 1 || o.h != i.h * block || o.w != i.w * block || i.c != o.c * block * block {
+            let deep = o.c.checked_mul(block * block) == Some(i.c);
+            let wide = o.h == i.h * block && o.w == i.w * block;
+            if block == 0 || order > 1 || !deep || !wide || !carries(input, output) {
                 return Err(FormatError::Layer("a DepthToSpace"));
             }
             Ok(LayerOp::DepthToSpace(DepthToSpace { input: i, output: o, block, channel_first: order == 1 }))
@@ -499,6 +562,23 @@ fn decode_op<'a>(
 }
 
 const CUT: FormatError = FormatError::Truncated("a layer record");
+
+/// Whether `lo..=hi` is a range of codes of the tensor.
+fn codes_of(tensor: &Tensor, lo: u8, hi: u8) -> bool {
+    lo <= hi && hi <= tensor.max_code()
+}
+
+/// Whether every code of one tensor is a code of the other, for operators that move codes.
+fn carries(from: &Tensor, to: &Tensor) -> bool {
+    from.bits <= to.bits
+}
+
+/// Whether the windows along an axis reach at most 255 positions beyond the far edge, as they do beyond the
+/// near one: no network needs more, and it bounds windows and outputs by the input.
+fn reaches(out: usize, stride: usize, window: usize, pad: usize, size: usize) -> bool {
+    let last = (out.max(1) - 1).saturating_mul(stride);
+    last.saturating_add(window) <= size.saturating_add(pad).saturating_add(usize::from(u8::MAX))
+}
 
 fn decode_conv<'a>(
     f: Reader<'a>,
@@ -530,18 +610,22 @@ fn decode_conv<'a>(
         weights: sections.weights,
     };
     let steps = conv.stride.iter().chain(&conv.dilation).chain(&conv.kernel);
-    let divisible = groups > 0 && conv.input.c % groups == 0 && c_out % groups == 0;
-    if steps.min() == Some(&0) || !divisible || n_groups == 0 {
+    let divisible = groups > 0 && conv.input.c.is_multiple_of(groups) && c_out.is_multiple_of(groups);
+    let (extents, outs) = ([conv.input.h, conv.input.w], [conv.output.h, conv.output.w]);
+    let near = |k: usize| {
+        let window = (conv.kernel[k] - 1) * conv.dilation[k] + 1;
+        reaches(outs[k], conv.stride[k], window, conv.pad[k], extents[k])
+    };
+    if steps.min() == Some(&0) || !divisible || n_groups == 0 || !(near(0) && near(1)) {
         return Err(FormatError::Layer("the geometry of a Conv"));
     }
-    conv.check_groups()?;
     Ok(conv)
 }
 
 fn requantise(f: Reader<'_>, at: usize, output: &Tensor) -> Result<Requantise, FormatError> {
     let [pre, lo, hi] = [f.u8(at), f.u8(at + 1), f.u8(at + 2)];
     let requantise = Requantise { pre: pre.ok_or(CUT)?, zero: output.zero, lo: lo.ok_or(CUT)?, hi: hi.ok_or(CUT)? };
-    if requantise.pre > 31 || requantise.lo > requantise.hi {
+    if requantise.pre > 31 || !codes_of(output, requantise.lo, requantise.hi) {
         return Err(FormatError::Layer("a requantisation"));
     }
     Ok(requantise)
@@ -560,10 +644,13 @@ fn decode_pool(f: Reader<'_>, input: &Tensor, output: &Tensor) -> Result<Pool, F
     // Every window meets the input, so that a mean has a count and a maximum an element.
     let meets = |k: usize, (out, size): (usize, usize)| {
         let last = (out.max(1) - 1).saturating_mul(pool.stride[k]);
-        pool.kernel[k] > pool.pad[k] && last < size.saturating_add(pool.pad[k])
+        let near = reaches(out, pool.stride[k], pool.kernel[k], pool.pad[k], size);
+        near && pool.kernel[k] > pool.pad[k] && last < size.saturating_add(pool.pad[k])
     };
+    // A sum over 2^23 codes is sure to fit in i32.
+    let small = pool.kernel[0].saturating_mul(pool.kernel[1]) <= 1 << 23;
     let shaped = pool.input.c == pool.output.c && pool.stride.iter().all(|&s| s > 0);
-    if shaped && extents.into_iter().enumerate().all(|(k, e)| meets(k, e)) {
+    if small && shaped && extents.into_iter().enumerate().all(|(k, e)| meets(k, e)) {
         Ok(pool)
     } else {
         Err(FormatError::Layer("the geometry of a pool"))
@@ -580,9 +667,9 @@ fn decode_concat<'a>(
     let bad = FormatError::Layer("a Concat");
     let mut total = 0usize;
     for i in 0..operands.len() / 2 {
-        let tensor = Reader(operands).u16(2 * i).and_then(sections.tensor).ok_or(bad)?;
+        let tensor = Reader(operands).u16(2 * i).and_then(|t| sections.tensor(t)).ok_or(bad)?;
         let len = tensor.shape.len();
-        if outer == 0 || len % outer != 0 {
+        if outer == 0 || !len.is_multiple_of(outer) || !carries(&tensor, output) {
             return Err(bad);
         }
         total = total.saturating_add(len);
@@ -604,11 +691,5 @@ fn decode_resize<'a>(
     };
     let (i, o) = (input.shape, output.shape);
     let resize = Resize { input: i, output: o, rows: table(0, o.h)?, columns: table(4, o.w)? };
-    let inside = |table: &[u8], extent: usize, size: usize| {
-        (0..extent).all(|k| {
-            let part = |j: usize| usize::from(Reader(table).u16(2 * (k * entries + j)).unwrap_or(u16::MAX));
-            part(0) < size && (entries == 1 || (part(1) < size && part(2) <= 256))
-        })
-    };
-    if i.c == o.c && inside(resize.rows, o.h, i.h) && inside(resize.columns, o.w, i.w) { Ok(resize) } else { Err(bad) }
+    if i.c == o.c && carries(input, output) { Ok(resize) } else { Err(bad) }
 }

@@ -105,6 +105,8 @@
 //! Sums wrap in i32 (the compiler proves that they do not). See [`crate::requant`] for the rounding high
 //! multiply, and [`crate::kernels::reference`] for each operator.
 
+use core::fmt;
+
 mod layer;
 mod read;
 mod records;
@@ -114,7 +116,7 @@ pub use layer::{
 };
 pub use records::{Header, Shape, Tensor};
 
-pub(crate) use layer::decode_layer;
+pub(crate) use layer::{Sections, decode_layer};
 pub(crate) use read::Reader;
 
 /// First bytes of every blob.
@@ -163,6 +165,22 @@ pub enum WeightFormat {
 }
 
 impl WeightFormat {
+    /// Every format there is.
+    pub const ALL: [WeightFormat; 12] = [
+        WeightFormat::Linear(1),
+        WeightFormat::Linear(2),
+        WeightFormat::Linear(3),
+        WeightFormat::Linear(4),
+        WeightFormat::Linear(5),
+        WeightFormat::Linear(6),
+        WeightFormat::Linear(7),
+        WeightFormat::Linear(8),
+        WeightFormat::Ternary,
+        WeightFormat::Codebook(2),
+        WeightFormat::Codebook(3),
+        WeightFormat::Codebook(4),
+    ];
+
     /// The format behind a byte of the blob.
     pub const fn from_byte(byte: u8) -> Option<WeightFormat> {
         match byte {
@@ -203,9 +221,20 @@ impl WeightFormat {
     }
 }
 
+/// `w4`, `t`, `k3`: linear, ternary, codebook, as in policies and kernel names.
+impl fmt::Display for WeightFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            WeightFormat::Linear(bits) => write!(f, "w{bits}"),
+            WeightFormat::Ternary => f.write_str("t"),
+            WeightFormat::Codebook(bits) => write!(f, "k{bits}"),
+        }
+    }
+}
+
 #[inline]
 const fn sign_extend(code: u8, bits: u8) -> i8 {
-    let unused = 8 - bits as u32 % 9;
+    let unused = 8u32.wrapping_sub(bits as u32) & 7;
     ((code << unused) as i8) >> unused
 }
 
@@ -227,6 +256,11 @@ impl Layout {
             1 => Some(Layout::X86),
             _ => None,
         }
+    }
+
+    /// The number that stands for it in the blob.
+    pub const fn number(self) -> u16 {
+        self as u16
     }
 }
 

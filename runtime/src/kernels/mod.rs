@@ -4,16 +4,17 @@
 //! without any special instruction. Every other module holds the kernels of one instruction set and
 //! nothing else; a kernel is bit-exact to the reference, by property test, and has a bench.
 //!
-//! [`run_layer`] chooses: the widest kernel that the instruction set has for the layer, then the
-//! portable one, then the reference.
+//! [`ConvKernel::choose`] takes the widest kernel that the instruction set has for a convolution, else
+//! the portable one; the other operators are methods of [`Isa`], which choose in the same way.
 
 use core::fmt;
 use core::str::FromStr;
 
-use crate::format::{Conv, Layer};
+use crate::format::{Add, AvgPool, Conv, DepthToSpace, MaxPool, Pad, Resize, Shape, WeightFormat};
 
 pub mod portable;
 pub mod reference;
+pub mod scratch;
 #[cfg(target_arch = "x86_64")]
 pub mod x86_64;
 
@@ -28,4 +29,201 @@ pub enum Isa {
     Avx2,
     /// x86-64 with AVX-512 (F, BW, VL, VBMI) and VNNI.
     Avx512Vnni,
+}
+
+impl Isa {
+    /// All of them, slowest first.
+    pub const ALL: [Isa; 4] = [Isa::Reference, Isa::Portable, Isa::Avx2, Isa::Avx512Vnni];
+
+    /// Whether this processor runs its kernels.
+    pub fn is_available(self) -> bool {
+        match self {
+            Isa::Reference | Isa::Portable => true,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 | Isa::Avx512Vnni => x86_64::detect(self),
+            #[cfg(not(target_arch = "x86_64"))]
+            Isa::Avx2 | Isa::Avx512Vnni => false,
+        }
+    }
+
+    /// Those that this processor runs, slowest first.
+    pub fn available() -> impl DoubleEndedIterator<Item = Isa> {
+        Isa::ALL.into_iter().filter(|isa| isa.is_available())
+    }
+
+    /// The fastest that this processor runs.
+    pub fn best() -> Isa {
+        Isa::available().next_back().unwrap_or(Isa::Portable)
+    }
+
+    /// Its name, as [`FromStr`] reads it and kernel names begin.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Isa::Reference => "reference",
+            Isa::Portable => "portable",
+            Isa::Avx2 => "avx2",
+            Isa::Avx512Vnni => "avx512vnni",
+        }
+    }
+}
+
+impl fmt::Display for Isa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A text that names no instruction set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownIsa;
+
+impl fmt::Display for UnknownIsa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("unknown instruction set: use one of")?;
+        Isa::ALL.iter().try_for_each(|isa| write!(f, " {isa}"))
+    }
+}
+
+impl core::error::Error for UnknownIsa {}
+
+impl FromStr for Isa {
+    type Err = UnknownIsa;
+
+    fn from_str(text: &str) -> Result<Isa, UnknownIsa> {
+        Isa::ALL.into_iter().find(|isa| isa.name() == text).ok_or(UnknownIsa)
+    }
+}
+
+/// `{isa}_{operator}_{format}`, for instance `avx512vnni_conv_w4`: the key that joins latency tables and
+/// benches. A convolution whose weight groups differ in format is `mixed`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KernelName {
+    /// Whose kernel it is.
+    pub isa: Isa,
+    /// What it computes: `conv` or `depthwise`.
+    pub operator: &'static str,
+    /// How its weights are coded; `None` when mixed.
+    pub format: Option<WeightFormat>,
+}
+
+impl KernelName {
+    /// The name of an instruction set's kernel for a convolution.
+    pub fn of(isa: Isa, conv: &Conv<'_>) -> KernelName {
+        let mut formats = conv.weight_groups().map(|group| group.format);
+        let first = formats.next();
+        let format = first.filter(|&first| formats.all(|format| format == first));
+        KernelName { isa, operator: if conv.is_depthwise() { "depthwise" } else { "conv" }, format }
+    }
+}
+
+impl fmt::Display for KernelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}_{}_", self.isa, self.operator)?;
+        match self.format {
+            Some(format) => write!(f, "{format}"),
+            None => f.write_str("mixed"),
+        }
+    }
+}
+
+/// A kernel chosen for one convolution. A value exists only if the processor has the instructions.
+#[derive(Clone, Copy, Debug)]
+pub struct ConvKernel {
+    /// Whose kernel it is: less than what was asked for where the wider set has none.
+    pub isa: Isa,
+    /// Bytes of scratch that a run wants, at most
+    /// [`conv_scratch_bytes`](scratch::conv_scratch_bytes).
+    pub scratch_bytes: usize,
+    run: fn(&Conv<'_>, &[u8], &mut [u8], &mut [u8]),
+}
+
+impl ConvKernel {
+    /// The kernel of `isa` for this convolution, else the portable one; the portable one too when the
+    /// processor lacks the instruction set.
+    pub fn choose(isa: Isa, conv: &Conv<'_>) -> ConvKernel {
+        match isa {
+            Isa::Reference => {
+                ConvKernel { isa, scratch_bytes: 0, run: |conv, input, output, _| reference::conv(conv, input, output) }
+            }
+            Isa::Portable => portable::conv_kernel(conv),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 | Isa::Avx512Vnni => {
+                x86_64::conv_kernel(isa, conv).unwrap_or_else(|| portable::conv_kernel(conv))
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            Isa::Avx2 | Isa::Avx512Vnni => portable::conv_kernel(conv),
+        }
+    }
+
+    /// Computes the convolution that this kernel was chosen for: `input` and `output` of the lengths of its
+    /// shapes, `scratch` of `scratch_bytes` at least. Does nothing when one of them is shorter or the
+    /// convolution lacks biases, multipliers or weight groups: kernels rely on that.
+    #[inline]
+    pub fn run(&self, conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) {
+        let fits = input.len() == conv.input.len()
+            && output.len() == conv.output.len()
+            && scratch.len() >= self.scratch_bytes
+            && conv.is_whole();
+        if fits {
+            (self.run)(conv, input, output, scratch);
+        }
+    }
+}
+
+/// The operators besides convolution; arguments as in [`reference`].
+impl Isa {
+    /// See [`reference::add`].
+    pub fn add(self, p: &Add, a: &mut [u8], b: &[u8]) {
+        reference::add(p, a, b);
+    }
+
+    /// See [`reference::lut`].
+    pub fn lut(self, table: &[u8], codes: &mut [u8]) {
+        reference::lut(table, codes);
+    }
+
+    /// See [`reference::avg_pool`].
+    pub fn avg_pool(self, p: &AvgPool, input: &[u8], output: &mut [u8]) {
+        reference::avg_pool(p, input, output);
+    }
+
+    /// See [`reference::max_pool`].
+    pub fn max_pool(self, p: &MaxPool, input: &[u8], output: &mut [u8]) {
+        reference::max_pool(p, input, output);
+    }
+
+    /// See [`reference::softmax`].
+    pub fn softmax(self, mult: u32, channels: usize, input: &[u8], output: &mut [u8]) {
+        reference::softmax(mult, channels, input, output);
+    }
+
+    /// See [`reference::concat`].
+    pub fn concat(self, outer: usize, start: usize, operand: &[u8], output: &mut [u8]) {
+        reference::concat(outer, start, operand, output);
+    }
+
+    /// See [`reference::pad`].
+    pub fn pad(self, p: &Pad, input: &[u8], output: &mut [u8]) {
+        reference::pad(p, input, output);
+    }
+
+    /// See [`reference::transpose`].
+    pub fn transpose(self, perm: [u8; 3], shape: Shape, input: &[u8], output: &mut [u8]) {
+        reference::transpose(perm, shape, input, output);
+    }
+
+    /// See [`reference::resize_nearest`].
+    pub fn resize_nearest(self, p: &Resize<'_>, input: &[u8], output: &mut [u8]) {
+        reference::resize_nearest(p, input, output);
+    }
+
+    /// See [`reference::resize_bilinear`].
+    pub fn resize_bilinear(self, p: &Resize<'_>, input: &[u8], output: &mut [u8]) {
+        reference::resize_bilinear(p, input, output);
+    }
+
+    /// See [`reference::depth_to_space`].
+    pub fn depth_to_space(self, p: &DepthToSpace, input: &[u8], output: &mut [u8]) {
+        reference::depth_to_space(p, input, output);
+    }
 }

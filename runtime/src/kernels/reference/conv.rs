@@ -1,0 +1,45 @@
+//! Convolution of every geometry, grouping, format and layout.
+
+use super::{at, put, source};
+use crate::format::{Conv, WeightGroup};
+
+/// `out[y][x][o] = requantise(bias[o] + sum over ky, kx, i of in[iy][ix][g + i] * w[o][ky][kx][i], mult[o])`,
+/// with `iy = y * stride + ky * dilation - pad` and `ix` alike, `in` being `zero_in` outside the input,
+/// `i` running over the inputs of the channel group of `o`, of which `g` is the first, and
+/// [`requantise`](crate::requant). The zero point needs no term: the bias holds `-zero_in * sum(w)`.
+pub fn conv(p: &Conv<'_>, input: &[u8], output: &mut [u8]) {
+    for group in p.weight_groups() {
+        for channel in 0..group.channels {
+            let o = group.first + channel;
+            let bias = p.bias.get(o).copied().unwrap_or(0);
+            let mult = p.mult.get(o).copied().unwrap_or(0);
+            for y in 0..p.output.h {
+                for x in 0..p.output.w {
+                    let acc = bias.wrapping_add(dot(p, &group, channel, input, [y, x]));
+                    put(output, p.output, [y, x, o], p.requantise.apply(acc, mult));
+                }
+            }
+        }
+    }
+}
+
+fn dot(p: &Conv<'_>, group: &WeightGroup<'_>, channel: usize, input: &[u8], [y, x]: [usize; 2]) -> i32 {
+    let inputs = p.group_inputs();
+    let first_input = (group.first + channel) / (p.output.c / p.groups.max(1)).max(1) * inputs;
+    let mut sum = 0i32;
+    for ky in 0..p.kernel[0] {
+        let iy = source(y, p.stride[0], ky, p.dilation[0], p.pad[0], p.input.h);
+        for kx in 0..p.kernel[1] {
+            let ix = source(x, p.stride[1], kx, p.dilation[1], p.pad[1], p.input.w);
+            for i in 0..inputs {
+                let code = match (iy, ix) {
+                    (Some(iy), Some(ix)) => at(input, p.input, [iy, ix, first_input + i]),
+                    _ => p.zero_in,
+                };
+                let level = group.level(p, channel, (ky * p.kernel[1] + kx) * inputs + i);
+                sum = sum.wrapping_add(i32::from(code) * i32::from(level));
+            }
+        }
+    }
+    sum
+}
