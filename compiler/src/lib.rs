@@ -2,6 +2,7 @@
 //! meets them with the best accuracy out.
 
 pub mod data;
+pub mod eval;
 pub mod ir;
 pub mod policy;
 pub mod quant;
