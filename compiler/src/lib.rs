@@ -6,3 +6,4 @@ pub mod eval;
 pub mod ir;
 pub mod policy;
 pub mod quant;
+pub mod rng;

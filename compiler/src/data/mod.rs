@@ -2,6 +2,31 @@
 //!
 //! `val` is cut from `train`, never from `test`: nothing that calibrates, searches or trains ever
 //! reads a test sample.
+//!
+//! * [`spec`] names a set and opens it: [`cifar`], [`idx`] (MNIST), [`npz`], [`images`] or the
+//!   built-in [`synthetic`] glyphs.
+//! * [`split`] cuts it.
+//! * [`windows`] slides a model with a short input over a long sample.
+//! * [`metric`] scores what a model answers.
+
+mod bounded;
+mod error;
+
+pub mod cifar;
+pub mod idx;
+pub mod images;
+pub mod metric;
+pub mod npz;
+pub mod spec;
+pub mod split;
+pub mod synthetic;
+pub mod windows;
+
+pub use error::DataError;
+pub use metric::{Metric, MetricAccumulator, MetricError};
+pub use spec::{DataSpec, open};
+pub use split::{Split, Splits};
+pub use windows::Windows;
 
 use half::f16;
 
@@ -14,8 +39,9 @@ pub struct Dataset {
     pub sample_shape: Vec<usize>,
     /// All samples of all splits, back to back.
     pub elements: Elements,
-    /// One class or 0/1 mark a sample; absent for unlabelled sets.
-    pub labels: Option<Vec<u32>>,
+    /// Class or 0/1 mark of every sample of all splits; a sample may have none, as the normal
+    /// sounds that train an anomaly detector.
+    pub labels: Vec<Option<u32>>,
     /// Sample indices of train, val and test.
     pub splits: Splits,
 }
@@ -29,29 +55,6 @@ pub enum Elements {
     F16(Vec<f16>),
     /// Single precision.
     F32(Vec<f32>),
-}
-
-/// Which samples belong where; the three never overlap.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Splits {
-    /// For calibration, search and training.
-    pub train: Vec<u32>,
-    /// Cut from the training samples, to choose between candidates.
-    pub val: Vec<u32>,
-    /// For the reported figure alone.
-    pub test: Vec<u32>,
-}
-
-/// Name of a split.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Split {
-    /// See [`Splits::train`].
-    Train,
-    /// See [`Splits::val`].
-    Val,
-    /// See [`Splits::test`].
-    Test,
 }
 
 /// What the network expects: `(element - mean[c]) * scale`, `c` being the last dimension.
@@ -83,7 +86,15 @@ impl Dataset {
         self.sample_shape.iter().product()
     }
 
+    /// Class or mark of sample `index`, where it has one.
+    pub fn label(&self, index: u32) -> Option<u32> {
+        self.labels.get(index as usize).copied().flatten()
+    }
+
     /// Writes sample `index`, preprocessed, into `out` (`sample_len` elements).
+    ///
+    /// # Panics
+    /// When `index` is none of [`Dataset::splits`].
     pub fn read(&self, index: u32, preprocessing: &Preprocessing, out: &mut [f32]) {
         let n = self.sample_len();
         let at = index as usize * n;

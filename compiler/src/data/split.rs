@@ -1,0 +1,105 @@
+//! Which samples train, choose and report. The cuts depend on the number of samples alone, never on
+//! the seed of a run: a second run with another seed must not train on what the first one tested.
+
+use crate::rng::Pcg32;
+
+const SPLIT_SEED: u64 = 0x7061_7265;
+
+/// Which samples belong where; the three never overlap.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Splits {
+    /// For calibration, search and training; in random order, so that any prefix is a fair sample.
+    pub train: Vec<u32>,
+    /// Cut from the training samples, to choose between candidates; in random order.
+    pub val: Vec<u32>,
+    /// For the reported figure alone.
+    pub test: Vec<u32>,
+}
+
+/// Name of a split.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Split {
+    /// See [`Splits::train`].
+    Train,
+    /// See [`Splits::val`].
+    Val,
+    /// See [`Splits::test`].
+    Test,
+}
+
+/// In what order the test samples of a file are listed; a limited evaluation takes the first ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TestOrder {
+    /// As the file has them, for sets whose published order is already mixed.
+    OfFile,
+    /// Mixed, for files that may be sorted by class.
+    Random,
+}
+
+impl Splits {
+    /// Splits of a set that comes with a test set: samples `0..train` and then `test` more. Val is
+    /// the last tenth of the shuffled training samples.
+    pub fn with_test(train: u32, test: u32, order: TestOrder) -> Self {
+        let test = match order {
+            TestOrder::OfFile => (0..test).collect(),
+            TestOrder::Random => shuffled(test),
+        };
+        let test = test.into_iter().map(|index| train + index).collect();
+        let (train, val) = cut_val(shuffled(train));
+        Splits { train, val, test }
+    }
+
+    /// Splits of a set in one piece: of the shuffled samples the first 40 % for training (a tenth
+    /// of them val), the other 60 % for the test.
+    pub fn without_test(count: u32) -> Self {
+        let mut train = shuffled(count);
+        let test = train.split_off((u64::from(count) * 2 / 5) as usize);
+        let (train, val) = cut_val(train);
+        Splits { train, val, test }
+    }
+}
+
+fn shuffled(count: u32) -> Vec<u32> {
+    let mut indices: Vec<u32> = (0..count).collect();
+    Pcg32::new(SPLIT_SEED, 0).shuffle(&mut indices);
+    indices
+}
+
+fn cut_val(mut train: Vec<u32>) -> (Vec<u32>, Vec<u32>) {
+    let val = train.split_off(train.len() - train.len() / 10);
+    (train, val)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn assert_partition(splits: &Splits, count: u32) {
+        let mut all: Vec<u32> = [&splits.train, &splits.val, &splits.test].into_iter().flatten().copied().collect();
+        all.sort_unstable();
+        assert_eq!(all, (0..count).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn every_sample_is_in_exactly_one_split() {
+        for count in [0, 1, 2, 3, 9, 10, 11, 100, 2501] {
+            assert_partition(&Splits::without_test(count), count);
+            assert_partition(&Splits::with_test(count, 7, TestOrder::Random), count + 7);
+        }
+    }
+
+    #[test]
+    fn sizes_are_the_documented_ones() {
+        let splits = Splits::without_test(1000);
+        assert_eq!((splits.train.len(), splits.val.len(), splits.test.len()), (360, 40, 600));
+        let splits = Splits::with_test(50_000, 10_000, TestOrder::OfFile);
+        assert_eq!((splits.train.len(), splits.val.len(), splits.test.len()), (45_000, 5_000, 10_000));
+        assert_eq!(splits.test[0], 50_000);
+    }
+
+    #[test]
+    fn the_cut_never_changes() {
+        assert_eq!(Splits::without_test(10).test, [1, 6, 9, 5, 0, 7]);
+    }
+}
