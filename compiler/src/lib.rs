@@ -1,8 +1,10 @@
 //! Pare's offline compiler: a trained network, a target and budgets in; the deployed blob that
 //! meets them with the best accuracy out.
 
+pub mod board;
 pub mod data;
 pub mod emit;
+pub mod eval;
 pub mod ir;
 pub mod lower;
 pub mod pack;

@@ -10,6 +10,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ir::{Graph, NodeId, Op, ResizeMode, ValueId};
+
 /// How small integers stand for the weights of one output channel.
 ///
 /// Written `w1` … `w8` (linear), `t` (ternary), `k2` … `k4` (k-means codebook of 2^b entries).
@@ -120,4 +122,60 @@ pub struct LayerPolicy {
 pub struct Policy {
     /// The decisions.
     pub layers: BTreeMap<String, LayerPolicy>,
+}
+
+/// What a uniform policy does with the first and the last layer with weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EdgeLayers {
+    /// Their weights stay at 8 bits: they are few, and errors in them cost most.
+    EightBit,
+    /// They are treated as all others.
+    Uniform,
+}
+
+impl Policy {
+    /// Weights of one format and activations of one width everywhere, as "w4a8"; `edges` says whether
+    /// the first and last layers' weights are exempt.
+    ///
+    /// Values that choose no width keep what they have: moved values, softmax, average pools (few
+    /// elements, each the mean of many). The input of a softmax, graph inputs and outputs stay at 8 bits.
+    pub fn uniform(graph: &Graph, format: WeightFormat, activation_bits: u8, edges: EdgeLayers) -> Policy {
+        let weighted: Vec<NodeId> = graph.weighted().collect();
+        let ends = [weighted.first(), weighted.last()];
+        let mut layers = BTreeMap::new();
+        for (i, node) in graph.nodes.iter().enumerate() {
+            let chooses_width = match &node.op {
+                Op::Conv2d(_) | Op::FullyConnected { .. } | Op::Add { .. } | Op::Mul | Op::Unary(_) => true,
+                Op::Concat { .. } => true,
+                Op::Resize { mode, .. } => *mode == ResizeMode::Bilinear,
+                Op::Pad { .. } | Op::MaxPool(_) | Op::Reshape | Op::Transpose { .. } | Op::DepthToSpace { .. } => false,
+                Op::AvgPool(_) | Op::Softmax => false,
+            };
+            if !chooses_width {
+                continue;
+            }
+            let id = NodeId(i as u32);
+            let exempt = edges == EdgeLayers::EightBit && ends.contains(&Some(&id));
+            let format = if exempt { WeightFormat::Linear(8) } else { format };
+            let entry = LayerPolicy {
+                weights: node.op.has_weights().then_some(WeightChoice::Layer(format)),
+                activation_bits: if feeds_the_end(graph, node.output) { 8 } else { activation_bits },
+                keep: None,
+            };
+            layers.insert(node.name.clone(), entry);
+        }
+        Policy { layers }
+    }
+}
+
+/// Whether a value, moved or not, is a graph output or the input of a softmax.
+fn feeds_the_end(graph: &Graph, value: ValueId) -> bool {
+    let consumers = graph.consumers(value);
+    graph.outputs.contains(&value)
+        || consumers.iter().any(|&id| match graph.node(id).op {
+            Op::Softmax => true,
+            Op::Reshape | Op::Transpose { .. } => feeds_the_end(graph, graph.node(id).output),
+            _ => false,
+        })
 }

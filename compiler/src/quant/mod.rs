@@ -4,10 +4,106 @@
 //! none of its own. The integer contract (codes, levels, zero points) is that of
 //! [`pare_runtime::format`].
 
+mod assemble;
+mod calibrate;
+mod codebook;
+mod histogram;
+mod levels;
+mod moments;
+mod observer;
+mod rounding;
+mod weights;
+
 use std::collections::BTreeMap;
 
-use crate::ir::{Graph, NodeId, ValueId};
+use serde::{Deserialize, Serialize};
+
+pub use self::assemble::{CodeBank, quantize};
+pub use self::calibrate::{Calibration, CalibrationConfig, calibrate};
+pub use self::histogram::Histogram;
+pub use self::moments::Moments;
+pub use self::observer::{ClipMethod, code_for_range};
+pub use self::rounding::Rounding;
+#[cfg(doc)]
+use crate::ir::ValueId;
+use crate::ir::{Graph, NodeId};
 use crate::policy::WeightFormat;
+
+/// How floats become codes; the policy says which codes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct QuantConfig {
+    /// Where activations are clipped.
+    pub clip: ClipMethod,
+    /// How weights become levels.
+    pub rounding: Rounding,
+    /// What becomes of the mean error that rounding leaves in a layer's output.
+    pub bias_correction: BiasCorrection,
+}
+
+/// What becomes of the mean error that rounded weights leave in a layer's output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BiasCorrection {
+    /// It stays.
+    Off,
+    /// `E[(w_q - w) x]`, from the calibrated mean input, is taken out of the bias.
+    MeanInput,
+}
+
+/// Why a policy cannot be applied to a graph.
+#[derive(Debug, thiserror::Error)]
+pub enum QuantError {
+    /// A policy entry for a node that does not exist.
+    #[error(
+        "the policy names layer `{layer}`, which the network does not have; keys are node names of the simplified graph"
+    )]
+    UnknownLayer {
+        /// The name.
+        layer: String,
+    },
+    /// A width that activations cannot have.
+    #[error("layer `{layer}`: {bits} activation bits; the policy must say 2 to 8")]
+    ActivationBits {
+        /// Name of the node.
+        layer: String,
+        /// The width.
+        bits: u8,
+    },
+    /// A weight format for a node without weights.
+    #[error("layer `{layer}` has no weights; remove `weights` from its policy entry")]
+    NoWeights {
+        /// Name of the node.
+        layer: String,
+    },
+    /// Per-channel formats, but not one a channel.
+    #[error("layer `{layer}` has {channels} output channels, but the policy gives {formats} formats")]
+    ChannelCount {
+        /// Name of the node.
+        layer: String,
+        /// Channels it has.
+        channels: usize,
+        /// Formats given.
+        formats: usize,
+    },
+    /// A layer holds one codebook.
+    #[error("layer `{layer}` mixes codebooks of two widths; use one codebook width in a layer")]
+    TwoCodebooks {
+        /// Name of the node.
+        layer: String,
+    },
+    /// Weights or bias are computed at run time.
+    #[error("weights and bias of layer `{layer}` must be constants; run constant folding first")]
+    NotConstant {
+        /// Name of the node.
+        layer: String,
+    },
+    /// The calibration belongs to another graph.
+    #[error("layer `{layer}` was not calibrated; calibrate the graph that is quantised")]
+    NoCalibration {
+        /// Name of the node.
+        layer: String,
+    },
+}
 
 /// A graph with every activation and every weight given as small integers and scales.
 #[derive(Clone, Debug)]
@@ -64,4 +160,13 @@ pub struct WeightCodes {
     pub codebook: Vec<i8>,
     /// Bias after correction, in reals, one an output channel.
     pub bias: Vec<f32>,
+}
+
+impl WeightCodes {
+    /// The real weights that the codes stand for, in the layout of the levels.
+    pub fn decode(&self) -> Vec<f32> {
+        let per_channel = self.levels.len() / self.scales.len().max(1);
+        let channels = self.levels.chunks_exact(per_channel.max(1)).zip(&self.scales);
+        channels.flat_map(|(levels, &scale)| levels.iter().map(move |&level| scale * f32::from(level))).collect()
+    }
 }

@@ -1,0 +1,405 @@
+//! Evaluation of a graph in floats on candle: the oracle that every later stage is held against, and
+//! the same evaluator with small-integer weights and activations ("fake quantisation").
+//!
+//! A batch is cut into strips of samples whose size depends on the graph alone; each strip runs
+//! through the whole network on one thread. Results are therefore the same for any number of threads.
+
+mod conv;
+pub(crate) mod gemm;
+mod kernel;
+pub(crate) mod patches;
+mod spatial;
+pub mod sqnr;
+
+use candle_core::{CpuStorage, Device, Shape, Storage, Tensor};
+use rayon::prelude::*;
+
+use self::conv::{DepthwiseConv, GroupedConv, Linear};
+use self::kernel::{Batched, Finish, Kernel};
+use self::patches::Patches;
+use self::spatial::{Pooling, Reduction, Resizing, Softmax};
+use crate::ir::{Clamp, DepthToSpaceOrder, Graph, Node, NodeId, Op, ValueId};
+use crate::quant::{ActivationCode, Quantized, WeightCodes};
+
+/// Floats of the largest activation of a strip: about a core's share of the second-level cache.
+const STRIP_ELEMENTS: usize = 1 << 18;
+
+/// Most samples in a strip.
+const STRIP_SAMPLES: usize = 64;
+
+/// Why a graph cannot be evaluated.
+#[derive(Debug, thiserror::Error)]
+pub enum EvalError {
+    /// Samples are one slice, so there must be one input.
+    #[error("network `{graph}` has {count} inputs; evaluation takes networks with exactly one")]
+    Inputs {
+        /// Name of the graph.
+        graph: String,
+        /// How many it has.
+        count: usize,
+    },
+    /// The slice does not hold the samples it should.
+    #[error("{samples} samples of {per_sample} elements were announced, but the batch has {elements} elements")]
+    BatchLength {
+        /// Samples announced.
+        samples: usize,
+        /// Elements that one sample has.
+        per_sample: usize,
+        /// Elements given.
+        elements: usize,
+    },
+    /// An operand that must be constant is not.
+    #[error("operand {operand} of node `{node}` has no constant data; run the verifier and constant folding first")]
+    NotConstant {
+        /// Name of the node.
+        node: String,
+        /// Which operand.
+        operand: usize,
+    },
+    /// Weights were quantised for another graph.
+    #[error("node `{node}` has no quantised weights; quantise the graph that is evaluated")]
+    NoWeights {
+        /// Name of the node.
+        node: String,
+    },
+    /// The tensor library refused.
+    #[error("node `{node}` cannot be evaluated: {source}")]
+    Tensor {
+        /// Name of the node.
+        node: String,
+        /// What it said.
+        source: candle_core::Error,
+    },
+}
+
+/// A graph made ready for evaluation.
+pub struct Net {
+    input: ValueId,
+    input_shape: Vec<usize>,
+    input_finish: Finish,
+    outputs: Vec<ValueId>,
+    values: usize,
+    steps: Vec<Step>,
+    strip: usize,
+}
+
+/// One node.
+struct Step {
+    name: String,
+    compute: Compute,
+    operands: Vec<ValueId>,
+    output: ValueId,
+    /// Dimensions of one sample's output, without the batch.
+    shape: Vec<usize>,
+    finish: Finish,
+    /// Values that no later step reads.
+    dead: Vec<ValueId>,
+}
+
+/// How a node's output comes from its operands.
+enum Compute {
+    /// A function of the first operand.
+    Kernel(Box<dyn Kernel>),
+    Sum,
+    SumConstant(Tensor),
+    ProductConstant(Tensor),
+    Concat(usize),
+    Pad(Vec<(usize, usize)>),
+    Reshape,
+    Transpose(Vec<usize>),
+    DepthToSpace(usize, DepthToSpaceOrder),
+}
+
+impl Net {
+    /// The float oracle of a verified graph.
+    pub fn float(graph: &Graph) -> Result<Self, EvalError> {
+        Net::build(graph, |_| None, |_| None)
+    }
+
+    /// The same graph with weights `scale * level`, and every activation, the input too, passed
+    /// through its code.
+    pub fn fake_quantized(quantized: &Quantized) -> Result<Self, EvalError> {
+        let code = |value: ValueId| quantized.activations.get(value.0 as usize).copied().flatten();
+        let mut missing = quantized.graph.weighted().filter(|node| !quantized.weights.contains_key(node));
+        if let Some(node) = missing.next() {
+            return Err(EvalError::NoWeights { node: quantized.graph.node(node).name.clone() });
+        }
+        Net::build(&quantized.graph, code, |node| quantized.weights.get(&node))
+    }
+
+    fn build<'a>(
+        graph: &Graph,
+        code: impl Fn(ValueId) -> Option<ActivationCode>,
+        weights: impl Fn(NodeId) -> Option<&'a WeightCodes>,
+    ) -> Result<Self, EvalError> {
+        let &[input] = graph.inputs.as_slice() else {
+            return Err(EvalError::Inputs { graph: graph.name.clone(), count: graph.inputs.len() });
+        };
+        let mut steps = Vec::with_capacity(graph.nodes.len());
+        for (i, node) in graph.nodes.iter().enumerate() {
+            let codes = weights(NodeId(i as u32));
+            steps.push(Step {
+                name: node.name.clone(),
+                compute: compute(graph, node, codes)?,
+                operands: node.inputs.iter().copied().filter(|&v| !graph.value(v).is_constant()).collect(),
+                output: node.output,
+                shape: graph.value(node.output).shape[1..].to_vec(),
+                finish: Finish { clamp: fused_clamp(&node.op), code: code(node.output) },
+                dead: Vec::new(),
+            });
+        }
+        mark_dead(&mut steps, graph);
+        let largest = graph.values.iter().filter(|v| !v.is_constant()).map(|v| v.len()).max().unwrap_or(1);
+        Ok(Net {
+            input,
+            input_shape: graph.value(input).shape[1..].to_vec(),
+            input_finish: Finish { clamp: Clamp::NONE, code: code(input) },
+            outputs: graph.outputs.clone(),
+            values: graph.values.len(),
+            steps,
+            strip: (STRIP_ELEMENTS / largest.max(1)).clamp(1, STRIP_SAMPLES),
+        })
+    }
+
+    /// Elements of one input sample.
+    pub fn sample_len(&self) -> usize {
+        self.input_shape.iter().product()
+    }
+
+    /// Samples that run through the network together; strips start at multiples of it.
+    pub fn strip_samples(&self) -> usize {
+        self.strip
+    }
+
+    /// Outputs of `n` samples, each NHWC and back to back; a sample's outputs, if several, follow
+    /// one another. Strips run in parallel.
+    pub fn forward(&self, batch: &[f32], n: usize) -> Result<Vec<f32>, EvalError> {
+        self.check(batch, n)?;
+        let strips: Result<Vec<Vec<f32>>, EvalError> = batch
+            .par_chunks((self.strip * self.sample_len()).max(1))
+            .map(|strip| self.run(strip, &mut |_, _| ()))
+            .collect();
+        Ok(strips?.concat())
+    }
+
+    /// As [`Net::forward`], on the calling thread; `observer` is shown every activation of each
+    /// strip (`[samples, ...]`), the input first, then the nodes' outputs in order.
+    pub fn forward_observed(
+        &self,
+        batch: &[f32],
+        n: usize,
+        observer: &mut dyn FnMut(ValueId, &Tensor),
+    ) -> Result<Vec<f32>, EvalError> {
+        self.check(batch, n)?;
+        let mut outputs = Vec::new();
+        for strip in batch.chunks((self.strip * self.sample_len()).max(1)) {
+            outputs.extend(self.run(strip, observer)?);
+        }
+        Ok(outputs)
+    }
+
+    /// Whether `batch` holds `n` samples.
+    pub(crate) fn check(&self, batch: &[f32], n: usize) -> Result<(), EvalError> {
+        let per_sample = self.sample_len();
+        if n.checked_mul(per_sample) != Some(batch.len()) {
+            return Err(EvalError::BatchLength { samples: n, per_sample, elements: batch.len() });
+        }
+        Ok(())
+    }
+
+    /// All steps for one strip.
+    fn run(&self, strip: &[f32], observer: &mut dyn FnMut(ValueId, &Tensor)) -> Result<Vec<f32>, EvalError> {
+        let samples = strip.len() / self.sample_len().max(1);
+        let mut values: Vec<Option<Tensor>> = vec![None; self.values];
+        let mut elements = strip.to_vec();
+        self.input_finish.run(&mut elements);
+        let input = Tensor::from_vec(elements, batched(samples, &self.input_shape), &Device::Cpu)
+            .map_err(|source| EvalError::Tensor { node: "input".to_owned(), source })?;
+        observer(self.input, &input);
+        values[self.input.0 as usize] = Some(input);
+        for step in &self.steps {
+            let operands: Vec<&Tensor> = step.operands.iter().filter_map(|v| values[v.0 as usize].as_ref()).collect();
+            let output =
+                step.run(samples, &operands).map_err(|source| EvalError::Tensor { node: step.name.clone(), source })?;
+            observer(step.output, &output);
+            values[step.output.0 as usize] = Some(output);
+            for dead in &step.dead {
+                values[dead.0 as usize] = None;
+            }
+        }
+        self.collect(samples, &values)
+    }
+
+    /// Sample by sample, the outputs in order.
+    fn collect(&self, samples: usize, values: &[Option<Tensor>]) -> Result<Vec<f32>, EvalError> {
+        let mut outputs = Vec::new();
+        for value in &self.outputs {
+            let Some(tensor) = &values[value.0 as usize] else { continue };
+            let elements =
+                elements(tensor).map_err(|source| EvalError::Tensor { node: "output".to_owned(), source })?;
+            outputs.push(elements);
+        }
+        if let [only] = outputs.as_mut_slice() {
+            return Ok(std::mem::take(only));
+        }
+        let mut interleaved = Vec::with_capacity(outputs.iter().map(Vec::len).sum());
+        for sample in 0..samples {
+            for output in &outputs {
+                let n = output.len() / samples;
+                interleaved.extend_from_slice(&output[sample * n..(sample + 1) * n]);
+            }
+        }
+        Ok(interleaved)
+    }
+}
+
+impl Step {
+    fn run(&self, samples: usize, operands: &[&Tensor]) -> candle_core::Result<Tensor> {
+        let x = operands[0];
+        let shape = batched(samples, &self.shape);
+        let output = match &self.compute {
+            Compute::Kernel(kernel) => x.apply_op1_no_bwd(&Batched { kernel: kernel.as_ref(), output: shape })?,
+            Compute::Sum => (x + operands[1])?,
+            Compute::SumConstant(constant) => x.broadcast_add(constant)?,
+            Compute::ProductConstant(constant) => x.broadcast_mul(constant)?,
+            Compute::Concat(axis) => Tensor::cat(operands, *axis)?.contiguous()?,
+            Compute::Pad(pads) => pad(x, pads)?.contiguous()?,
+            // Shares its source's memory and code, so there is nothing to finish.
+            Compute::Reshape => return x.reshape(shape),
+            Compute::Transpose(perm) => x.permute(perm.as_slice())?.contiguous()?,
+            Compute::DepthToSpace(block, order) => depth_to_space(x, *block, *order, shape)?,
+        };
+        if !self.finish.is_identity() {
+            output.inplace_op1(&self.finish)?;
+        }
+        Ok(output)
+    }
+}
+
+/// Shows the elements of a contiguous `f32` tensor without copying them.
+pub(crate) fn with_elements(tensor: &Tensor, see: impl FnOnce(&[f32])) {
+    let (storage, layout) = tensor.storage_and_layout();
+    if let (Storage::Cpu(CpuStorage::F32(elements)), Some((from, to))) = (&*storage, layout.contiguous_offsets()) {
+        see(&elements[from..to]);
+    }
+}
+
+/// The elements of an `f32` tensor.
+pub(crate) fn elements(tensor: &Tensor) -> candle_core::Result<Vec<f32>> {
+    tensor.flatten_all()?.to_vec1::<f32>()
+}
+
+/// Prepares a node; weights and bias are those of `codes` where given.
+fn compute(graph: &Graph, node: &Node, codes: Option<&WeightCodes>) -> Result<Compute, EvalError> {
+    let input = graph.input_shape(node, 0);
+    let output = &graph.value(node.output).shape;
+    let kernel: Box<dyn Kernel> = match &node.op {
+        Op::Conv2d(conv) => {
+            let (weights, bias) = parameters(graph, node, codes)?;
+            let patches = Patches::new(conv, input, graph.input_shape(node, 1), output);
+            if conv.groups > 1 && conv.groups == input[3] && bias.len() == input[3] {
+                Box::new(DepthwiseConv::new(patches, &weights, bias))
+            } else {
+                Box::new(GroupedConv::new(conv, patches, &weights, bias))
+            }
+        }
+        Op::FullyConnected { .. } => {
+            let (weights, bias) = parameters(graph, node, codes)?;
+            Box::new(Linear::new(&weights, bias))
+        }
+        Op::Unary(unary) => Box::new(*unary),
+        Op::AvgPool(pool) => pooling(pool, Reduction::Mean, input, output),
+        Op::MaxPool(pool) => pooling(pool, Reduction::Max, input, output),
+        Op::Softmax => Box::new(Softmax { width: input[input.len() - 1] }),
+        Op::Resize { mode, coordinates } => {
+            Box::new(Resizing::new(*mode, *coordinates, [input[1], input[2], input[3]], [output[1], output[2]]))
+        }
+        Op::Add { .. } if !graph.value(node.inputs[1]).is_constant() => return Ok(Compute::Sum),
+        Op::Add { .. } => return Ok(Compute::SumConstant(constant_tensor(graph, node)?)),
+        Op::Mul => return Ok(Compute::ProductConstant(constant_tensor(graph, node)?)),
+        Op::Concat { axis } => return Ok(Compute::Concat(*axis)),
+        Op::Pad { pads } => return Ok(Compute::Pad(pads.clone())),
+        Op::Reshape => return Ok(Compute::Reshape),
+        Op::Transpose { perm } => return Ok(Compute::Transpose(perm.clone())),
+        Op::DepthToSpace { block, order } => return Ok(Compute::DepthToSpace(*block, *order)),
+    };
+    Ok(Compute::Kernel(kernel))
+}
+
+fn pooling(pool: &crate::ir::Pool, reduction: Reduction, input: &[usize], output: &[usize]) -> Box<dyn Kernel> {
+    let (input, output) = ([input[1], input[2], input[3]], [output[1], output[2]]);
+    Box::new(Pooling { pool: pool.clone(), reduction, input, output })
+}
+
+/// Weights and bias of a weighted node.
+fn parameters(graph: &Graph, node: &Node, codes: Option<&WeightCodes>) -> Result<(Vec<f32>, Vec<f32>), EvalError> {
+    if let Some(codes) = codes {
+        return Ok((codes.decode(), codes.bias.clone()));
+    }
+    let bias = match node.inputs.len() {
+        2 => vec![0.0; graph.input_shape(node, 1)[0]],
+        _ => constant(graph, node, 2)?.to_vec(),
+    };
+    Ok((constant(graph, node, 1)?.to_vec(), bias))
+}
+
+fn constant<'a>(graph: &'a Graph, node: &Node, operand: usize) -> Result<&'a [f32], EvalError> {
+    let data = graph.value(node.inputs[operand]).data.as_deref();
+    data.map(Vec::as_slice).ok_or_else(|| EvalError::NotConstant { node: node.name.clone(), operand })
+}
+
+/// The second operand, one number or one a channel.
+fn constant_tensor(graph: &Graph, node: &Node) -> Result<Tensor, EvalError> {
+    let data = constant(graph, node, 1)?;
+    Tensor::from_slice(data, data.len(), &Device::Cpu)
+        .map_err(|source| EvalError::Tensor { node: node.name.clone(), source })
+}
+
+/// The clamp that is part of an operator.
+pub(crate) fn fused_clamp(op: &Op) -> Clamp {
+    match op {
+        Op::Conv2d(conv) => conv.clamp,
+        Op::AvgPool(pool) | Op::MaxPool(pool) => pool.clamp,
+        Op::FullyConnected { clamp } | Op::Add { clamp } => *clamp,
+        _ => Clamp::NONE,
+    }
+}
+
+/// Notes for each step which values nobody reads after it.
+fn mark_dead(steps: &mut [Step], graph: &Graph) {
+    let mut read_later = vec![false; graph.values.len()];
+    for output in &graph.outputs {
+        read_later[output.0 as usize] = true;
+    }
+    for step in steps.iter_mut().rev() {
+        for &operand in &step.operands {
+            if !std::mem::replace(&mut read_later[operand.0 as usize], true) {
+                step.dead.push(operand);
+            }
+        }
+    }
+}
+
+fn batched(samples: usize, shape: &[usize]) -> Shape {
+    let mut dims = vec![samples];
+    dims.extend_from_slice(shape);
+    Shape::from(dims)
+}
+
+fn pad(x: &Tensor, pads: &[(usize, usize)]) -> candle_core::Result<Tensor> {
+    let mut padded = x.clone();
+    for (dim, &(before, after)) in pads.iter().enumerate() {
+        padded = padded.pad_with_zeros(dim, before, after)?;
+    }
+    Ok(padded)
+}
+
+fn depth_to_space(x: &Tensor, b: usize, order: DepthToSpaceOrder, shape: Shape) -> candle_core::Result<Tensor> {
+    let (n, h, w, channels) = x.dims4()?;
+    let c = channels / (b * b);
+    let spread = match order {
+        DepthToSpaceOrder::BlockFirst => x.reshape(&[n, h, w, b, b, c])?.permute([0, 1, 3, 2, 4, 5].as_slice())?,
+        DepthToSpaceOrder::ChannelFirst => x.reshape(&[n, h, w, c, b, b])?.permute([0, 1, 4, 2, 5, 3].as_slice())?,
+    };
+    spread.contiguous()?.reshape(shape)
+}

@@ -1,0 +1,56 @@
+//! The small integers that a weight format may use.
+
+use crate::policy::WeightFormat;
+
+/// Half-integers from -128 to 128.
+const CELLS: usize = 512;
+
+/// An ascending set of levels, with the nearest of them in constant time.
+#[derive(Clone, Debug)]
+pub(super) struct Levels {
+    levels: Vec<i8>,
+    /// For each cell `[h / 2, (h + 1) / 2)` the nearest level: between integers, ties fall on halves,
+    /// so a cell never straddles one.
+    nearest: Vec<i8>,
+}
+
+impl Levels {
+    /// Of an evenly spaced or ternary format; `None` for codebooks, whose levels are chosen.
+    pub(super) fn fixed(format: WeightFormat) -> Option<Self> {
+        match format {
+            WeightFormat::Linear(1) => Some(Levels::new(vec![-1, 1])),
+            WeightFormat::Linear(2) => Some(Levels::new(vec![-3, -1, 1, 3])),
+            WeightFormat::Linear(bits) => {
+                let top = ((1i16 << (bits - 1)) - 1) as i8;
+                Some(Levels::new((-top..=top).collect()))
+            }
+            WeightFormat::Ternary => Some(Levels::new(vec![-1, 0, 1])),
+            WeightFormat::Codebook(_) => None,
+        }
+    }
+
+    /// From ascending levels.
+    pub(super) fn new(levels: Vec<i8>) -> Self {
+        let nearest = (0..CELLS).map(|cell| {
+            let middle = 2 * cell as i32 + 1 - CELLS as i32;
+            levels.iter().copied().min_by_key(|&level| (4 * i32::from(level) - middle).abs()).unwrap_or(0)
+        });
+        Levels { nearest: nearest.collect(), levels }
+    }
+
+    /// All of them, ascending.
+    pub(super) fn as_slice(&self) -> &[i8] {
+        &self.levels
+    }
+
+    /// The largest magnitude.
+    pub(super) fn top(&self) -> f64 {
+        self.levels.iter().map(|&level| f64::from(level).abs()).fold(0.0, f64::max)
+    }
+
+    /// The level nearest to `x`; halfway between two, the upper one.
+    pub(super) fn nearest(&self, x: f64) -> i8 {
+        let cell = (2.0 * x + (CELLS / 2) as f64).clamp(0.0, (CELLS - 1) as f64) as usize;
+        self.nearest[cell]
+    }
+}

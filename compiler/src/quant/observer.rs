@@ -1,0 +1,137 @@
+//! From a distribution to a code: where to clip, then scale and zero point.
+
+use serde::{Deserialize, Serialize};
+
+use super::ActivationCode;
+use super::histogram::Histogram;
+
+/// Shares of the full range that the searching methods try, per side.
+const STEPS: usize = 64;
+
+/// Rounds of choosing one end while the other stays.
+const ROUNDS: usize = 2;
+
+/// How the ends of an activation's range are chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClipMethod {
+    /// The extremes seen.
+    MinMax,
+    /// Cut at each end what lies beyond this share of the elements, as 0.9999.
+    Percentile(f64),
+    /// The least mean squared error between elements and their codes.
+    Mse,
+    /// The least Kullback-Leibler divergence of the coded distribution from the real one (the
+    /// "entropy" calibration of TensorRT).
+    Kl,
+}
+
+impl ClipMethod {
+    /// The range `(lo, hi)`, `lo <= 0 <= hi`, for codes of `bits` bits.
+    pub fn range(self, histogram: &Histogram, bits: u8) -> (f32, f32) {
+        match self {
+            ClipMethod::MinMax => (histogram.min(), histogram.max()),
+            ClipMethod::Percentile(share) => percentile(histogram, share),
+            ClipMethod::Mse => least(histogram, |bins, lo, hi| squared_error(bins, lo, hi, bits)),
+            ClipMethod::Kl => least(histogram, |bins, lo, hi| divergence(bins, lo, hi, bits)),
+        }
+    }
+}
+
+/// The code whose steps span `lo ..= hi` (widened to contain 0) with real 0 exact.
+pub fn code_for_range(lo: f32, hi: f32, bits: u8) -> ActivationCode {
+    let (lo, hi) = (lo.min(0.0), hi.max(0.0));
+    let top = f32::from((1u16 << bits) - 1);
+    let scale = (hi - lo) / top;
+    // A tensor of zeros has no range; any scale serves.
+    let scale = if scale.is_normal() { scale } else { 1.0 / top };
+    ActivationCode { scale, zero: (-lo / scale).round().clamp(0.0, top) as u8, bits }
+}
+
+fn percentile(histogram: &Histogram, share: f64) -> (f32, f32) {
+    let beyond = ((1.0 - share).max(0.0) * histogram.total() as f64) as u64;
+    let bins: Vec<_> = histogram.bins().collect();
+    let (lo, hi) = (outermost(bins.iter(), beyond), outermost(bins.iter().rev(), beyond));
+    (lo.clamp(histogram.min(), 0.0), hi.clamp(0.0, histogram.max()))
+}
+
+/// The first bin that more than `beyond` elements reach.
+fn outermost<'a>(bins: impl Iterator<Item = &'a (f64, u64)>, beyond: u64) -> f32 {
+    let mut passed = 0;
+    for &(centre, count) in bins {
+        passed += count;
+        if passed > beyond {
+            return centre as f32;
+        }
+    }
+    0.0
+}
+
+/// The range of least `loss`: both ends together first, then one end at a time.
+fn least(histogram: &Histogram, loss: impl Fn(&[(f64, u64)], f32, f32) -> f64) -> (f32, f32) {
+    let bins: Vec<_> = histogram.bins().collect();
+    let (min, max) = (histogram.min(), histogram.max());
+    let best_of = |range: &dyn Fn(f32) -> (f32, f32)| {
+        let mut best = (f64::INFINITY, (min, max));
+        for step in (1..=STEPS).rev() {
+            let (lo, hi) = range(step as f32 / STEPS as f32);
+            let loss = loss(&bins, lo, hi);
+            if loss < best.0 {
+                best = (loss, (lo, hi));
+            }
+        }
+        best.1
+    };
+    let (mut lo, mut hi) = best_of(&|share| (min * share, max * share));
+    if min < 0.0 && max > 0.0 {
+        for _ in 0..ROUNDS {
+            lo = best_of(&|share| (min * share, hi)).0;
+            hi = best_of(&|share| (lo, max * share)).1;
+        }
+    }
+    (lo, hi)
+}
+
+fn squared_error(bins: &[(f64, u64)], lo: f32, hi: f32, bits: u8) -> f64 {
+    let code = RealCode::new(lo, hi, bits);
+    bins.iter().map(|&(x, count)| (code.decode(code.encode(x)) - x).powi(2) * count as f64).sum()
+}
+
+/// Divergence of the distribution that codes can express (the elements of a code spread evenly over
+/// the bins it covers) from the real one (elements out of range gathered in its outermost bins).
+fn divergence(bins: &[(f64, u64)], lo: f32, hi: f32, bits: u8) -> f64 {
+    let code = RealCode::new(lo, hi, bits);
+    let inside = |x: f64| x >= f64::from(lo) && x <= f64::from(hi);
+    let Some(first) = bins.iter().position(|&(x, _)| inside(x)) else { return f64::INFINITY };
+    let end = bins.iter().rposition(|&(x, _)| inside(x)).map_or(first, |last| last + 1);
+    let count = |bins: &[(f64, u64)]| bins.iter().map(|&(_, count)| count as f64).sum::<f64>();
+    let (total, kept) = (count(bins), count(&bins[first..end]));
+    let mut real: Vec<f64> = bins[first..end].iter().map(|&(_, count)| count as f64 / total).collect();
+    real[0] += count(&bins[..first]) / total;
+    real[end - first - 1] += count(&bins[end..]) / total;
+    let groups = bins[first..end].chunk_by(|a, b| code.encode(a.0) == code.encode(b.0));
+    let expressed = groups.flat_map(|group| vec![count(group) / group.len() as f64 / kept; group.len()]);
+    real.iter().zip(expressed).map(|(p, q)| p * (p / q).ln()).sum()
+}
+
+/// [`ActivationCode`] in the precision of histograms.
+struct RealCode {
+    scale: f64,
+    zero: f64,
+    top: f64,
+}
+
+impl RealCode {
+    fn new(lo: f32, hi: f32, bits: u8) -> Self {
+        let code = code_for_range(lo, hi, bits);
+        RealCode { scale: f64::from(code.scale), zero: f64::from(code.zero), top: f64::from(code.max_code()) }
+    }
+
+    fn encode(&self, x: f64) -> f64 {
+        (x / self.scale + self.zero + 0.5).floor().clamp(0.0, self.top)
+    }
+
+    fn decode(&self, code: f64) -> f64 {
+        self.scale * (code - self.zero)
+    }
+}
