@@ -105,7 +105,7 @@ pub fn quantile(sorted: &[f64], fraction: f64) -> f64 {
     sorted.get(index).copied().unwrap_or(f64::NAN)
 }
 
-fn inferences_a_sample(session: &mut Session<'_, '_>, codes: &[u8]) -> usize {
+fn inferences_a_sample(session: &mut Session<'_>, codes: &[u8]) -> usize {
     const SAMPLE: Duration = Duration::from_micros(50);
     let begin = Instant::now();
     let mut n = 0;
@@ -118,7 +118,7 @@ fn inferences_a_sample(session: &mut Session<'_, '_>, codes: &[u8]) -> usize {
     (SAMPLE.as_nanos() / one.as_nanos().max(1)).max(1) as usize
 }
 
-fn set_inputs(session: &mut Session<'_, '_>, mut codes: &[u8]) {
+fn set_inputs(session: &mut Session<'_>, mut codes: &[u8]) {
     let mut index = 0;
     while !codes.is_empty() {
         let input = session.input(index);
@@ -132,7 +132,7 @@ fn set_inputs(session: &mut Session<'_, '_>, mut codes: &[u8]) {
     }
 }
 
-fn get_outputs(session: &Session<'_, '_>, mut into: &mut [u8]) {
+fn get_outputs(session: &Session<'_>, mut into: &mut [u8]) {
     let mut index = 0;
     while !into.is_empty() {
         let output = session.output(index);

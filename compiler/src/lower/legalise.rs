@@ -10,7 +10,7 @@ use super::plan::{
 };
 use super::{LowerConfig, LowerError};
 use crate::ir::{
-    Clamp, Conv2d, Coordinates, DepthToSpaceOrder, Node, NodeId, Op, Padding, Pool, ResizeMode, Rounding, Unary,
+    Clamp, Conv2d, Coordinates, DepthToSpaceOrder, Node, NodeId, Op, Padding, Pool, ResizeMode, Rounding,
     ValueId,
 };
 use crate::policy::WeightFormat;

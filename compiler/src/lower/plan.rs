@@ -201,21 +201,19 @@ pub struct MemoryBlock {
 impl PlannedConv {
     /// The convolution as the runtime's kernels see it, without its weights.
     pub fn geometry(&self, input: &PlannedTensor, output: &PlannedTensor) -> Conv<'_> {
-        Conv {
-            input: input.shape,
-            output: output.shape,
-            kernel: self.window.kernel,
-            stride: self.window.stride,
-            dilation: self.dilation,
-            pad: self.window.pad,
-            groups: self.groups,
-            zero_in: input.code.zero,
-            bias: &self.bias,
-            mult: &self.mult,
-            requantise: self.requantise,
-            records: &[],
-            weights: &[],
-        }
+        let mut conv: Conv<'_> = Conv::EMPTY;
+        conv.input = input.shape;
+        conv.output = output.shape;
+        conv.kernel = self.window.kernel;
+        conv.stride = self.window.stride;
+        conv.dilation = self.dilation;
+        conv.pad = self.window.pad;
+        conv.groups = self.groups;
+        conv.zero_in = input.code.zero;
+        conv.bias = &self.bias;
+        conv.mult = &self.mult;
+        conv.requantise = self.requantise;
+        conv
     }
 }
 
