@@ -1,0 +1,225 @@
+//! A network with the data that says how good it is: samples in, one figure out.
+
+use pare_runtime::{Isa, Model};
+
+use crate::board::host::{self, HostError};
+use crate::data::{Dataset, Metric, MetricAccumulator, MetricError, Preprocessing, Split, Windows};
+use crate::eval::{EvalError, Net};
+use crate::ir::Graph;
+
+/// A simplified network, its data and its metric.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// The network, after [`crate::passes::simplify`].
+    pub graph: Graph,
+    /// Where samples come from.
+    pub data: Samples,
+}
+
+/// A data set as one network sees it.
+#[derive(Clone, Debug)]
+pub struct Samples {
+    /// The set.
+    pub dataset: Dataset,
+    /// From elements to what the network takes.
+    pub preprocessing: Preprocessing,
+    /// What is measured.
+    pub metric: Metric,
+    windows: Windows,
+    output_len: usize,
+}
+
+/// A figure, and over how many samples.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Figure {
+    /// The metric's value.
+    pub value: f64,
+    /// Samples.
+    pub n: usize,
+}
+
+/// Why a network and a data set do not go together, or cannot be scored.
+#[derive(Debug, thiserror::Error)]
+pub enum TaskError {
+    /// The sizes do not fit.
+    #[error(
+        "data set `{data}` has samples of {sample:?} elements but the network takes {input}: choose other data, or other rows of features"
+    )]
+    Shape {
+        /// The set.
+        data: String,
+        /// Its sample shape.
+        sample: Vec<usize>,
+        /// Elements of the network's input.
+        input: usize,
+    },
+    /// A split without samples.
+    #[error("data set `{data}` has no {split:?} samples")]
+    Empty {
+        /// The set.
+        data: String,
+        /// Which split.
+        split: Split,
+    },
+    /// More than one input or output.
+    #[error("the network has {inputs} inputs and {outputs} outputs; a metric needs one of each")]
+    Endpoints {
+        /// How many inputs.
+        inputs: usize,
+        /// How many outputs.
+        outputs: usize,
+    },
+    /// The metric does not fit.
+    #[error(transparent)]
+    Metric(#[from] MetricError),
+    /// The float network failed.
+    #[error(transparent)]
+    Eval(#[from] EvalError),
+    /// The blob failed.
+    #[error(transparent)]
+    Host(#[from] HostError),
+}
+
+impl Samples {
+    /// Fits a data set to a network of `input` elements in and `output` elements out; the metric is
+    /// inferred where none is given.
+    ///
+    /// # Errors
+    /// [`TaskError::Shape`], and when no metric fits.
+    pub fn new(
+        dataset: Dataset,
+        preprocessing: Preprocessing,
+        metric: Option<Metric>,
+        input: usize,
+        output: usize,
+    ) -> Result<Samples, TaskError> {
+        let windows = Windows::of(&dataset.sample_shape, input).ok_or_else(|| TaskError::Shape {
+            data: dataset.name.clone(),
+            sample: dataset.sample_shape.clone(),
+            input,
+        })?;
+        let metric = match metric {
+            Some(metric) => metric,
+            None => {
+                let scored = dataset.split(Split::Test);
+                let labels: Vec<Option<u32>> = scored.iter().map(|&i| dataset.label(i)).collect();
+                Metric::infer(input, output, &labels)?
+            }
+        };
+        Ok(Samples { dataset, preprocessing, metric, windows, output_len: output })
+    }
+
+    /// The first `limit` samples of a split.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn indices(&self, split: Split, limit: Option<usize>) -> Result<&[u32], TaskError> {
+        let all = self.dataset.split(split);
+        let some = &all[..limit.unwrap_or(all.len()).min(all.len())];
+        if some.is_empty() { Err(TaskError::Empty { data: self.dataset.name.clone(), split }) } else { Ok(some) }
+    }
+
+    /// `n` network inputs spread over a split, back to back, for calibration: one window a sample in turn
+    /// until there are enough.
+    ///
+    /// # Errors
+    /// When the split is empty.
+    pub fn spread(&self, split: Split, n: usize) -> Result<Vec<f32>, TaskError> {
+        let indices = self.indices(split, None)?;
+        let mut sample = vec![0.0; self.dataset.sample_len()];
+        let total = n.min(indices.len() * self.windows.count());
+        let mut inputs = Vec::new();
+        for i in 0..total {
+            self.dataset.read(indices[i * indices.len() / total], &self.preprocessing, &mut sample);
+            // A stride coprime to most counts visits early and late windows alike.
+            inputs.extend(self.windows.iter(&sample).nth(i * 37 % self.windows.count()).unwrap_or_default());
+        }
+        Ok(inputs)
+    }
+
+    /// Scores samples through `infer`, which maps network inputs to outputs, both back to back.
+    ///
+    /// # Errors
+    /// Those of `infer`, and of the metric.
+    pub fn score<E>(&self, indices: &[u32], mut infer: impl FnMut(&[f32]) -> Result<Vec<f32>, E>) -> Result<Figure, TaskError>
+    where
+        TaskError: From<E>,
+    {
+        // Bounds memory: some hundred thousand windows of a long recording would not fit.
+        let chunk = (4096 / self.windows.count()).max(1);
+        let mut accumulator = MetricAccumulator::new(self.metric, self.output_len);
+        let mut sample = vec![0.0; self.dataset.sample_len()];
+        for some in indices.chunks(chunk) {
+            let mut inputs = Vec::new();
+            for &index in some {
+                self.dataset.read(index, &self.preprocessing, &mut sample);
+                self.windows.iter(&sample).for_each(|window| inputs.extend(window));
+            }
+            let outputs = infer(&inputs)?;
+            let per_sample = (inputs.len() / some.len(), outputs.len() / some.len());
+            for (i, &index) in some.iter().enumerate() {
+                let part = |all: &'_ [f32], len: usize| all[i * len..(i + 1) * len].to_vec();
+                let (x, y) = (part(&inputs, per_sample.0), part(&outputs, per_sample.1));
+                accumulator.push(self.dataset.label(index), &x, &y)?;
+            }
+        }
+        let n = accumulator.samples();
+        Ok(Figure { value: accumulator.finish()?, n })
+    }
+
+    /// Scores the float network.
+    ///
+    /// # Errors
+    /// As [`Samples::score`].
+    pub fn score_net(&self, net: &Net, indices: &[u32]) -> Result<Figure, TaskError> {
+        self.score(indices, |inputs| net.forward(inputs, inputs.len() / net.sample_len()))
+    }
+
+    /// Scores a blob with the integer runtime of this machine.
+    ///
+    /// # Errors
+    /// As [`Samples::score`].
+    pub fn score_blob(&self, blob: &[u8], isa: Isa, indices: &[u32]) -> Result<Figure, TaskError> {
+        self.score(indices, |inputs| infer_blob(blob, isa, inputs))
+    }
+}
+
+impl Task {
+    /// Fits a data set to a simplified network.
+    ///
+    /// # Errors
+    /// As [`Samples::new`], and when the network has not one input and one output.
+    pub fn new(
+        graph: Graph,
+        dataset: Dataset,
+        preprocessing: Preprocessing,
+        metric: Option<Metric>,
+    ) -> Result<Task, TaskError> {
+        let (&[input], &[output]) = (&graph.inputs[..], &graph.outputs[..]) else {
+            return Err(TaskError::Endpoints { inputs: graph.inputs.len(), outputs: graph.outputs.len() });
+        };
+        let (input, output) = (graph.value(input).len(), graph.value(output).len());
+        let data = Samples::new(dataset, preprocessing, metric, input, output)?;
+        Ok(Task { graph, data })
+    }
+}
+
+/// Real inputs to real outputs through a blob.
+///
+/// # Errors
+/// When the blob does not run here.
+pub fn infer_blob(blob: &[u8], isa: Isa, inputs: &[f32]) -> Result<Vec<f32>, HostError> {
+    let model = Model::parse(blob)?;
+    let outputs = host::infer(blob, isa, &encode(&model, inputs))?;
+    Ok(decode(&model, &outputs))
+}
+
+/// Real inputs as codes of a model's input.
+pub fn encode(model: &Model<'_>, inputs: &[f32]) -> Vec<u8> {
+    model.inputs().next().map_or_else(Vec::new, |t| inputs.iter().map(|&x| t.encode(x)).collect())
+}
+
+/// Codes of a model's output as reals.
+pub fn decode(model: &Model<'_>, codes: &[u8]) -> Vec<f32> {
+    model.outputs().next().map_or_else(Vec::new, |t| codes.iter().map(|&q| t.decode(q)).collect())
+}
