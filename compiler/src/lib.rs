@@ -2,5 +2,7 @@
 //! meets them with the best accuracy out.
 
 pub mod data;
+pub mod import;
 pub mod ir;
+pub mod passes;
 pub mod policy;
