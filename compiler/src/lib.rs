@@ -13,3 +13,4 @@ pub mod passes;
 pub mod policy;
 pub mod quant;
 pub mod rng;
+pub mod task;
