@@ -1,1 +1,3 @@
+//! What the conformance tests, the benches and the fuzz targets share: problems and blobs made to order.
 
+pub mod problems;
