@@ -48,27 +48,33 @@ impl<'a> Decoder<'a> {
             row.iter_mut().zip(stream).for_each(|(level, &code)| *level = code as i8);
             return;
         }
-        for (levels, bytes) in row.chunks_mut(8).zip(stream.chunks(bits)) {
-            levels.iter_mut().zip(self.eight(bytes)).for_each(|(level, of)| *level = of);
+        let (eights, rest) = row.as_chunks_mut();
+        for (i, levels) in eights.iter_mut().enumerate() {
+            *levels = self.eight(stream, i * bits);
         }
+        let last = self.eight(stream, eights.len() * bits);
+        rest.iter_mut().zip(last).for_each(|(level, of)| *level = of);
     }
 
     /// Four channels of a panel: each of its steps holds 4 codes of each of them, one after the other.
     fn panel_rows(&self, first: usize, row_len: usize, rows: &mut [i8]) {
         let (segments, len) = self.conv.segments();
-        let step = PANEL_CHANNELS / 8 * self.group.format.bits() as usize * PANEL_DEPTH;
+        let bits = self.group.format.bits() as usize;
         let panel = self.conv.packed_bytes(PANEL_CHANNELS, self.group.format, Layout::X86);
-        let quarter = first % PANEL_CHANNELS / PANEL_DEPTH;
         let stream = self.stream(first / PANEL_CHANNELS * panel);
-        let mut steps = stream.chunks_exact(step).filter_map(|bytes| bytes.get(quarter * step / 4..));
+        // A step is 64 codes, 16 of them for these channels.
+        let mut at = first % PANEL_CHANNELS / PANEL_DEPTH * 2 * bits;
         for segment in 0..segments {
             for i in (0..len).step_by(PANEL_DEPTH) {
-                let Some(bytes) = steps.next() else { return };
-                let levels = self.sixteen(bytes);
-                let count = PANEL_DEPTH.min(len - i);
-                for (row, levels) in rows.chunks_exact_mut(row_len).zip(levels.chunks_exact(PANEL_DEPTH)) {
-                    let row = row.iter_mut().skip(segment * len + i).take(count);
-                    row.zip(levels).for_each(|(level, &of)| *level = of);
+                let levels = self.sixteen(stream, at);
+                at += 8 * bits;
+                let start = segment * len + i;
+                for (row, levels) in rows.chunks_exact_mut(row_len).zip(levels.as_chunks::<PANEL_DEPTH>().0) {
+                    let row = row.get_mut(start..segment * len + len).unwrap_or_default();
+                    match row.first_chunk_mut() {
+                        Some(four) => *four = *levels,
+                        None => row.iter_mut().zip(levels).for_each(|(level, &of)| *level = of),
+                    }
                 }
             }
         }
@@ -90,8 +96,8 @@ impl<'a> Decoder<'a> {
             Layout::X86 => {
                 let panel = self.conv.packed_bytes(PANEL_CHANNELS, self.group.format, Layout::X86);
                 let stream = self.stream(first / PANEL_CHANNELS * panel);
-                for (tap, bytes) in taps.iter_mut().zip(stream.chunks_exact(2 * bits as usize)) {
-                    *tap = self.sixteen(bytes);
+                for (t, tap) in taps.iter_mut().enumerate() {
+                    *tap = self.sixteen(stream, t * 2 * bits as usize);
                 }
             }
         }
@@ -106,26 +112,30 @@ impl<'a> Decoder<'a> {
         self.levels[usize::from(code)]
     }
 
-    fn sixteen(&self, bytes: &[u8]) -> [i8; 16] {
+    /// The levels of the 16 codes from byte `at` on.
+    #[inline]
+    fn sixteen(&self, stream: &[u8], at: usize) -> [i8; 16] {
+        let [low, high] = [0, self.group.format.bits() as usize].map(|skip| self.eight(stream, at + skip));
         let mut levels = [0; 16];
-        for (levels, bytes) in levels.chunks_exact_mut(8).zip(bytes.chunks(self.group.format.bits() as usize)) {
-            levels.copy_from_slice(&self.eight(bytes));
-        }
+        levels.iter_mut().zip(low.into_iter().chain(high)).for_each(|(level, of)| *level = of);
         levels
     }
 
-    /// The levels of the 8 codes at the start of `bytes`.
+    /// The levels of the 8 codes from byte `at` on; rubbish beyond the end.
     #[inline]
-    fn eight(&self, bytes: &[u8]) -> [i8; 8] {
-        let mut word = [0; 8];
-        word.iter_mut().zip(bytes).for_each(|(slot, &byte)| *slot = byte);
-        let (word, bits) = (u64::from_le_bytes(word), self.group.format.bits());
+    fn eight(&self, stream: &[u8], at: usize) -> [i8; 8] {
+        let (word, bits) = (load_u64(stream, at), self.group.format.bits());
         let mask = (1u64 << bits) - 1;
-        let mut at = 0;
-        [(); 8].map(|()| {
-            let level = self.level((word >> at & mask) as u8);
-            at += bits;
-            level
-        })
+        [0, 1, 2, 3, 4, 5, 6, 7].map(|i| self.level((word >> (i * bits) & mask) as u8))
+    }
+}
+
+/// 8 bytes from `at`; zeros beyond the end.
+#[inline]
+fn load_u64(stream: &[u8], at: usize) -> u64 {
+    let rest = stream.get(at..).unwrap_or(&[]);
+    match rest.first_chunk() {
+        Some(bytes) => u64::from_le_bytes(*bytes),
+        None => rest.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte)),
     }
 }

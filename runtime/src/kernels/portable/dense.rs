@@ -1,5 +1,7 @@
 //! Convolutions that sum over channels.
 
+use core::ops::Range;
+
 use super::decode::Decoder;
 use crate::format::Conv;
 
@@ -43,34 +45,47 @@ pub(super) fn conv(p: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut 
                 let to = last.min((channel_group + 1) * group_outputs);
                 let skip = (from - group.first - first) * row_len;
                 let inputs = Inputs { p, input, first: channel_group * p.group_inputs() };
-                channels(&inputs, from..to, row_len, rows.get(skip..).unwrap_or(&[]), tile, output);
+                let run = Run { inputs, channels: from..to, rows: rows.get(skip..).unwrap_or(&[]), row_len };
+                run.all_pixels(tile, output);
                 from = to;
             }
         }
     }
 }
 
-/// All pixels of a run of output channels that read the same inputs.
-fn channels(
-    inputs: &Inputs<'_>,
-    range: core::ops::Range<usize>,
+/// Output channels that read the same inputs, with their weights.
+struct Run<'a> {
+    inputs: Inputs<'a>,
+    channels: Range<usize>,
+    rows: &'a [i8],
     row_len: usize,
-    rows: &[i8],
-    tile: &mut [u8],
-    output: &mut [u8],
-) {
-    let p = inputs.p;
-    let (bias, mult) = (p.bias.get(range.clone()).unwrap_or(&[]), p.mult.get(range.clone()).unwrap_or(&[]));
-    let per_tile = bias.chunks(TILE_CHANNELS).zip(mult.chunks(TILE_CHANNELS));
-    for first in (0..p.output.h * p.output.w).step_by(TILE_PIXELS) {
-        let pixels = inputs.gather(first, row_len, tile);
+}
+
+impl Run<'_> {
+    fn all_pixels(&self, tile: &mut [u8], output: &mut [u8]) {
+        let pixels = self.inputs.p.output.h * self.inputs.p.output.w;
+        let even = pixels - pixels % TILE_PIXELS;
+        for first in (0..even).step_by(TILE_PIXELS) {
+            self.pixels::<TILE_PIXELS>(first, tile, output);
+        }
+        for first in even..pixels {
+            self.pixels::<1>(first, tile, output);
+        }
+    }
+
+    fn pixels<const P: usize>(&self, first: usize, tile: &mut [u8], output: &mut [u8]) {
+        let p = self.inputs.p;
+        let pixels = self.inputs.gather::<P>(first, self.row_len, tile);
         let out = output.get_mut(first * p.output.c..).unwrap_or_default();
-        for (i, (bias, mult)) in per_tile.clone().enumerate() {
-            let weights = rows.get(i * TILE_CHANNELS * row_len..).unwrap_or(&[]);
-            let sums = dot_products(pixels, weights, row_len);
-            for (pixel, sums) in out.chunks_mut(p.output.c).zip(sums) {
-                let codes = pixel.iter_mut().skip(range.start + i * TILE_CHANNELS);
-                for (((code, sum), &bias), &mult) in codes.zip(sums).zip(bias).zip(mult) {
+        for start in self.channels.clone().step_by(TILE_CHANNELS) {
+            let channels = start..self.channels.end.min(start + TILE_CHANNELS);
+            let weights = self.rows.get((start - self.channels.start) * self.row_len..).unwrap_or(&[]);
+            let sums = dot_products(pixels, weights, self.row_len);
+            let (bias, mult) = (p.bias.get(channels.clone()), p.mult.get(channels.clone()));
+            for (pixel, sums) in out.chunks_exact_mut(p.output.c).zip(sums) {
+                let codes = pixel.get_mut(channels.clone()).unwrap_or_default();
+                let numbers = bias.unwrap_or(&[]).iter().zip(mult.unwrap_or(&[]));
+                for ((code, sum), (&bias, &mult)) in codes.iter_mut().zip(sums).zip(numbers) {
                     *code = p.requantise.apply(bias.wrapping_add(sum), mult);
                 }
             }
@@ -79,6 +94,7 @@ fn channels(
 }
 
 /// The activations that a run of output channels reads.
+#[derive(Clone, Copy)]
 struct Inputs<'a> {
     p: &'a Conv<'a>,
     input: &'a [u8],
@@ -87,21 +103,20 @@ struct Inputs<'a> {
 }
 
 impl Inputs<'_> {
-    /// The activations under the kernel at output pixels `first` and next, a row of `row_len` each: where
-    /// they lie, if they lie there in a row, else copied to `tile`. Rows of pixels beyond the last are rubbish.
-    fn gather<'t>(&'t self, first: usize, row_len: usize, tile: &'t mut [u8]) -> [&'t [u8]; TILE_PIXELS] {
+    /// The activations under the kernel at `P` output pixels from `first` on, a row of `row_len` each: where
+    /// they lie, if they lie there in a row, else copied to `tile`.
+    fn gather<'t, const P: usize>(&'t self, first: usize, row_len: usize, tile: &'t mut [u8]) -> [&'t [u8]; P] {
         let p = self.p;
         let in_place = p.kernel == [1; 2] && p.stride == [1; 2] && p.pad == [0; 2] && p.groups == 1;
         if in_place && p.input.w == p.output.w && row_len == p.input.c {
-            let mut pixels = self.input.chunks_exact(row_len).skip(first);
-            let pixel = pixels.next().unwrap_or(&[]);
-            return [pixel, pixels.next().unwrap_or(pixel)];
+            let mut pixels = self.input.get(first * row_len..).unwrap_or(&[]).chunks_exact(row_len);
+            return [(); P].map(|()| pixels.next().unwrap_or(&[]));
         }
-        for (pixel, row) in (first..p.output.h * p.output.w).zip(tile.chunks_exact_mut(row_len)) {
+        for (pixel, row) in (first..first + P).zip(tile.chunks_exact_mut(row_len)) {
             self.gather_pixel([pixel / p.output.w, pixel % p.output.w], row);
         }
         let mut rows = tile.chunks_exact(row_len);
-        [(); TILE_PIXELS].map(|()| rows.next().unwrap_or(&[]))
+        [(); P].map(|()| rows.next().unwrap_or(&[]))
     }
 
     fn gather_pixel(&self, [y, x]: [usize; 2], row: &mut [u8]) {
@@ -136,15 +151,16 @@ impl Inputs<'_> {
 
 /// The dot product of every pixel with each of the first rows of weights; at least one row.
 #[inline]
-fn dot_products(pixels: [&[u8]; TILE_PIXELS], rows: &[i8], row_len: usize) -> [[i32; TILE_CHANNELS]; TILE_PIXELS] {
+fn dot_products<const P: usize>(pixels: [&[u8]; P], rows: &[i8], row_len: usize) -> [[i32; TILE_CHANNELS]; P] {
     let mut rows = rows.chunks_exact(row_len).map(|row| row.as_chunks::<LANES>().0);
     let w0 = rows.next().unwrap_or(&[]);
     // Fewer rows than a tile: what stands in for the others is not stored.
     let [w1, w2, w3] = [(); TILE_CHANNELS - 1].map(|()| rows.next().unwrap_or(w0));
-    let [a0, a1] = pixels.map(|pixel| pixel.as_chunks::<LANES>().0);
-    let mut sums = [[[0i32; LANES / 4]; TILE_CHANNELS]; TILE_PIXELS];
-    for (((((a0, a1), w0), w1), w2), w3) in a0.iter().zip(a1).zip(w0).zip(w1).zip(w2).zip(w3) {
-        for (sums, a) in sums.iter_mut().zip([a0, a1]) {
+    let pixels = pixels.map(|pixel| pixel.as_chunks::<LANES>().0);
+    let mut sums = [[[0i32; LANES / 4]; TILE_CHANNELS]; P];
+    for (k, (((w0, w1), w2), w3)) in w0.iter().zip(w1).zip(w2).zip(w3).enumerate() {
+        for (sums, pixel) in sums.iter_mut().zip(pixels) {
+            let Some(a) = pixel.get(k) else { break };
             for (sums, w) in sums.iter_mut().zip([w0, w1, w2, w3]) {
                 multiply_add(sums, a, w);
             }
