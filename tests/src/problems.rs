@@ -1,0 +1,302 @@
+//! Convolutions made to order, with weights packed by the definition of the layouts.
+//!
+//! One strategy feeds every kernel of every instruction set: a case added here runs everywhere.
+
+use std::fmt;
+
+use pare_runtime::Isa;
+use pare_runtime::bits::write_code;
+use pare_runtime::format::{CODEBOOK_BYTES, Conv, Layout, Requantise, SECTION_ALIGN, Shape, WeightFormat};
+use pare_runtime::kernels::ConvKernel;
+use proptest::prelude::*;
+
+/// All that a convolution is, apart from its numbers.
+#[derive(Clone, Debug)]
+pub struct ConvSpec {
+    /// Extents of the input.
+    pub input: Shape,
+    /// Kernel rows, columns.
+    pub kernel: [usize; 2],
+    /// Rows, columns.
+    pub stride: [usize; 2],
+    /// Rows, columns.
+    pub dilation: [usize; 2],
+    /// Padding above and to the left.
+    pub pad: [usize; 2],
+    /// Padding below and to the right.
+    pub pad_end: [usize; 2],
+    /// Channel groups.
+    pub groups: usize,
+    /// Weight groups: format, layout, output channels.
+    pub weights: Vec<(WeightFormat, Layout, usize)>,
+    /// Zero point of the input.
+    pub zero_in: u8,
+    /// From accumulator to code.
+    pub requantise: Requantise,
+    /// What the numbers are like.
+    pub numbers: Numbers,
+    /// Of the random numbers.
+    pub seed: u64,
+}
+
+/// What weights and activations are like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Numbers {
+    /// Anything.
+    Random,
+    /// The lowest level everywhere, the highest activation everywhere.
+    Lowest,
+    /// The highest level everywhere, the highest activation everywhere.
+    Highest,
+}
+
+impl ConvSpec {
+    /// A dense convolution with "same" padding and one weight group, for benches.
+    pub fn dense(
+        input: Shape,
+        c_out: usize,
+        kernel: usize,
+        stride: usize,
+        format: WeightFormat,
+        layout: Layout,
+    ) -> ConvSpec {
+        ConvSpec {
+            input,
+            kernel: [kernel; 2],
+            stride: [stride; 2],
+            dilation: [1; 2],
+            pad: [(kernel - 1) / 2; 2],
+            pad_end: [kernel / 2; 2],
+            groups: 1,
+            weights: vec![(format, layout, c_out)],
+            zero_in: 3,
+            requantise: Requantise { pre: 8, zero: 9, lo: 0, hi: 255 },
+            numbers: Numbers::Random,
+            seed: 1,
+        }
+    }
+
+    /// A depthwise convolution with "same" padding and one weight group, for benches.
+    pub fn depthwise(input: Shape, kernel: usize, stride: usize, format: WeightFormat, layout: Layout) -> ConvSpec {
+        ConvSpec { groups: input.c, ..ConvSpec::dense(input, input.c, kernel, stride, format, layout) }
+    }
+
+    fn output(&self) -> Shape {
+        let extent = |k: usize, size: usize| {
+            let padded = size + self.pad[k] + self.pad_end[k];
+            padded.saturating_sub((self.kernel[k] - 1) * self.dilation[k] + 1) / self.stride[k] + 1
+        };
+        let c = self.weights.iter().map(|&(_, _, channels)| channels).sum();
+        Shape { h: extent(0, self.input.h), w: extent(1, self.input.w), c }
+    }
+}
+
+/// A convolution with its numbers.
+pub struct ConvProblem {
+    /// What it was made from.
+    pub spec: ConvSpec,
+    /// Codes of the input.
+    pub input: Vec<u8>,
+    /// One an output channel.
+    pub bias: Vec<i32>,
+    /// One an output channel.
+    pub mult: Vec<i32>,
+    /// Records of the weight groups, as in a blob.
+    pub records: Vec<u8>,
+    /// The weights section.
+    pub weights: Vec<u8>,
+}
+
+impl ConvProblem {
+    /// Draws the numbers and packs the weights.
+    pub fn new(spec: ConvSpec) -> ConvProblem {
+        let mut random = Random(spec.seed);
+        let output = spec.output();
+        let mut input: Vec<u8> = (0..spec.input.len()).map(|_| random.next() as u8).collect();
+        if spec.numbers != Numbers::Random {
+            input.fill(255);
+        }
+        // Mostly of the size that compiled networks have, sometimes anything.
+        let mut number = |bits: u32| (random.next() as i32) >> if random.next() % 4 == 0 { 0 } else { 32 - bits };
+        let bias = (0..output.c).map(|_| number(16)).collect();
+        let mult = (0..output.c).map(|_| number(24)).collect();
+        let mut problem = ConvProblem { spec, input, bias, mult, records: vec![], weights: vec![] };
+        problem.pack(&mut random);
+        problem
+    }
+
+    fn pack(&mut self, random: &mut Random) {
+        for (format, layout, channels) in self.spec.weights.clone() {
+            let codebook: Vec<u8> = (0..CODEBOOK_BYTES).map(|_| random.next() as u8).collect();
+            let levels: &[i8] = bytemuck::cast_slice(&codebook);
+            let every = 0..=((1u32 << format.bits()) - 1) as u8;
+            let lowest = every.clone().min_by_key(|&code| format.level(code, levels)).unwrap_or(0);
+            let highest = every.max_by_key(|&code| format.level(code, levels)).unwrap_or(0);
+            let shape = self.shape();
+            let mut codes = vec![0; shape.packed_bytes(channels, format, layout)];
+            for channel in 0..channels {
+                for k in 0..shape.depth() {
+                    let code = match self.spec.numbers {
+                        Numbers::Random => random.next() as u8,
+                        Numbers::Lowest => lowest,
+                        Numbers::Highest => highest,
+                    };
+                    let at = shape.position(layout, format, channel, k);
+                    write_code(&mut codes[at.offset..], format.bits(), at.index, code);
+                }
+            }
+            let align = if format == WeightFormat::Linear(8) { SECTION_ALIGN } else { 4 };
+            self.weights.resize(self.weights.len().next_multiple_of(align), 0);
+            self.records.extend([format.to_byte(), layout.number() as u8]);
+            self.records.extend((channels as u16).to_le_bytes());
+            self.records.extend((self.weights.len() as u32).to_le_bytes());
+            if let WeightFormat::Codebook(_) = format {
+                self.weights.extend(&codebook);
+            }
+            self.weights.extend(codes);
+        }
+    }
+
+    /// As the kernels take it.
+    pub fn conv(&self) -> Conv<'_> {
+        let mut conv = self.shape();
+        (conv.bias, conv.mult) = (&self.bias, &self.mult);
+        conv.with_weights(&self.records, &self.weights).expect("the groups were packed to fit")
+    }
+
+    fn shape(&self) -> Conv<'_> {
+        let mut conv = Conv::EMPTY;
+        (conv.input, conv.output) = (self.spec.input, self.spec.output());
+        (conv.kernel, conv.stride, conv.dilation) = (self.spec.kernel, self.spec.stride, self.spec.dilation);
+        (conv.pad, conv.groups, conv.zero_in) = (self.spec.pad, self.spec.groups, self.spec.zero_in);
+        conv.requantise = self.spec.requantise;
+        conv
+    }
+
+    /// The output codes by the kernel of an instruction set, its scratch full of rubbish.
+    pub fn run(&self, isa: Isa) -> Vec<u8> {
+        let conv = self.conv();
+        let kernel = ConvKernel::choose(isa, &conv);
+        let mut output = vec![0xaa; conv.output.len()];
+        kernel.run(&conv, &self.input, &mut output, &mut vec![0x55; kernel.scratch_bytes]);
+        output
+    }
+}
+
+impl fmt::Debug for ConvProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.spec.fmt(f)
+    }
+}
+
+/// SplitMix64: the numbers of a problem follow from its seed.
+#[derive(Clone, Debug)]
+pub struct Random(pub u64);
+
+impl Random {
+    /// The next 64 bits.
+    #[expect(clippy::should_implement_trait, reason = "not an iterator: it never ends")]
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    }
+}
+
+/// How input and output channels hang together.
+#[derive(Clone, Copy, Debug)]
+enum Grouping {
+    Dense,
+    /// 1x1, deep.
+    Pointwise,
+    /// (rows, 1, k).
+    FullyConnected,
+    Depthwise,
+    /// Groups, inputs and outputs of each.
+    Grouped(usize, usize),
+}
+
+/// Convolutions of every geometry, grouping, format and layout.
+pub fn conv_problems() -> impl Strategy<Value = ConvProblem> {
+    let grouping = prop_oneof![
+        4 => Just(Grouping::Dense),
+        2 => Just(Grouping::Pointwise),
+        1 => Just(Grouping::FullyConnected),
+        3 => Just(Grouping::Depthwise),
+        2 => (2..5usize, 1..4usize).prop_map(|(groups, inputs)| Grouping::Grouped(groups, inputs)),
+    ];
+    let window = (pair(1..6), pair(1..4), pair(1..4), pair(0..4), pair(0..4));
+    let format = || proptest::sample::select(WeightFormat::ALL.to_vec());
+    let weights =
+        proptest::collection::vec((format(), prop_oneof![Just(Layout::Plain), Just(Layout::X86)], 1..40usize), 1..4);
+    let numbers = prop_oneof![6 => Just(Numbers::Random), 1 => Just(Numbers::Lowest), 1 => Just(Numbers::Highest)];
+    let zero = || prop_oneof![Just(0u8), Just(255), any::<u8>()];
+    let bounds = prop_oneof![Just((0u8, 255u8)), (any::<u8>(), any::<u8>())];
+    let requantise =
+        (0..32u8, zero(), bounds).prop_map(|(pre, zero, (a, b))| Requantise { pre, zero, lo: a.min(b), hi: a.max(b) });
+    let extents = (1..12usize, 1..24usize, prop_oneof![1..8usize, 1..40usize, 60..70usize]);
+    (grouping, extents, window, weights, zero(), requantise, numbers, any::<u64>()).prop_map(
+        |(
+            grouping,
+            (h, w, c),
+            (kernel, stride, dilation, pad, pad_end),
+            weights,
+            zero_in,
+            requantise,
+            numbers,
+            seed,
+        )| {
+            let input = Shape { h, w, c };
+            let spec = ConvSpec {
+                input,
+                kernel,
+                stride,
+                dilation,
+                pad,
+                pad_end,
+                groups: 1,
+                weights,
+                zero_in,
+                requantise,
+                numbers,
+                seed,
+            };
+            ConvProblem::new(spec.regrouped(grouping))
+        },
+    )
+}
+
+fn pair(range: std::ops::Range<usize>) -> impl Strategy<Value = [usize; 2]> {
+    (range.clone(), range).prop_map(|(a, b)| [a, b])
+}
+
+impl ConvSpec {
+    /// Bends a dense specification into a grouping; the channels of its weight groups follow.
+    fn regrouped(mut self, grouping: Grouping) -> ConvSpec {
+        match grouping {
+            Grouping::Dense => {}
+            Grouping::Pointwise => {
+                (self.kernel, self.pad, self.pad_end) = ([1; 2], [0; 2], [0; 2]);
+                self.input.c *= 3;
+            }
+            Grouping::FullyConnected => {
+                (self.kernel, self.pad, self.pad_end, self.stride) = ([1; 2], [0; 2], [0; 2], [1; 2]);
+                self.input = Shape { h: self.input.h.min(3), w: 1, c: self.input.c * 10 };
+            }
+            Grouping::Depthwise => {
+                let c = self.output().c;
+                (self.input.c, self.groups) = (c, c);
+            }
+            Grouping::Grouped(groups, inputs) => {
+                (self.input.c, self.groups) = (groups * inputs, groups);
+                for (_, layout, channels) in &mut self.weights {
+                    *layout = Layout::Plain;
+                    *channels = channels.next_multiple_of(groups);
+                }
+            }
+        }
+        self
+    }
+}

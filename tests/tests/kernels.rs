@@ -1,0 +1,28 @@
+//! Every kernel of every instruction set that this processor has equals the reference, byte for byte.
+
+use pare_runtime::Isa;
+use pare_runtime::kernels::ConvKernel;
+use pare_runtime::kernels::scratch::conv_scratch_bytes;
+use pare_tests::problems::conv_problems;
+use proptest::prelude::*;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_convolution_equals_the_reference(problem in conv_problems()) {
+        let expected = problem.run(Isa::Reference);
+        for isa in Isa::available() {
+            prop_assert_eq!(&problem.run(isa), &expected, "{}", isa);
+        }
+    }
+
+    #[test]
+    fn no_kernel_wants_more_scratch_than_is_planned(problem in conv_problems()) {
+        let conv = problem.conv();
+        let planned = conv.weight_groups().map(|group| conv_scratch_bytes(&conv, group.layout)).max().unwrap_or(0);
+        for isa in Isa::available() {
+            prop_assert!(ConvKernel::choose(isa, &conv).scratch_bytes <= planned, "{}", isa);
+        }
+    }
+}
