@@ -1,0 +1,154 @@
+//! Where a convolution reads and writes, checked against the memory at hand.
+
+use core::ops::Range;
+
+use crate::format::{Conv, PANEL_CHANNELS, PANEL_DEPTH, WeightGroup};
+use crate::kernels::scratch;
+
+/// A convolution and its memory. Invariants, on which every pointer below rests:
+///
+/// * `input` holds `h * w * c_in` bytes and `output` `h * w * c_out`, all extents being at least 1;
+/// * `scratch` starts at an address divisible by 64 where the slice allows, and holds what
+///   [`scratch::x86_conv`] says, less the bytes skipped to get there (at most [`scratch::X86_SLACK`]);
+/// * `bias` and `mult` have an entry for each output channel;
+/// * extents and steps are below 2^24 each, so that no coordinate overflows.
+pub(super) struct Frame<'a> {
+    pub(super) conv: &'a Conv<'a>,
+    pub(super) input: &'a [u8],
+    pub(super) output: &'a mut [u8],
+    pub(super) scratch: &'a mut [u8],
+    /// Segments of a window, codes of each, and codes of each with padding.
+    pub(super) segments: usize,
+    pub(super) len: usize,
+    pub(super) padded: usize,
+}
+
+/// How the quads (4 codes) of a window follow one another from its first byte.
+#[derive(Clone, Copy)]
+pub(super) struct Walk {
+    pub(super) rows: usize,
+    pub(super) row_step: usize,
+    pub(super) taps: usize,
+    pub(super) tap_step: usize,
+    pub(super) quads: usize,
+}
+
+/// A segment of a window: byte `i` of it is byte `start + i` of the input for `i` in `valid`; the
+/// other bytes are beyond the edge.
+pub(super) struct Segment {
+    pub(super) start: isize,
+    pub(super) valid: Range<usize>,
+}
+
+impl<'a> Frame<'a> {
+    /// `None` when an invariant does not hold.
+    pub(super) fn new(
+        conv: &'a Conv<'a>,
+        input: &'a [u8],
+        output: &'a mut [u8],
+        scratch: &'a mut [u8],
+    ) -> Option<Frame<'a>> {
+        const LIMIT: usize = 1 << 24;
+        let (i, o) = (conv.input, conv.output);
+        let steps = [conv.kernel, conv.stride, conv.dilation];
+        let pad = conv.pad.iter().all(|&pad| pad < LIMIT);
+        let sane = steps.iter().flatten().chain(&[i.h, i.w, i.c, o.h, o.w, o.c]).all(|&n| 0 < n && n < LIMIT);
+        let held = input.len() >= i.len() && output.len() >= o.len() && scratch.len() >= scratch::x86_conv(conv);
+        let channels = conv.bias.len() >= o.c && conv.mult.len() >= o.c && (conv.groups == 1 || conv.is_depthwise());
+        if !(sane && pad && held && channels) {
+            return None;
+        }
+        let skip = scratch.as_ptr().align_offset(64).min(scratch::X86_SLACK).min(scratch.len());
+        let scratch = scratch.get_mut(skip..)?;
+        let (segments, len) = conv.segments();
+        let padded = len.next_multiple_of(PANEL_DEPTH);
+        Some(Frame { conv, input, output, scratch, segments, len, padded })
+    }
+
+    /// Depth of a dense panel.
+    pub(super) fn depth(&self) -> usize {
+        self.segments * self.padded
+    }
+
+    /// From quad to quad in the input, for a window that lies inside it.
+    pub(super) fn walk_input(&self) -> Walk {
+        let [kh, kw] = self.conv.kernel;
+        let [down, right] = self.conv.dilation;
+        let taps = if self.segments == kh { 1 } else { kw };
+        // Where saturation bites, no window lies inside.
+        let row_step = down.saturating_mul(self.conv.input.w * self.conv.input.c);
+        Walk { rows: kh, row_step, taps, tap_step: right * self.conv.input.c, quads: self.padded / PANEL_DEPTH }
+    }
+
+    /// From quad to quad in a window fetched segment after segment.
+    pub(super) fn walk_fetched(&self) -> Walk {
+        Walk { rows: 1, row_step: 0, taps: 1, tap_step: 0, quads: self.depth() / PANEL_DEPTH }
+    }
+
+    /// Output rows and columns whose windows lie inside the input.
+    pub(super) fn inside(&self) -> [Range<usize>; 2] {
+        let conv = self.conv;
+        let axis = |size: usize, out: usize, k: usize| {
+            let (stride, pad) = (conv.stride[k], conv.pad[k]);
+            let reach = scratch::reach(conv.kernel[k], conv.dilation[k]);
+            let end = (size + pad).checked_sub(reach).map_or(0, |last| last / stride + 1).min(out);
+            pad.div_ceil(stride).min(end)..end
+        };
+        [axis(conv.input.h, conv.output.h, 0), axis(conv.input.w, conv.output.w, 1)]
+    }
+
+    /// Segment `index` of the window of output pixel (y, x).
+    #[inline(always)]
+    pub(super) fn segment(&self, y: usize, x: usize, index: usize) -> Segment {
+        let conv = self.conv;
+        let [kh, kw] = conv.kernel;
+        let (ky, kx, width) = if self.segments == kh { (index, 0, kw) } else { (index / kw, index % kw, 1) };
+        let c = conv.input.c as isize;
+        let row = (y * conv.stride[0] + ky * conv.dilation[0]) as isize - conv.pad[0] as isize;
+        let column = (x * conv.stride[1] + kx * conv.dilation[1]) as isize - conv.pad[1] as isize;
+        let (w, width) = (conv.input.w as isize, width as isize);
+        if row < 0 || row >= conv.input.h as isize || column >= w || column + width <= 0 {
+            return Segment { start: 0, valid: 0..0 };
+        }
+        let left = (-column).max(0) * c;
+        let right = width.min(w - column) * c;
+        Segment { start: (row * w + column) * c, valid: left as usize..right as usize }
+    }
+}
+
+/// A run of at most 16 output channels that share a weight stream, and their numbers.
+pub(super) struct Panel<'a> {
+    /// First output channel.
+    pub(super) first: usize,
+    /// Output channels.
+    pub(super) channels: usize,
+    pub(super) bias: [i32; PANEL_CHANNELS],
+    pub(super) mult: [i32; PANEL_CHANNELS],
+    /// The codes, all of them.
+    pub(super) codes: &'a [u8],
+}
+
+impl Panel<'_> {
+    /// No channel.
+    pub(super) const NONE: Panel<'static> =
+        Panel { first: 0, channels: 0, bias: [0; PANEL_CHANNELS], mult: [0; PANEL_CHANNELS], codes: &[] };
+}
+
+/// Panel `index` of a group; `None` beyond the last one, or if the group reaches beyond the output.
+pub(super) fn panel<'a>(conv: &Conv<'a>, group: &WeightGroup<'a>, index: usize) -> Option<Panel<'a>> {
+    let panels = group.channels.div_ceil(PANEL_CHANNELS);
+    let at = index * PANEL_CHANNELS;
+    let channels = group.channels.checked_sub(at).filter(|&n| n > 0)?.min(PANEL_CHANNELS);
+    let first = group.first + at;
+    let bytes = group.codes.len() / panels;
+    let numbers = |all: &[i32]| {
+        let mut sixteen = [0; PANEL_CHANNELS];
+        sixteen.get_mut(..channels)?.copy_from_slice(all.get(first..first + channels)?);
+        Some(sixteen)
+    };
+    if first + channels > conv.output.c {
+        return None;
+    }
+    let codes = group.codes.get(index * bytes..(index + 1) * bytes)?;
+    Some(Panel { first, channels, bias: numbers(conv.bias)?, mult: numbers(conv.mult)?, codes })
+}
