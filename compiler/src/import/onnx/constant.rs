@@ -40,9 +40,11 @@ impl Constant {
             Some(raw) => raw_numbers(kind, raw),
             None => typed_numbers(kind, proto),
         };
-        let data = data.ok_or_else(|| Problem::unsupported(format!("constant `{name}` has elements of type {kind}")))?;
+        let data =
+            data.ok_or_else(|| Problem::unsupported(format!("constant `{name}` has elements of type {kind}")))?;
         if checked_len(&dims) != Some(data.len()) {
-            let problem = format!("constant `{name}` has {} elements, its shape {dims:?} needs another number", data.len());
+            let problem =
+                format!("constant `{name}` has {} elements, its shape {dims:?} needs another number", data.len());
             return Err(Problem::Invalid(problem));
         }
         Ok(Constant { dims, kind, data: Arc::new(data) }.flat_if_empty())
@@ -364,8 +366,8 @@ fn dequantise(x: &Constant, scale: Option<&Constant>, zero: Option<&Constant>, a
 
 fn quantise(x: &Constant, scale: Option<&Constant>, zero: Option<&Constant>, axis: i64) -> Result<Constant, Problem> {
     let kind = zero.map_or(DataType::UINT8, |zero| zero.kind);
-    let (lowest, highest) = lowest_and_highest(kind)
-        .ok_or_else(|| Problem::unsupported(format!("quantises to codes of type {kind}")))?;
+    let (lowest, highest) =
+        lowest_and_highest(kind).ok_or_else(|| Problem::unsupported(format!("quantises to codes of type {kind}")))?;
     let code = |x: f64, scale: f64, zero: f64| ((x / scale).round_ties_even() + zero).clamp(lowest, highest);
     let data = per_axis(x, scale, zero, axis, code)?;
     Ok(Constant { dims: x.dims.clone(), kind, data: Arc::new(data) })

@@ -223,7 +223,10 @@ impl<'a> Translator<'a> {
         let is_unknown = call.operands.iter().flatten().any(|known| matches!(known, Known::Unknown));
         let is_standard = matches!(node.domain.as_deref(), None | Some("" | "ai.onnx"));
         let result = if !is_standard {
-            Err(Problem::unsupported(format!("an operator of the domain `{}`", node.domain.as_deref().unwrap_or_default())))
+            Err(Problem::unsupported(format!(
+                "an operator of the domain `{}`",
+                node.domain.as_deref().unwrap_or_default()
+            )))
         } else if !OPERATORS.contains(&kind) {
             Err(unknown(kind))
         } else if is_unknown {
@@ -363,7 +366,8 @@ impl<'a> Translator<'a> {
         let x = self.activation(call, i)?;
         let &[_, c, h, w] = x.dims.as_slice() else {
             let problem = Problem::unsupported(format!("works on {:?}, not on an image", x.dims));
-            return Err(problem.suggest("reshape to [1, channels, height, width] around it; 1-D layers are 2-D ones of height 1"));
+            return Err(problem
+                .suggest("reshape to [1, channels, height, width] around it; 1-D layers are 2-D ones of height 1"));
         };
         Ok((self.stored(&x, &CHANNELS_LAST, &call.hint)?, [h, w, c]))
     }
@@ -442,7 +446,8 @@ impl<'a> Translator<'a> {
         }
         let (alpha, beta) = (call.attributes.float("alpha", 1.0), call.attributes.float("beta", 1.0));
         let weights = call.needed_constant(1)?;
-        let weights = if call.attributes.int("transB", 0) != 0 { Some(weights.clone()) } else { weights.transposed(&[1, 0]) };
+        let weights =
+            if call.attributes.int("transB", 0) != 0 { Some(weights.clone()) } else { weights.transposed(&[1, 0]) };
         let mut weights = weights.ok_or_else(|| Problem::Invalid("weights that are no matrix".to_owned()))?.tensor();
         scale_all(&mut weights, alpha);
         let n = weights.shape.first().copied().unwrap_or(0);
@@ -505,7 +510,8 @@ impl<'a> Translator<'a> {
         let negated = format!("{}.neg", call.hint);
         match (call.constant(0), call.constant(1)) {
             (_, Some(constant)) => {
-                let constant = Constant { data: constant.data.iter().map(|x| -x).collect::<Vec<_>>().into(), ..constant.clone() };
+                let constant =
+                    Constant { data: constant.data.iter().map(|x| -x).collect::<Vec<_>>().into(), ..constant.clone() };
                 self.affine(call, 0, &constant, Builder::add_constant)
             }
             (Some(constant), None) => {
@@ -525,7 +531,9 @@ impl<'a> Translator<'a> {
         match (call.constant(0), call.constant(1)) {
             (None, None) => {
                 let problem = Problem::unsupported("the product of two activations");
-                Err(problem.suggest("multiply by a constant, use HardSwish as one operator, or leave out squeeze-and-excitation"))
+                Err(problem.suggest(
+                    "multiply by a constant, use HardSwish as one operator, or leave out squeeze-and-excitation",
+                ))
             }
             (None, Some(constant)) => self.affine(call, 0, constant, Builder::mul_constant),
             (Some(constant), _) => self.affine(call, 1, constant, Builder::mul_constant),
@@ -602,16 +610,15 @@ impl<'a> Translator<'a> {
         let bound = |i: usize, name: &str, open: f32| match call.optional_constant(i)? {
             Some(constant) => {
                 let number = constant.scalar().map(|x| x as f32);
-                number.ok_or_else(|| Problem::unsupported(format!("a bound of shape {:?}, not a number", constant.dims)))
+                number
+                    .ok_or_else(|| Problem::unsupported(format!("a bound of shape {:?}, not a number", constant.dims)))
             }
             None => Ok(call.attributes.float(name, open)),
         };
         let clamp = match call.kind {
             "Min" if call.operands.len() == 2 => Clamp { min: f32::NEG_INFINITY, max: bound(1, "", f32::INFINITY)? },
             "Max" if call.operands.len() == 2 => Clamp { min: bound(1, "", f32::NEG_INFINITY)?, max: f32::INFINITY },
-            "Clip" => {
-                Clamp { min: bound(1, "min", f32::NEG_INFINITY)?, max: bound(2, "max", f32::INFINITY)? }
-            }
+            "Clip" => Clamp { min: bound(1, "min", f32::NEG_INFINITY)?, max: bound(2, "max", f32::INFINITY)? },
             _ => return Err(Problem::unsupported("more than two operands")),
         };
         self.unary(call, Unary::Clamp(clamp))
@@ -675,7 +682,8 @@ impl<'a> Translator<'a> {
 
     fn pad(&mut self, call: &Call<'_>) -> Result<Activation, Problem> {
         let x = self.activation(call, 0)?;
-        let filler = call.optional_constant(2)?.map_or(Some(call.attributes.float("value", 0.0).into()), Constant::scalar);
+        let filler =
+            call.optional_constant(2)?.map_or(Some(call.attributes.float("value", 0.0).into()), Constant::scalar);
         if call.attributes.text("mode", "constant") != "constant" || filler != Some(0.0) {
             return Err(Problem::unsupported("pads with something else than zeros").suggest("pad with zeros"));
         }
@@ -694,7 +702,8 @@ impl<'a> Translator<'a> {
             Some((size(i)?, size(i + along.len())?))
         };
         let pads = x.order.iter().map(pair).collect::<Option<Vec<_>>>();
-        let pads = pads.ok_or_else(|| Problem::unsupported(format!("pads by {flat:?}")).suggest("crop with a convolution"))?;
+        let pads =
+            pads.ok_or_else(|| Problem::unsupported(format!("pads by {flat:?}")).suggest("crop with a convolution"))?;
         let name = self.builder.name(&call.hint, "pad");
         let id = self.builder.node(name, Op::Pad { pads }, vec![x.id])?;
         Ok(self.with_order(id, x.order))
@@ -830,7 +839,9 @@ impl<'a> Translator<'a> {
     fn resize(&mut self, call: &Call<'_>) -> Result<Activation, Problem> {
         let (x, [h, w, c]) = self.image(call, 0)?;
         let (scales, sizes) = match (call.kind, call.operands.len()) {
-            ("Upsample", 1) => (call.attributes.find("scales").map(|a| a.floats.iter().map(|&s| s.into()).collect()), None),
+            ("Upsample", 1) => {
+                (call.attributes.find("scales").map(|a| a.floats.iter().map(|&s| s.into()).collect()), None)
+            }
             ("Upsample", _) | ("Resize", 2) => (call.optional_constant(1)?.map(|s| s.data.to_vec()), None),
             _ => (call.optional_constant(2)?.map(|s| s.data.to_vec()), call.optional_constant(3)?),
         };
@@ -867,8 +878,10 @@ impl<'a> Translator<'a> {
             "pytorch_half_pixel" if smallest > 1 => Coordinates::HalfPixel,
             "asymmetric" => Coordinates::Asymmetric,
             "align_corners" => Coordinates::AlignCorners,
-            other => return Err(Problem::unsupported(format!("coordinate_transformation_mode {other}"))
-                .suggest("use half_pixel, asymmetric or align_corners")),
+            other => {
+                return Err(Problem::unsupported(format!("coordinate_transformation_mode {other}"))
+                    .suggest("use half_pixel, asymmetric or align_corners"));
+            }
         };
         let default = if is_old { "floor" } else { "round_prefer_floor" };
         let rounding = match call.attributes.text("nearest_mode", default) {
@@ -880,8 +893,12 @@ impl<'a> Translator<'a> {
         };
         match call.attributes.text("mode", "nearest") {
             "nearest" => Ok((ResizeMode::Nearest(rounding), coordinates)),
-            "linear" | "bilinear" if call.attributes.int("antialias", 0) == 0 => Ok((ResizeMode::Bilinear, coordinates)),
-            other => Err(Problem::unsupported(format!("mode {other}")).suggest("use nearest or linear without antialias")),
+            "linear" | "bilinear" if call.attributes.int("antialias", 0) == 0 => {
+                Ok((ResizeMode::Bilinear, coordinates))
+            }
+            other => {
+                Err(Problem::unsupported(format!("mode {other}")).suggest("use nearest or linear without antialias"))
+            }
         }
     }
 
@@ -918,7 +935,9 @@ impl<'a> Translator<'a> {
         let zero = call.optional_constant(2)?;
         let kind = zero.map_or(DataType::UINT8, |zero| zero.kind);
         let scale = scale.ok_or_else(|| Problem::unsupported("an activation quantised for each channel"))?;
-        if let (Some((lowest, highest)), Some(zero)) = (lowest_and_highest(kind), zero.map_or(Some(0.0), Constant::scalar)) {
+        if let (Some((lowest, highest)), Some(zero)) =
+            (lowest_and_highest(kind), zero.map_or(Some(0.0), Constant::scalar))
+        {
             let (min, max) = (((lowest - zero) * scale) as f32, ((highest - zero) * scale) as f32);
             let is_range = min.is_finite() && max.is_finite() && min <= max;
             self.builder.record_range(x.id, is_range.then_some((min, max)));
@@ -940,7 +959,9 @@ impl Call<'_> {
         match self.operands.get(i) {
             Some(Some(Known::Constant(constant))) => Ok(Some(constant)),
             None | Some(None) => Ok(None),
-            Some(Some(_)) => Err(Problem::unsupported(format!("operand {i} is computed at run time; it must be a constant"))),
+            Some(Some(_)) => {
+                Err(Problem::unsupported(format!("operand {i} is computed at run time; it must be a constant")))
+            }
         }
     }
 
@@ -974,7 +995,9 @@ impl Call<'_> {
             "VALID" => return Ok(Padding::default()),
             "SAME_UPPER" | "SAME_LOWER" => {
                 let sides = same(0).zip(same(1));
-                sides.map(|(h, w)| [h, w]).ok_or_else(|| Problem::Invalid(format!("a window of {kernel:?} on {size:?}")))?
+                sides
+                    .map(|(h, w)| [h, w])
+                    .ok_or_else(|| Problem::Invalid(format!("a window of {kernel:?} on {size:?}")))?
             }
             other => return Err(Problem::Invalid(format!("auto_pad {other}"))),
         };
@@ -1091,7 +1114,9 @@ fn unknown(kind: &str) -> Problem {
         "Gelu" | "Elu" | "Selu" | "Mish" | "Erf" | "Softplus" => problem.suggest("use ReLU, hard-swish or leaky ReLU"),
         "ArgMax" => problem.suggest("end the model at the scores and take the maximum outside"),
         "LSTM" | "GRU" | "RNN" => problem.suggest("use convolutions over time"),
-        "InstanceNormalization" | "LayerNormalization" | "GroupNormalization" => problem.suggest("use batch normalisation"),
+        "InstanceNormalization" | "LayerNormalization" | "GroupNormalization" => {
+            problem.suggest("use batch normalisation")
+        }
         "ReduceSum" => problem.suggest("use a mean, and scale the next layer's weights"),
         _ if kind.starts_with("QLinear") || kind.ends_with("Integer") => {
             problem.suggest("export with QuantizeLinear/DequantizeLinear pairs (QDQ) around float operators")
