@@ -18,10 +18,7 @@ const MAX_NAME: usize = 22;
 #[derive(Debug)]
 pub(super) enum Problem {
     /// Pare has no operator for it.
-    Unsupported {
-        why: String,
-        suggestion: Option<String>,
-    },
+    Unsupported { why: String, suggestion: Option<String> },
     /// It makes no sense in its own format.
     Invalid(String),
 }
@@ -220,9 +217,16 @@ impl Builder {
     }
 }
 
-/// `hint` with unusual characters replaced and cut to `max` bytes; `fallback` where nothing is left.
+/// `hint` with unusual characters replaced and cut to `max` bytes, which spares a part after its last
+/// dot; `fallback` where nothing is left.
 fn sanitise(hint: &str, fallback: &str, max: usize) -> String {
     let usual = |c: char| if u8::try_from(c).is_ok_and(is_name_byte) { c } else { '_' };
-    let name: String = hint.trim_matches('/').chars().map(usual).take(max).collect();
+    let name: String = hint.trim_matches('/').chars().map(usual).collect();
+    let (stem, part) = match name.rsplit_once('.') {
+        Some((stem, part)) if name.len() > max && part.len() < max / 2 => (stem, format!(".{part}")),
+        _ => (name.as_str(), String::new()),
+    };
+    let kept = stem.len().min(max - part.len());
+    let name = format!("{}{part}", stem.get(..kept).unwrap_or_default());
     if name.is_empty() { fallback.to_owned() } else { name }
 }

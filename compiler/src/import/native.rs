@@ -9,9 +9,9 @@ use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 
 use super::{ImportError, read};
+use crate::ir::Graph;
 use crate::ir::text::{INLINE, parse_with};
 use crate::ir::verify::verify;
-use crate::ir::Graph;
 
 /// The textual graph in a model's directory.
 pub const GRAPH_FILE: &str = "graph.ir";
@@ -60,11 +60,9 @@ pub fn save(graph: &Graph, dir: &Path) -> Result<(), ImportError> {
     let graph = graph.compact();
     let (graph_file, weights_file) = (dir.join(GRAPH_FILE), dir.join(WEIGHTS_FILE));
     let write = |file: &Path, bytes: &[u8]| {
-        std::fs::write(file, bytes)
-            .map_err(|source| ImportError::Write { file: file.display().to_string(), source })
+        std::fs::write(file, bytes).map_err(|source| ImportError::Write { file: file.display().to_string(), source })
     };
-    std::fs::create_dir_all(dir)
-        .map_err(|source| ImportError::Write { file: dir.display().to_string(), source })?;
+    std::fs::create_dir_all(dir).map_err(|source| ImportError::Write { file: dir.display().to_string(), source })?;
     write(&weights_file, &weights(&graph)?)?;
     write(&graph_file, graph.to_string().as_bytes())
 }

@@ -16,7 +16,7 @@ pub mod shape;
 pub mod text;
 pub mod verify;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -309,10 +309,16 @@ impl Graph {
         ValueId(self.values.len() as u32 - 1)
     }
 
-    /// The same network without values that nothing reads, the rest numbered in the order in which
-    /// the textual form defines them: inputs, then for each node its constants and its output. A graph
-    /// input that nothing reads stays.
+    /// The same network without nodes and values that no output needs, the rest numbered in the order
+    /// in which the textual form defines them: inputs, then for each node its constants and its output.
+    /// A graph input stays even where nothing reads it.
     pub fn compact(&self) -> Graph {
+        let mut needed: BTreeSet<ValueId> = self.outputs.iter().copied().collect();
+        for node in self.nodes.iter().rev() {
+            if needed.contains(&node.output) {
+                needed.extend(&node.inputs);
+            }
+        }
         let mut compact = Graph { name: self.name.clone(), ..Graph::default() };
         let mut renamed = BTreeMap::new();
         let mut keep = |graph: &mut Graph, id: ValueId| {
@@ -322,7 +328,7 @@ impl Graph {
             let id = keep(&mut compact, id);
             compact.inputs.push(id);
         }
-        for node in &self.nodes {
+        for node in self.nodes.iter().filter(|node| needed.contains(&node.output)) {
             let inputs = node.inputs.iter().map(|&id| keep(&mut compact, id)).collect();
             let output = keep(&mut compact, node.output);
             compact.nodes.push(Node { inputs, output, ..node.clone() });

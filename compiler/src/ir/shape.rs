@@ -44,11 +44,7 @@ pub fn infer(op: &Op, inputs: &[&[usize]], declared: &[usize]) -> Result<Vec<usi
         Op::FullyConnected { .. } => rule.fully_connected(inputs)?,
         Op::Add { .. } => {
             let [a, b] = rule.operands(inputs, "two")?;
-            if a == b {
-                a.to_vec()
-            } else {
-                rule.per_channel(a, b)?
-            }
+            if a == b { a.to_vec() } else { rule.per_channel(a, b)? }
         }
         Op::Mul => {
             let [a, b] = rule.operands(inputs, "two")?;
@@ -86,9 +82,7 @@ pub fn infer(op: &Op, inputs: &[&[usize]], declared: &[usize]) -> Result<Vec<usi
 
 /// The number of elements, if it is at most [`MAX_ELEMENTS`].
 pub fn checked_len(shape: &[usize]) -> Option<usize> {
-    shape
-        .iter()
-        .try_fold(1usize, |product, &d| product.checked_mul(d).filter(|&p| p <= MAX_ELEMENTS))
+    shape.iter().try_fold(1usize, |product, &d| product.checked_mul(d).filter(|&p| p <= MAX_ELEMENTS))
 }
 
 /// Rows or columns of a window operator's result: how many windows of `kernel` taps, `dilation`

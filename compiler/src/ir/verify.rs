@@ -74,7 +74,9 @@ pub enum VerifyError {
         found: usize,
     },
     /// Invariant 6.
-    #[error("constant `{value}` is not finite: element {index} is NaN or infinite; the network was not trained to an end")]
+    #[error(
+        "constant `{value}` is not finite: element {index} is NaN or infinite; the network was not trained to an end"
+    )]
     NotFinite {
         /// Its name.
         value: String,

@@ -82,7 +82,9 @@ impl<'a> Model<'a> {
     }
 
     pub fn tensor(&self, index: usize) -> Result<&TensorInfo<'a>, Problem> {
-        self.tensors.get(index).ok_or_else(|| Problem::Invalid(format!("refers to tensor {index}, which does not exist")))
+        self.tensors
+            .get(index)
+            .ok_or_else(|| Problem::Invalid(format!("refers to tensor {index}, which does not exist")))
     }
 
     /// The elements of a constant as real numbers; `None` when the tensor is no constant.
@@ -223,7 +225,10 @@ impl<'a> TensorInfo<'a> {
                 nibbles.take(len).map(i64::from).collect()
             }
             Kind::Float32 | Kind::Float16 | Kind::Other(_) => {
-                return Err(Problem::unsupported(format!("tensor `{}` has elements of type {:?}", self.name, self.kind)));
+                return Err(Problem::unsupported(format!(
+                    "tensor `{}` has elements of type {:?}",
+                    self.name, self.kind
+                )));
             }
         };
         Ok(codes)

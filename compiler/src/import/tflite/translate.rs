@@ -82,7 +82,8 @@ impl<'a> Translator<'a> {
             Some(batch) if tensor.shape.first().is_some_and(|&d| d <= 1) => *batch = 1,
             _ => {
                 let why = format!("an input of shape {:?}", tensor.shape);
-                let problem = Problem::unsupported(why).suggest("export the model with a first dimension of 1, the batch");
+                let problem =
+                    Problem::unsupported(why).suggest("export the model with a first dimension of 1, the batch");
                 let node = UnsupportedNode {
                     node: tensor.name.clone(),
                     op: "input".to_owned(),
@@ -212,13 +213,15 @@ impl<'a> Translator<'a> {
 
     fn needed_constant(&self, call: &Call<'_>, i: usize) -> Result<Tensor, Problem> {
         let constant = self.constant(call, i)?;
-        constant.ok_or_else(|| Problem::unsupported(format!("operand {i} is computed at run time; it must be a constant")))
+        constant
+            .ok_or_else(|| Problem::unsupported(format!("operand {i} is computed at run time; it must be a constant")))
     }
 
     /// Small integers: a shape, axes, paddings.
     fn integers(&self, call: &Call<'_>, i: usize) -> Result<Vec<i64>, Problem> {
         let integers = self.model.integers(self.operand_index(call, i)?)?;
-        integers.ok_or_else(|| Problem::unsupported(format!("operand {i} is computed at run time; it must be a constant")))
+        integers
+            .ok_or_else(|| Problem::unsupported(format!("operand {i} is computed at run time; it must be a constant")))
     }
 
     /// The stored constant behind a tensor: float16 weights pass through DEQUANTIZE.
@@ -399,7 +402,8 @@ impl<'a> Translator<'a> {
     /// The sum of two activations of one shape.
     fn sum(&mut self, call: &Call<'_>, a: ValueId, b: ValueId, fused: Fused) -> Result<ValueId, Problem> {
         if self.builder.shape(a) != self.builder.shape(b) {
-            let why = format!("activations of different shapes: {:?}, {:?}", self.builder.shape(a), self.builder.shape(b));
+            let why =
+                format!("activations of different shapes: {:?}, {:?}", self.builder.shape(a), self.builder.shape(b));
             return Err(Problem::unsupported(why).suggest("give both operands the same shape"));
         }
         let clamp = match fused {
