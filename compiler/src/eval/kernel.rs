@@ -1,7 +1,7 @@
 //! How a plain function over slices becomes a candle operator, and the element-wise last step that
 //! every node's output passes through.
 
-use candle_core::{CpuStorage, CustomOp1, InplaceOp1, Layout, Result, Shape, bail};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, InplaceOp1, Layout, Result, Shape, bail};
 
 use crate::ir::{Clamp, Unary};
 use crate::quant::ActivationCode;
@@ -30,6 +30,61 @@ impl CustomOp1 for Batched<'_> {
         let mut output = vec![0.0; self.output.elem_count()];
         self.kernel.run(self.output.dims()[0], &storage.as_slice::<f32>()?[from..to], &mut output);
         Ok((CpuStorage::F32(output), self.output.clone()))
+    }
+}
+
+/// The sum of two batches of one shape. (Candle's own spins on a thread pool of its own.)
+pub(super) struct Sum;
+
+impl CustomOp2 for Sum {
+    fn name(&self) -> &'static str {
+        "sum"
+    }
+
+    fn cpu_fwd(
+        &self,
+        a: &CpuStorage,
+        a_layout: &Layout,
+        b: &CpuStorage,
+        b_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (Some(a_span), Some(b_span)) = (a_layout.contiguous_offsets(), b_layout.contiguous_offsets()) else {
+            bail!("a sum needs contiguous operands")
+        };
+        let (a, b) = (&a.as_slice::<f32>()?[a_span.0..a_span.1], &b.as_slice::<f32>()?[b_span.0..b_span.1]);
+        let sum = a.iter().zip(b).map(|(a, b)| a + b).collect();
+        Ok((CpuStorage::F32(sum), a_layout.shape().clone()))
+    }
+}
+
+/// `scale * x + shift` with one number a channel or one for all.
+pub(super) struct Affine {
+    /// One a channel.
+    pub(super) scale: Vec<f32>,
+    /// One a channel.
+    pub(super) shift: Vec<f32>,
+}
+
+impl Affine {
+    /// Adds a constant that is a scalar or one number a channel.
+    pub(super) fn add(constant: &[f32]) -> Self {
+        Affine { scale: vec![1.0; constant.len()], shift: constant.to_vec() }
+    }
+
+    /// Multiplies by such a constant.
+    pub(super) fn multiply(constant: &[f32]) -> Self {
+        Affine { scale: constant.to_vec(), shift: vec![0.0; constant.len()] }
+    }
+}
+
+impl Kernel for Affine {
+    fn run(&self, _samples: usize, input: &[f32], output: &mut [f32]) {
+        let channels = self.scale.len();
+        for (y, x) in output.chunks_exact_mut(channels).zip(input.chunks_exact(channels)) {
+            for ((y, x), (scale, shift)) in y.iter_mut().zip(x).zip(self.scale.iter().zip(&self.shift)) {
+                *y = x * scale + shift;
+            }
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use candle_core::{CpuStorage, Device, Shape, Storage, Tensor};
 use rayon::prelude::*;
 
 use self::conv::{DepthwiseConv, GroupedConv, Linear};
-use self::kernel::{Batched, Finish, Kernel};
+use self::kernel::{Affine, Batched, Finish, Kernel, Sum};
 use self::patches::Patches;
 use self::spatial::{Pooling, Reduction, Resizing, Softmax};
 use crate::ir::{Clamp, DepthToSpaceOrder, Graph, Node, NodeId, Op, ValueId};
@@ -101,8 +101,6 @@ enum Compute {
     /// A function of the first operand.
     Kernel(Box<dyn Kernel>),
     Sum,
-    SumConstant(Tensor),
-    ProductConstant(Tensor),
     Concat(usize),
     Pad(Vec<(usize, usize)>),
     Reshape,
@@ -259,9 +257,7 @@ impl Step {
         let shape = batched(samples, &self.shape);
         let output = match &self.compute {
             Compute::Kernel(kernel) => x.apply_op1_no_bwd(&Batched { kernel: kernel.as_ref(), output: shape })?,
-            Compute::Sum => (x + operands[1])?,
-            Compute::SumConstant(constant) => x.broadcast_add(constant)?,
-            Compute::ProductConstant(constant) => x.broadcast_mul(constant)?,
+            Compute::Sum => x.apply_op2_no_bwd(operands[1], &Sum)?,
             Compute::Concat(axis) => Tensor::cat(operands, *axis)?.contiguous()?,
             Compute::Pad(pads) => pad(x, pads)?.contiguous()?,
             // Shares its source's memory and code, so there is nothing to finish.
@@ -315,8 +311,8 @@ fn compute(graph: &Graph, node: &Node, codes: Option<&WeightCodes>) -> Result<Co
             Box::new(Resizing::new(*mode, *coordinates, [input[1], input[2], input[3]], [output[1], output[2]]))
         }
         Op::Add { .. } if !graph.value(node.inputs[1]).is_constant() => return Ok(Compute::Sum),
-        Op::Add { .. } => return Ok(Compute::SumConstant(constant_tensor(graph, node)?)),
-        Op::Mul => return Ok(Compute::ProductConstant(constant_tensor(graph, node)?)),
+        Op::Add { .. } => Box::new(Affine::add(constant(graph, node, 1)?)),
+        Op::Mul => Box::new(Affine::multiply(constant(graph, node, 1)?)),
         Op::Concat { axis } => return Ok(Compute::Concat(*axis)),
         Op::Pad { pads } => return Ok(Compute::Pad(pads.clone())),
         Op::Reshape => return Ok(Compute::Reshape),
@@ -346,13 +342,6 @@ fn parameters(graph: &Graph, node: &Node, codes: Option<&WeightCodes>) -> Result
 fn constant<'a>(graph: &'a Graph, node: &Node, operand: usize) -> Result<&'a [f32], EvalError> {
     let data = graph.value(node.inputs[operand]).data.as_deref();
     data.map(Vec::as_slice).ok_or_else(|| EvalError::NotConstant { node: node.name.clone(), operand })
-}
-
-/// The second operand, one number or one a channel.
-fn constant_tensor(graph: &Graph, node: &Node) -> Result<Tensor, EvalError> {
-    let data = constant(graph, node, 1)?;
-    Tensor::from_slice(data, data.len(), &Device::Cpu)
-        .map_err(|source| EvalError::Tensor { node: node.name.clone(), source })
 }
 
 /// The clamp that is part of an operator.
