@@ -6,6 +6,8 @@
 //! Several: projected subgradient steps. A greedy pass then turns what was met on the way into
 //! selections within the limits and spends what they leave.
 
+use std::collections::BTreeSet;
+
 use super::Selection;
 
 /// A knapsack.
@@ -49,6 +51,8 @@ pub struct Relaxed {
     pub prices: Vec<f64>,
 }
 
+/// Share of a sum's spread that counts as rounding error.
+const SLACK: f64 = 1e-9;
 /// Steps of the subgradient method.
 const STEPS: usize = 400;
 
@@ -116,12 +120,13 @@ struct Search<'a> {
     best: Option<(f64, Selection)>,
     bound: f64,
     prices: Vec<f64>,
+    met: BTreeSet<Selection>,
 }
 
 impl<'a> Search<'a> {
     fn new(knapsack: &'a Knapsack) -> Search<'a> {
         let prices = vec![0.0; knapsack.limits.len()];
-        Search { knapsack, best: None, bound: f64::NEG_INFINITY, prices }
+        Search { knapsack, best: None, bound: f64::NEG_INFINITY, prices, met: BTreeSet::new() }
     }
 
     /// Looks at the selection that `prices` lead to, and at its repaired form.
@@ -132,7 +137,9 @@ impl<'a> Search<'a> {
             self.bound = dual;
             self.prices = prices.to_vec();
         }
-        if let Some(repaired) = repair(self.knapsack, selection.clone()) {
+        if self.met.insert(selection.clone())
+            && let Some(repaired) = repair(self.knapsack, selection.clone())
+        {
             self.offer(fill(self.knapsack, repaired));
         }
         selection
@@ -223,48 +230,79 @@ impl<'a> Search<'a> {
 
 /// Takes lighter choices, the one first that loses least for the excess it removes, until the
 /// selection is within the limits; `None` where this gets stuck.
-pub fn repair(knapsack: &Knapsack, mut selection: Selection) -> Option<Selection> {
-    let excess = |selection: &Selection| -> f64 {
-        let over = |l: &Limit| ((sum(&l.weights, selection) - l.at_most - slack(l)) / scale(l)).max(0.0);
-        knapsack.limits.iter().map(over).sum()
-    };
-    let mut over = excess(&selection);
-    while over > 0.0 {
-        let value = knapsack.value(&selection);
-        let (_, next, left) = neighbours(knapsack, &selection)
-            .filter_map(|next| {
-                let left = excess(&next);
-                let loss = (knapsack.value(&next) - value).max(0.0);
-                (left < over).then(|| (loss / (over - left), next, left))
+pub fn repair(knapsack: &Knapsack, selection: Selection) -> Option<Selection> {
+    let mut state = State::new(knapsack, selection);
+    while state.excess() > 0.0 {
+        let over = state.excess();
+        let (_, layer, choice) = state
+            .changes()
+            .filter_map(|(layer, choice, gain)| {
+                let left = state.excess_with(layer, choice);
+                (left < over).then(|| ((-gain).max(0.0) / (over - left), layer, choice))
             })
             .min_by(|a, b| a.0.total_cmp(&b.0))?;
-        (selection, over) = (next, left);
+        state.take(layer, choice);
     }
-    Some(selection)
+    Some(state.selection)
 }
 
 /// Takes better choices, the most valuable first, as long as the limits leave room.
-pub fn fill(knapsack: &Knapsack, mut selection: Selection) -> Selection {
+pub fn fill(knapsack: &Knapsack, selection: Selection) -> Selection {
+    let mut state = State::new(knapsack, selection);
     loop {
-        let value = knapsack.value(&selection);
-        let better = neighbours(knapsack, &selection)
-            .map(|next| (knapsack.value(&next), next))
-            .filter(|(v, next)| *v < value - 1e-15 && knapsack.within(next))
-            .min_by(|a, b| a.0.total_cmp(&b.0));
+        let better = state
+            .changes()
+            .filter(|&(layer, choice, gain)| gain > 1e-15 && state.excess_with(layer, choice) == 0.0)
+            .max_by(|a, b| a.2.total_cmp(&b.2));
         match better {
-            Some((_, next)) => selection = next,
-            None => return selection,
+            Some((layer, choice, _)) => state.take(layer, choice),
+            None => return state.selection,
         }
     }
 }
 
-/// The selections that differ in one layer.
-fn neighbours<'a>(knapsack: &'a Knapsack, selection: &'a Selection) -> impl Iterator<Item = Selection> + 'a {
-    let changes = move |(layer, row): (usize, &'a Vec<f64>)| {
-        let now = selection.choices()[layer];
-        (0..row.len()).filter(move |&c| c != now).map(move |c| selection.with(layer, c))
-    };
-    knapsack.values.iter().enumerate().flat_map(changes)
+/// A selection with its sums, so that a change of one layer is priced without summing again.
+struct State<'a> {
+    knapsack: &'a Knapsack,
+    selection: Selection,
+    sums: Vec<f64>,
+    scales: Vec<f64>,
+}
+
+impl<'a> State<'a> {
+    fn new(knapsack: &'a Knapsack, selection: Selection) -> State<'a> {
+        let sums = knapsack.limits.iter().map(|limit| sum(&limit.weights, &selection)).collect();
+        State { knapsack, selection, sums, scales: knapsack.limits.iter().map(scale).collect() }
+    }
+
+    /// Every change of one layer, with the value that it saves.
+    fn changes(&self) -> impl Iterator<Item = (usize, usize, f64)> + '_ {
+        self.knapsack.values.iter().zip(self.selection.choices()).enumerate().flat_map(|(layer, (row, &now))| {
+            (0..row.len()).filter(move |&c| c != now).map(move |c| (layer, c, row[now] - row[c]))
+        })
+    }
+
+    fn excess(&self) -> f64 {
+        let limits = self.knapsack.limits.iter().zip(&self.sums).zip(&self.scales);
+        limits.map(|((limit, sum), scale)| over(limit, *sum, *scale)).sum()
+    }
+
+    fn excess_with(&self, layer: usize, choice: usize) -> f64 {
+        let now = self.selection.choices()[layer];
+        let limits = self.knapsack.limits.iter().zip(&self.sums).zip(&self.scales);
+        let change = |limit: &Limit| limit.weights[layer][choice] - limit.weights[layer][now];
+        limits.map(|((limit, sum), scale)| over(limit, sum + change(limit), *scale)).sum()
+    }
+
+    fn take(&mut self, layer: usize, choice: usize) {
+        self.selection = self.selection.with(layer, choice);
+        self.sums = self.knapsack.limits.iter().map(|limit| sum(&limit.weights, &self.selection)).collect();
+    }
+}
+
+/// By how much a sum is above its limit, in spreads of it.
+fn over(limit: &Limit, sum: f64, scale: f64) -> f64 {
+    ((sum - limit.at_most) / scale - SLACK).max(0.0)
 }
 
 fn sum(rows: &[Vec<f64>], selection: &Selection) -> f64 {
@@ -283,7 +321,7 @@ pub(super) fn scale(limit: &Limit) -> f64 {
 
 /// Rounding errors of a sum that must not count as an excess.
 fn slack(limit: &Limit) -> f64 {
-    1e-9 * scale(limit)
+    SLACK * scale(limit)
 }
 
 fn range(row: &[f64]) -> f64 {
