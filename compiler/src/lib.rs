@@ -7,5 +7,6 @@ pub mod files;
 pub mod ir;
 pub mod policy;
 pub mod quant;
+pub mod report;
 pub mod search;
 pub mod units;
