@@ -74,7 +74,8 @@ fn scatter(
         match point.kind {
             PointKind::Uniform => {
                 svg.dot("uniform", (px, py), 4.5, &tip);
-                svg.text("note", (px + 8.0, py + 12.0), "start", &point.name);
+                let (anchor, side) = if px > HALF - 70.0 { ("end", -8.0) } else { ("start", 8.0) };
+                svg.text("note", (px + side, py + 12.0), anchor, &point.name);
             }
             PointKind::Front => svg.dot("front", (px, py), 4.5, &tip),
             PointKind::Chosen => {

@@ -177,7 +177,8 @@ section { background: var(--card); border: 1px solid var(--line); border-radius:
 svg { display: block; width: 100%; height: auto; font: 12px system-ui, sans-serif; fill: var(--ink); }
 .grid { stroke: var(--line); }
 .limit { stroke: var(--accent); stroke-dasharray: 4 3; }
-.tick, .axis, .note, .value, .cell { fill: var(--soft); }
+.tick, .axis, .note, .value { fill: var(--soft); }
+.value { font-size: 11px; }
 .axis { font-weight: 600; }
 .strong { font-weight: 650; fill: var(--ink); }
 .front-line { fill: none; stroke: var(--blue); stroke-width: 1.5; opacity: .55; }
@@ -188,18 +189,18 @@ svg { display: block; width: 100%; height: auto; font: 12px system-ui, sans-seri
 .halo { fill: var(--accent); opacity: .22; }
 .inside { fill: var(--inverse); font-size: 11px; pointer-events: none; }
 .tensor.other + .inside { fill: var(--ink); }
-.cell { pointer-events: none; }
+.cell { font-size: 11px; pointer-events: none; }
 .frame { stroke: var(--accent); stroke-width: 2.5; fill: none; }
 .legend { margin: 4px 0 8px; color: var(--soft); font-size: 13px; }
 .legend span { margin-right: 18px; white-space: nowrap; }
 .legend i { display: inline-block; width: 11px; height: 11px; border-radius: 3px; margin-right: 6px; }
 .scroll { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: 5px 12px 5px 0; border-bottom: 1px solid var(--line); white-space: nowrap; }
+table { border-collapse: collapse; width: 100%; font-size: 13px; font-variant-numeric: tabular-nums; }
+th, td { text-align: left; padding: 4px 12px 4px 0; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th { color: var(--soft); font-weight: 600; font-size: 13px; }
 .layers td:nth-child(n+6):nth-child(-n+9), .layers th:nth-child(n+6):nth-child(-n+9) { text-align: right; }
 .layers td:nth-child(1) { font-weight: 600; }
-code { font: 13px ui-monospace, monospace; }
+code { font: 12px ui-monospace, monospace; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 4px 20px; margin: 8px 0 0; }
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; font: 13px/1.6 ui-monospace, monospace; }
 @media print { body { background: none; } section { break-inside: avoid; } }

@@ -21,14 +21,12 @@ use crate::units::Quantity;
 
 use super::knapsack::{Knapsack, Limit, lagrangian};
 use super::refine::refine;
-use super::sensitivity::{self, Cache, Sensitivity};
+use super::sensitivity::{self, Sensitivity};
 use super::{Event, Front, Point, Problem, SearchError, Selection, Statistics, Strategy, explain, ilp};
 
 /// The strategy and its settings.
 #[derive(Clone, Debug)]
 pub struct Exact {
-    /// Where sensitivities are kept between runs.
-    pub cache: Option<Cache>,
     /// Policies that [`refine`] may score on the calibration samples; 0 for none.
     pub refinements: usize,
     /// Points along the front that are scored for the report, beside the solution.
@@ -37,7 +35,7 @@ pub struct Exact {
 
 impl Default for Exact {
     fn default() -> Exact {
-        Exact { cache: None, refinements: 24, front_points: 6 }
+        Exact { refinements: 24, front_points: 6 }
     }
 }
 
@@ -55,7 +53,7 @@ impl Strategy for Exact {
         if solve(problem, &flat(problem), &bounds)?.is_none() {
             return Err(explain::infeasible(problem)?.into());
         }
-        let sensitivity = sensitivity::measure(problem, self.cache.as_ref(), events)?;
+        let sensitivity = sensitivity::measure(problem, events)?;
         if bounds.is_empty() {
             cheapest(problem, &sensitivity, events)
         } else {

@@ -8,10 +8,12 @@
 //! * [`knapsack`] solves the sum of those losses under sums of costs, with a bound; [`ilp`] proves it.
 //! * [`exact`] puts them together with the costs that are no sums; [`refine`] then looks around the
 //!   solution with the true loss.
+//! * [`cache`] keeps scores on disk, whoever asks for them.
 //! * [`explain`] says why a budget cannot be met.
 //! * [`uniform`] and [`random`] are what any search must beat.
 
 pub mod budget;
+pub mod cache;
 pub mod exact;
 pub mod explain;
 pub mod front;
@@ -116,7 +118,7 @@ pub enum Event {
 /// What a search did, for the report.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Statistics {
-    /// Policies scored, those read from a cache not counted.
+    /// Scores asked for, whether or not the evaluator remembered them.
     pub evaluations: usize,
     /// Predicted loss increase of the solver's solution.
     pub objective: Option<f64>,
@@ -173,9 +175,6 @@ pub enum SearchError {
     /// A loss that is no number.
     #[error("the loss is not a finite number with {0}: take that choice out of the space")]
     NotFinite(String),
-    /// The cache of sensitivities failed.
-    #[error("sensitivity cache: {0}")]
-    Cache(#[from] std::io::Error),
     /// The integer solver failed.
     #[error("the integer solver failed: {0}")]
     Solver(String),

@@ -11,22 +11,14 @@
 //! compared with each other, because there the order is an empirical matter. Nothing is below zero:
 //! a negative increase is noise too, and solvers would chase it.
 //!
-//! Every measurement is saved as it comes, so an interrupted run goes on where it stopped.
+//! Behind a [`super::cache::Cached`] evaluator an interrupted measurement goes on where it stopped.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+use crate::policy::{LayerPolicy, WeightChoice, WeightFormat};
 
-use crate::files;
-use crate::policy::{LayerPolicy, Policy, WeightChoice, WeightFormat};
-
-use super::space::{self, Selection, Space};
+use super::space::{Selection, Space, label};
 use super::{Event, Problem, SearchError};
-
-/// Version of the cache file.
-const SCHEMA: u32 = 1;
 
 /// Loss increases of all choices over the widest.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,58 +27,28 @@ pub struct Sensitivity {
     pub base: f64,
     /// Increase by layer and choice: never negative, 0 for the base.
     pub increases: Vec<Vec<f64>>,
-    /// Policies scored now; the others came from the cache.
+    /// Policies scored.
     pub evaluations: usize,
-}
-
-/// Where measurements are kept between runs.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Cache {
-    /// A folder of its own, such as `~/.cache/pare/sensitivity`.
-    pub directory: PathBuf,
-    /// Names everything that a loss depends on beside the policy: the network, its quantisation
-    /// settings and the calibration samples.
-    pub digest: String,
 }
 
 /// Measures the choices of `problem.space` with `problem.calibration`.
 ///
 /// # Errors
-/// [`SearchError::Evaluation`], [`SearchError::NotFinite`], and [`SearchError::Cache`] where a cache
-/// is given and cannot be written. A cache file that does not parse is measured anew.
-pub fn measure(
-    problem: &Problem,
-    cache: Option<&Cache>,
-    events: &mut dyn FnMut(Event),
-) -> Result<Sensitivity, SearchError> {
+/// [`SearchError::Evaluation`] and [`SearchError::NotFinite`].
+pub fn measure(problem: &Problem, events: &mut dyn FnMut(Event)) -> Result<Sensitivity, SearchError> {
     let space = problem.space;
     let widest = space.widest();
-    let mut store = Store::open(cache, &space.policy(&widest));
     let plan = plan(space, &widest);
-    events(Event::Stage { name: "sensitivity", steps: plan.len() + 1 });
-
-    let mut evaluations = 0;
-    let mut loss_of = |label: String, layer: &str, selection: &Selection| -> Result<f64, SearchError> {
-        let known = store.get(layer, &label);
-        let loss = match known {
-            Some(loss) => loss,
-            None => {
-                evaluations += 1;
-                let loss = problem.calibrate(&space.policy(selection))?.loss;
-                store.put(layer, &label, loss)?;
-                loss
-            }
-        };
-        events(Event::Step { label: format!("{layer} {label}") });
-        Ok(loss)
-    };
-    let base = loss_of("base".into(), "all", &widest)?;
+    let evaluations = plan.len() + 1;
+    events(Event::Stage { name: "sensitivity", steps: evaluations });
+    let base = problem.calibrate(&space.policy(&widest))?.loss;
+    events(Event::Step { label: "base".into() });
     let mut measured = BTreeMap::new();
-    for &(layer, choice) in &plan {
-        let site = &space.sites()[layer];
-        let label = key(&site.choices[choice]);
-        let loss = loss_of(label, &site.name, &widest.with(layer, choice))?;
+    for (layer, choice) in plan {
+        let loss = problem.calibrate(&space.policy(&widest.with(layer, choice)))?.loss;
         measured.insert((layer, choice), loss - base);
+        let site = &space.sites()[layer];
+        events(Event::Step { label: format!("{} {}", site.name, label(&site.choices[choice])) });
     }
     let increases = (0..space.len()).map(|layer| complete(space, &widest, layer, &measured)).collect();
     events(Event::Finished { summary: format!("{evaluations} policies scored") });
@@ -167,67 +129,6 @@ fn as_wide(a: &LayerPolicy, b: &LayerPolicy) -> bool {
     weights && a.keep == b.keep && a.activation_bits >= b.activation_bits
 }
 
-/// The decision as text, in full: the key of a measurement.
-fn key(choice: &LayerPolicy) -> String {
-    match (&choice.weights, &choice.keep) {
-        (Some(WeightChoice::Channels(_)), _) | (_, Some(_)) => serde_json::to_string(choice).unwrap_or_default(),
-        _ => space::label(choice),
-    }
-}
-
-/// Losses on disk. They are kept as text so that a number read back is the number written, to the
-/// last bit.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    schema: u32,
-    digest: String,
-    base: Policy,
-    losses: BTreeMap<String, BTreeMap<String, String>>,
-}
-
-struct Store {
-    path: Option<PathBuf>,
-    file: File,
-}
-
-impl Store {
-    fn open(cache: Option<&Cache>, base: &Policy) -> Store {
-        let digest = cache.map(|cache| cache.digest.clone()).unwrap_or_default();
-        let empty = File { schema: SCHEMA, digest, base: base.clone(), losses: BTreeMap::new() };
-        let path = cache.map(|cache| cache.directory.join(file_name(&cache.digest, base)));
-        let file = path
-            .as_deref()
-            .and_then(read)
-            .filter(|file| file.schema == SCHEMA && file.digest == empty.digest && file.base == empty.base);
-        Store { path, file: file.unwrap_or(empty) }
-    }
-
-    fn get(&self, layer: &str, choice: &str) -> Option<f64> {
-        self.file.losses.get(layer)?.get(choice)?.parse().ok().filter(|loss: &f64| loss.is_finite())
-    }
-
-    fn put(&mut self, layer: &str, choice: &str, loss: f64) -> Result<(), SearchError> {
-        self.file.losses.entry(layer.to_owned()).or_default().insert(choice.to_owned(), loss.to_string());
-        if let Some(path) = &self.path {
-            files::replace(path, &serde_json::to_vec_pretty(&self.file).map_err(std::io::Error::from)?)?;
-        }
-        Ok(())
-    }
-}
-
-fn read(path: &Path) -> Option<File> {
-    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
-}
-
-fn file_name(digest: &str, base: &Policy) -> String {
-    let mut hash = Sha256::new();
-    hash.update(digest);
-    hash.update(serde_json::to_vec(base).unwrap_or_default());
-    let hex: String = hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    format!("{hex}.json")
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::space::layer_policy;
@@ -253,7 +154,7 @@ mod tests {
     #[test]
     fn measures_one_aspect_at_a_time() {
         let net = Synthetic::new(4, &[2, 4, 8], &[4, 8], 11);
-        let sensitivity = measure(&net.problem(), None, &mut quiet()).unwrap();
+        let sensitivity = measure(&net.problem(), &mut quiet()).unwrap();
         // 4 layers: two narrower weights, one narrower width; and the base.
         assert_eq!(sensitivity.evaluations, 4 * 3 + 1);
         assert_eq!(net.scored(), sensitivity.evaluations);
@@ -263,32 +164,5 @@ mod tests {
             assert_eq!(row.last(), Some(&0.0));
             assert!(row[0] > 0.0, "the narrowest loses something");
         }
-    }
-
-    #[test]
-    fn an_interrupted_run_goes_on_and_ends_the_same() {
-        let folder = tempfile::tempdir().unwrap();
-        let cache = Cache { directory: folder.path().join("sensitivity"), digest: "net+data".into() };
-        let net = Synthetic::new(5, &[2, 3, 4, 8], &[8], 12);
-        let whole = measure(&net.problem(), None, &mut quiet()).unwrap();
-
-        let mut broken = Synthetic::new(5, &[2, 3, 4, 8], &[8], 12);
-        broken.fails_after = Some(7);
-        assert!(measure(&broken.problem(), Some(&cache), &mut quiet()).is_err());
-
-        let resumed = measure(&net.problem(), Some(&cache), &mut quiet()).unwrap();
-        assert_eq!(resumed.evaluations, whole.evaluations - 7);
-        assert_eq!((resumed.base, &resumed.increases), (whole.base, &whole.increases));
-
-        let cached = measure(&net.problem(), Some(&cache), &mut quiet()).unwrap();
-        assert_eq!((cached.evaluations, &cached.increases), (0, &whole.increases));
-
-        let other = Cache { digest: "another net".into(), ..cache.clone() };
-        assert!(measure(&net.problem(), Some(&other), &mut quiet()).unwrap().evaluations > 0);
-
-        for file in std::fs::read_dir(&cache.directory).unwrap() {
-            std::fs::write(file.unwrap().path(), "{ torn").unwrap();
-        }
-        assert_eq!(measure(&net.problem(), Some(&cache), &mut quiet()).unwrap().increases, whole.increases);
     }
 }
