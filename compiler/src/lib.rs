@@ -2,9 +2,11 @@
 //! meets them with the best accuracy out.
 
 pub mod board;
+pub mod cost;
 pub mod data;
 pub mod emit;
 pub mod eval;
+pub mod files;
 pub mod import;
 pub mod ir;
 pub mod lower;
@@ -12,5 +14,8 @@ pub mod pack;
 pub mod passes;
 pub mod policy;
 pub mod quant;
+pub mod report;
 pub mod rng;
+pub mod search;
 pub mod task;
+pub mod units;

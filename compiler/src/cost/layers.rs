@@ -1,0 +1,170 @@
+//! What costs need to know of each node: shape, counts, and where its input width is decided.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ir::{Graph, Node, Op, ResizeMode, ValueId};
+use crate::policy::{Policy, WeightChoice};
+
+use super::CostError;
+
+/// Width of activations that nothing in the policy names, and of the network's input.
+pub const DEFAULT_ACTIVATION_BITS: u8 = 8;
+
+/// One node, as costs see it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Layer {
+    /// Name of the node.
+    pub name: String,
+    /// What it computes, as [`Op::name`] says, depthwise convolutions apart (`depthwise`).
+    pub operator: &'static str,
+    /// Its dimensions.
+    pub shape: Shape,
+    /// Multiply-accumulates of one sample.
+    pub macs: u64,
+    /// Number of weights.
+    pub weights: u64,
+    /// Whether it only moves elements, so that its output has its input's width.
+    pub moves: bool,
+    /// The node whose output it reads first; `None` for the network's input.
+    pub source: Option<usize>,
+}
+
+/// Dimensions of a node: what a kernel's time depends on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shape {
+    /// Rows of the input (1 for vectors).
+    pub h: usize,
+    /// Columns of the input (1 for vectors).
+    pub w: usize,
+    /// Channels of the input.
+    pub c_in: usize,
+    /// Rows of the output.
+    pub h_out: usize,
+    /// Columns of the output.
+    pub w_out: usize,
+    /// Channels of the output.
+    pub c_out: usize,
+    /// Rows and columns of the window (1, 1 where there is none).
+    pub kernel: [usize; 2],
+    /// Rows and columns.
+    pub stride: [usize; 2],
+    /// Groups of channels.
+    pub groups: usize,
+}
+
+/// All nodes of a graph, in its order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Layers(Vec<Layer>);
+
+impl Layers {
+    /// Reads the facts off a graph.
+    pub fn of(graph: &Graph) -> Layers {
+        Layers(graph.nodes.iter().map(|node| layer(graph, node)).collect())
+    }
+
+    /// The nodes.
+    pub fn iter(&self) -> impl Iterator<Item = &Layer> {
+        self.0.iter()
+    }
+
+    /// Width of the codes that `layer` reads under `policy`.
+    pub fn input_bits(&self, layer: &Layer, policy: &Policy) -> u8 {
+        self.bits_from(layer.source, policy)
+    }
+
+    /// Width of the codes that `layer` writes under `policy`.
+    pub fn output_bits(&self, layer: &Layer, policy: &Policy) -> u8 {
+        match policy.layers.get(&layer.name) {
+            Some(entry) => entry.activation_bits,
+            None if layer.moves => self.input_bits(layer, policy),
+            None => DEFAULT_ACTIVATION_BITS,
+        }
+    }
+
+    fn bits_from(&self, source: Option<usize>, policy: &Policy) -> u8 {
+        source.and_then(|i| self.0.get(i)).map_or(DEFAULT_ACTIVATION_BITS, |layer| self.output_bits(layer, policy))
+    }
+}
+
+impl Layer {
+    /// Bits of its packed weights under `policy`; channels may differ.
+    ///
+    /// # Errors
+    /// [`CostError::MissingLayer`] where the policy has no weights for it.
+    pub fn weight_bits(&self, policy: &Policy) -> Result<u64, CostError> {
+        if self.weights == 0 {
+            return Ok(0);
+        }
+        Ok(match self.choice(policy)? {
+            WeightChoice::Layer(format) => self.weights * u64::from(format.bits()),
+            WeightChoice::Channels(formats) => {
+                let per_channel = self.weights / formats.len().max(1) as u64;
+                formats.iter().map(|format| per_channel * u64::from(format.bits())).sum()
+            }
+        })
+    }
+
+    /// How its weights are coded under `policy`.
+    ///
+    /// # Errors
+    /// [`CostError::MissingLayer`] where the policy has no weights for it.
+    pub fn choice<'a>(&self, policy: &'a Policy) -> Result<&'a WeightChoice, CostError> {
+        policy
+            .layers
+            .get(&self.name)
+            .and_then(|entry| entry.weights.as_ref())
+            .ok_or_else(|| CostError::MissingLayer(self.name.clone()))
+    }
+}
+
+fn layer(graph: &Graph, node: &Node) -> Layer {
+    let input = node.inputs.first().map_or(&[][..], |&id| graph.value(id).shape.as_slice());
+    let output = graph.value(node.output).shape.as_slice();
+    let weights = if node.op.has_weights() { graph.value(node.inputs[1]).shape.as_slice() } else { &[] };
+    let (h, w, c_in) = image(input);
+    let (h_out, w_out, c_out) = image(output);
+    let mut shape = Shape { h, w, c_in, h_out, w_out, c_out, kernel: [1, 1], stride: [1, 1], groups: 1 };
+    match &node.op {
+        Op::Conv2d(conv) => {
+            if let [_, kh, kw, _] = *weights {
+                shape.kernel = [kh, kw];
+            }
+            shape.stride = conv.stride;
+            shape.groups = conv.groups;
+        }
+        Op::AvgPool(pool) | Op::MaxPool(pool) => {
+            shape.kernel = pool.kernel;
+            shape.stride = pool.stride;
+        }
+        _ => {}
+    }
+    let depthwise = matches!(&node.op, Op::Conv2d(conv) if conv.groups > 1 && conv.groups == c_in);
+    Layer {
+        name: node.name.clone(),
+        operator: if depthwise { "depthwise" } else { node.op.name() },
+        shape,
+        macs: graph.macs(node),
+        weights: weights.iter().product::<usize>() as u64 * u64::from(node.op.has_weights()),
+        moves: moves(&node.op),
+        source: node.inputs.first().and_then(|&id: &ValueId| graph.producer(id)).map(|id| id.0 as usize),
+    }
+}
+
+/// `[1, h, w, c]` as it is, vectors as one pixel, sequences as one row.
+fn image(shape: &[usize]) -> (usize, usize, usize) {
+    match *shape {
+        [_, h, w, c] => (h, w, c),
+        [_, w, c] => (1, w, c),
+        [.., c] => (1, 1, c),
+        [] => (1, 1, 1),
+    }
+}
+
+fn moves(op: &Op) -> bool {
+    match op {
+        Op::Reshape | Op::Transpose { .. } | Op::Pad { .. } | Op::MaxPool(_) | Op::DepthToSpace { .. } => true,
+        Op::Resize { mode, .. } => matches!(mode, ResizeMode::Nearest(_)),
+        _ => false,
+    }
+}

@@ -1,0 +1,488 @@
+//! Kernel times measured on a target, and what they say about shapes that were not measured.
+//!
+//! A row is one kernel at one shape and one pair of widths, with its raw samples. A query that a row
+//! answers gets that row; others get a fit: time as a sum of non-negative prices of physical causes
+//! (a call, a multiply-accumulate, a block of them, an output, an input byte, a weight byte), one
+//! fit for each operator and weight format, by least squares of the *relative* error.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::files;
+use crate::policy::WeightFormat;
+use crate::units::{TickUnit, Ticks};
+
+use super::layers::Shape;
+use super::nnls::nnls;
+
+/// Version of the file that [`LatencyTable::save`] writes.
+const SCHEMA: u32 = 1;
+/// Parts that the rows of a fit are cut into to measure its error on rows it did not see.
+const FOLDS: usize = 10;
+/// Number of causes of [`causes`].
+const CAUSES: usize = 7;
+
+/// Measured kernel times of one target.
+#[derive(Clone, Debug)]
+pub struct LatencyTable {
+    file: File,
+    fastest: BTreeMap<Key, f64>,
+    fits: BTreeMap<(String, Option<WeightFormat>), [f64; CAUSES]>,
+}
+
+/// How the rows were got.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Provenance {
+    /// Name of the target.
+    pub target: String,
+    /// Model name of the processor.
+    pub cpu: String,
+    /// Instruction set of the kernels.
+    pub isa: String,
+    /// Version of the runtime crate.
+    pub runtime_version: String,
+    /// Version of this compiler.
+    pub pare_version: String,
+    /// Day of the measurement, `YYYY-MM-DD`.
+    pub date: String,
+}
+
+/// One kernel at one shape and one pair of widths.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Row {
+    /// Name of the kernel that ran.
+    pub kernel: String,
+    /// Operator, as [`super::layers::Layer::operator`] names it.
+    pub operator: String,
+    /// Dimensions.
+    pub shape: Shape,
+    /// Coding of the weights; absent for operators without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<WeightFormat>,
+    /// Width of the input codes.
+    pub activation_bits: u8,
+    /// Middle sample, in the table's unit.
+    pub median: f64,
+    /// A tenth of the samples is below.
+    pub p10: f64,
+    /// The samples, in the order they were taken.
+    pub samples: Vec<f64>,
+}
+
+/// A kernel that a policy would run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct KernelQuery<'a> {
+    /// As [`Row::operator`].
+    pub operator: &'a str,
+    /// Dimensions.
+    pub shape: Shape,
+    /// As [`Row::weights`].
+    pub weights: Option<WeightFormat>,
+    /// Width of the input codes.
+    pub activation_bits: u8,
+}
+
+/// A time and where it comes from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Predicted {
+    /// The time.
+    pub ticks: Ticks,
+    /// Measured or fitted.
+    pub source: Source,
+}
+
+/// Where a time comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// A row of the table.
+    Measured,
+    /// The fit.
+    Fitted,
+}
+
+/// Error of a fit on rows that it did not see, relative to the measured median.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct HeldOut {
+    /// Operator of the fit.
+    pub operator: String,
+    /// Weight format of the fit.
+    pub weights: Option<WeightFormat>,
+    /// Rows predicted while held out.
+    pub rows: usize,
+    /// Middle relative error.
+    pub median: f64,
+    /// Nine tenths of the relative errors are below.
+    pub p90: f64,
+}
+
+/// A table that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TableError {
+    /// Nothing to predict from.
+    #[error("the latency table of target `{0}` has no rows: measure some kernels first")]
+    Empty(String),
+    /// A row that no measurement gives.
+    #[error("row {index} of the latency table ({kernel}): {problem}")]
+    Row {
+        /// Position of the row.
+        index: usize,
+        /// Its kernel.
+        kernel: String,
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// Reading or writing failed.
+    #[error("latency table {path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Not a table.
+    #[error("latency table {path}: {source}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: serde_json::Error,
+    },
+    /// A table of another version.
+    #[error("latency table {path} has schema {found}, this pare reads schema {SCHEMA}: measure the target again")]
+    Schema {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+    },
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    schema: u32,
+    unit: TickUnit,
+    provenance: Provenance,
+    rows: Vec<Row>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    operator: String,
+    weights: Option<WeightFormat>,
+    shape: Shape,
+    activation_bits: u8,
+    kernel: String,
+}
+
+impl LatencyTable {
+    /// A table of these rows, ordered by operator, weights, shape, activation bits and kernel; times
+    /// are kept to a thousandth of a tick.
+    ///
+    /// # Errors
+    /// [`TableError`] where there is no row, a row twice, or a row without a positive time.
+    pub fn new(provenance: Provenance, unit: TickUnit, mut rows: Vec<Row>) -> Result<LatencyTable, TableError> {
+        if rows.is_empty() {
+            return Err(TableError::Empty(provenance.target));
+        }
+        rows.sort_by_key(key);
+        rows.iter_mut().for_each(Row::round);
+        for (index, row) in rows.iter().enumerate() {
+            let refuse = |problem| Err(TableError::Row { index, kernel: row.kernel.clone(), problem });
+            if !(row.median.is_finite() && row.median > 0.0) {
+                return refuse("its median is not a positive number; measure it again");
+            }
+            if index > 0 && rows.get(index - 1).is_some_and(|before| key(before) == key(row)) {
+                return refuse("it stands twice; keep one of the two");
+            }
+        }
+        let mut fastest = BTreeMap::new();
+        for row in &rows {
+            let time = fastest.entry(Key { kernel: String::new(), ..key(row) }).or_insert(row.median);
+            *time = row.median.min(*time);
+        }
+        let fits = groups(&rows).into_iter().map(|(group, rows)| (group, fit(&rows))).collect();
+        Ok(LatencyTable { file: File { schema: SCHEMA, unit, provenance, rows }, fastest, fits })
+    }
+
+    /// The time of a kernel: its row where one was measured (the fastest, where several kernels do
+    /// the same), else the fit of its operator and weight format; `None` where that has no row.
+    pub fn predict(&self, query: &KernelQuery) -> Option<Predicted> {
+        let key = Key {
+            operator: query.operator.to_owned(),
+            weights: query.weights,
+            shape: query.shape,
+            activation_bits: query.activation_bits,
+            kernel: String::new(),
+        };
+        let predicted = |value, source| Predicted { ticks: Ticks { value, unit: self.file.unit }, source };
+        if let Some(&median) = self.fastest.get(&key) {
+            return Some(predicted(median, Source::Measured));
+        }
+        let prices = self.fits.get(&(key.operator, key.weights))?;
+        Some(predicted(time(prices, query), Source::Fitted))
+    }
+
+    /// How well each fit predicts rows that it did not see; fits of fewer than three rows have none.
+    pub fn held_out(&self) -> Vec<HeldOut> {
+        let mut report = Vec::new();
+        for ((operator, weights), rows) in groups(&self.file.rows) {
+            if rows.len() < 3 {
+                continue;
+            }
+            let mut errors: Vec<f64> = Vec::with_capacity(rows.len());
+            for fold in 0..FOLDS.min(rows.len()) {
+                let seen = |i: &usize| i % FOLDS != fold;
+                let prices = fit(&(0..rows.len()).filter(seen).map(|i| rows[i]).collect::<Vec<_>>());
+                let unseen = rows.iter().skip(fold).step_by(FOLDS);
+                errors.extend(unseen.map(|row| (time(&prices, &query(row)) / row.median - 1.0).abs()));
+            }
+            errors.sort_by(f64::total_cmp);
+            let quantile = |q: f64| errors[((errors.len() - 1) as f64 * q).round() as usize];
+            let (median, p90) = (quantile(0.5), quantile(0.9));
+            report.push(HeldOut { operator, weights, rows: rows.len(), median, p90 });
+        }
+        report
+    }
+
+    /// The clock that the times were read from.
+    pub fn unit(&self) -> TickUnit {
+        self.file.unit
+    }
+
+    /// How the rows were got.
+    pub fn provenance(&self) -> &Provenance {
+        &self.file.provenance
+    }
+
+    /// The rows, in order.
+    pub fn rows(&self) -> &[Row] {
+        &self.file.rows
+    }
+
+    /// Reads a file that [`LatencyTable::save`] wrote.
+    ///
+    /// # Errors
+    /// [`TableError`] naming the file.
+    pub fn load(path: &Path) -> Result<LatencyTable, TableError> {
+        let io = |source| TableError::Io { path: path.to_owned(), source };
+        let parse = |source| TableError::Parse { path: path.to_owned(), source };
+        let bytes = std::fs::read(path).map_err(io)?;
+        let file: File = serde_json::from_slice(&bytes).map_err(parse)?;
+        if file.schema != SCHEMA {
+            return Err(TableError::Schema { path: path.to_owned(), found: file.schema });
+        }
+        LatencyTable::new(file.provenance, file.unit, file.rows)
+    }
+
+    /// Writes the table as JSON, whole or not at all.
+    ///
+    /// # Errors
+    /// [`TableError`] naming the file.
+    pub fn save(&self, path: &Path) -> Result<(), TableError> {
+        let mut text = serde_json::to_vec_pretty(&self.file)
+            .map_err(|source| TableError::Parse { path: path.to_owned(), source })?;
+        text.push(b'\n');
+        files::replace(path, &text).map_err(|source| TableError::Io { path: path.to_owned(), source })
+    }
+}
+
+impl Row {
+    /// Keeps a thousandth of a tick: no clock tells more, and short decimals survive the file exactly.
+    fn round(&mut self) {
+        let times = [&mut self.median, &mut self.p10].into_iter().chain(&mut self.samples);
+        times.for_each(|time| *time = (*time * 1e3).round() / 1e3);
+    }
+}
+
+fn key(row: &Row) -> Key {
+    Key {
+        operator: row.operator.clone(),
+        weights: row.weights,
+        shape: row.shape,
+        activation_bits: row.activation_bits,
+        kernel: row.kernel.clone(),
+    }
+}
+
+fn query(row: &Row) -> KernelQuery<'_> {
+    KernelQuery {
+        operator: &row.operator,
+        shape: row.shape,
+        weights: row.weights,
+        activation_bits: row.activation_bits,
+    }
+}
+
+fn groups(rows: &[Row]) -> BTreeMap<(String, Option<WeightFormat>), Vec<&Row>> {
+    let mut groups: BTreeMap<_, Vec<&Row>> = BTreeMap::new();
+    for row in rows {
+        groups.entry((row.operator.clone(), row.weights)).or_default().push(row);
+    }
+    groups
+}
+
+/// What a kernel's time is made of, in the order of a fit's prices.
+fn causes(query: &KernelQuery) -> [f64; CAUSES] {
+    let Shape { h, w, c_in, h_out, w_out, c_out, kernel, groups, .. } = query.shape;
+    let pixels = (h_out * w_out) as f64;
+    let window = kernel[0] * kernel[1];
+    let depth = (c_in / groups.max(1)).max(1);
+    let (reduction, outputs) = match query.operator {
+        "conv2d" | "fully_connected" | "depthwise" => (window * depth, c_out),
+        _ => (window, c_out),
+    };
+    let weight_bits = query.weights.map_or(0, WeightFormat::bits);
+    [
+        1.0,
+        pixels * (outputs * reduction) as f64,
+        // A SIMD kernel pays for whole blocks: 16 outputs, 4 terms.
+        pixels * (outputs.next_multiple_of(16) * reduction.next_multiple_of(4)) as f64,
+        pixels * outputs as f64,
+        pixels * window as f64,
+        (h * w * c_in) as f64 * f64::from(query.activation_bits) / 8.0,
+        (outputs * reduction) as f64 * f64::from(weight_bits) / 8.0,
+    ]
+}
+
+fn time(prices: &[f64; CAUSES], query: &KernelQuery) -> f64 {
+    causes(query).iter().zip(prices).map(|(cause, price)| cause * price).sum()
+}
+
+/// Prices that minimise the sum of squared relative errors.
+fn fit(rows: &[&Row]) -> [f64; CAUSES] {
+    // Causes span six decades: each column is brought to unit length for the solver.
+    let mut lengths = [0.0; CAUSES];
+    let mut matrix: Vec<Vec<f64>> = Vec::with_capacity(rows.len() + CAUSES);
+    for row in rows {
+        let relative = causes(&query(row)).map(|cause| cause / row.median);
+        lengths.iter_mut().zip(relative).for_each(|(length, x)| *length += x * x);
+        matrix.push(relative.to_vec());
+    }
+    let lengths = lengths.map(|x: f64| if x > 0.0 { x.sqrt() } else { 1.0 });
+    for row in &mut matrix {
+        row.iter_mut().zip(lengths).for_each(|(x, length)| *x /= length);
+    }
+    // A trace of ridge picks, among prices that explain few rows equally well, the most even ones.
+    const RIDGE: f64 = 1e-3;
+    let mut wanted = vec![1.0; rows.len()];
+    for i in 0..CAUSES {
+        matrix.push((0..CAUSES).map(|j| if i == j { RIDGE } else { 0.0 }).collect());
+        wanted.push(0.0);
+    }
+    let scaled = nnls(&matrix, &wanted);
+    let mut prices = [0.0; CAUSES];
+    for (price, (x, length)) in prices.iter_mut().zip(scaled.iter().zip(lengths)) {
+        *price = x / length;
+    }
+    prices
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape(edge: usize, c_in: usize, c_out: usize, kernel: usize) -> Shape {
+        Shape {
+            h: edge,
+            w: edge,
+            c_in,
+            h_out: edge,
+            w_out: edge,
+            c_out,
+            kernel: [kernel; 2],
+            stride: [1; 2],
+            groups: 1,
+        }
+    }
+
+    fn row(shape: Shape, bits: u8, noise: f64) -> Row {
+        let macs = (shape.h_out * shape.w_out * shape.c_out * shape.c_in * shape.kernel[0] * shape.kernel[1]) as f64;
+        let outputs = (shape.h_out * shape.w_out * shape.c_out) as f64;
+        let median = (200.0 + macs * 0.006 + outputs * 0.1) * noise;
+        Row {
+            kernel: "conv_avx2".into(),
+            operator: "conv2d".into(),
+            shape,
+            weights: Some(WeightFormat::Linear(bits)),
+            activation_bits: 8,
+            median,
+            p10: median,
+            samples: vec![median],
+        }
+    }
+
+    fn table() -> LatencyTable {
+        let mut rows = Vec::new();
+        for (i, edge) in [4, 8, 16, 32].into_iter().enumerate() {
+            for (j, channels) in [3, 8, 16, 32, 64].into_iter().enumerate() {
+                for kernel in [1, 3] {
+                    let noise = 1.0 + 0.02 * (((i * 7 + j * 3 + kernel) % 5) as f64 - 2.0);
+                    rows.push(row(shape(edge, channels, 32, kernel), 4, noise));
+                }
+            }
+        }
+        LatencyTable::new(Provenance { target: "host".into(), ..Default::default() }, TickUnit::Nanoseconds, rows)
+            .unwrap()
+    }
+
+    fn ask(shape: Shape, bits: u8) -> KernelQuery<'static> {
+        KernelQuery { operator: "conv2d", shape, weights: Some(WeightFormat::Linear(bits)), activation_bits: 8 }
+    }
+
+    #[test]
+    fn answers_with_the_row_where_there_is_one_and_with_the_fit_elsewhere() {
+        let table = table();
+        let seen = table.predict(&ask(shape(8, 16, 32, 3), 4)).unwrap();
+        let row = table.rows().iter().find(|row| row.shape == shape(8, 16, 32, 3)).unwrap();
+        assert_eq!((seen.ticks.value, seen.source), (row.median, Source::Measured));
+
+        let unseen = shape(24, 48, 32, 3);
+        let truth = super::tests::row(unseen, 4, 1.0).median;
+        let fitted = table.predict(&ask(unseen, 4)).unwrap();
+        assert_eq!(fitted.source, Source::Fitted);
+        assert!((fitted.ticks.value / truth - 1.0).abs() < 0.05, "{} against {truth}", fitted.ticks.value);
+        assert!(table.predict(&ask(unseen, 3)).is_none(), "no row of that width");
+    }
+
+    #[test]
+    fn reports_the_error_on_rows_it_did_not_see() {
+        let report = table().held_out();
+        assert_eq!(report.len(), 1);
+        assert_eq!(report[0].rows, 40);
+        assert!(report[0].median > 0.001 && report[0].median < 0.05, "{report:?}");
+        assert!(report[0].p90 >= report[0].median && report[0].p90 < 0.1, "{report:?}");
+    }
+
+    #[test]
+    fn survives_the_disk_and_refuses_what_is_no_table() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tables").join("host.json");
+        let table = table();
+        table.save(&path).unwrap();
+        let again = LatencyTable::load(&path).unwrap();
+        assert_eq!(again.rows(), table.rows());
+        let text = std::fs::read_to_string(&path).unwrap();
+        again.save(&path).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), text, "same rows, same bytes");
+
+        std::fs::write(&path, text.replacen("\"schema\": 1", "\"schema\": 9", 1)).unwrap();
+        assert!(matches!(LatencyTable::load(&path), Err(TableError::Schema { found: 9, .. })));
+        std::fs::write(&path, text.replacen("\"median\"", "\"middle\"", 1)).unwrap();
+        assert!(matches!(LatencyTable::load(&path), Err(TableError::Parse { .. })));
+    }
+
+    #[test]
+    fn refuses_rows_that_no_measurement_gives() {
+        let new = |rows| LatencyTable::new(Provenance::default(), TickUnit::Cycles, rows);
+        let good = row(shape(4, 8, 8, 1), 8, 1.0);
+        assert!(new(Vec::new()).is_err());
+        assert!(new(vec![Row { median: f64::NAN, ..good.clone() }]).is_err());
+        assert!(new(vec![good.clone(), good]).unwrap_err().to_string().contains("twice"));
+    }
+}
