@@ -2,6 +2,8 @@
 //! meets them with the best accuracy out.
 
 pub mod data;
+pub mod import;
 pub mod ir;
+pub mod passes;
 pub mod policy;
 pub mod rng;
