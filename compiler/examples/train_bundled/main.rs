@@ -21,7 +21,7 @@ use anyhow::{Context, Result};
 use candle_core::backprop::GradStore;
 use candle_core::{D, Device, Tensor, Var};
 use pare::data::{self, DataSpec, Dataset, Metric, MetricAccumulator, Preprocessing, Split};
-//use pare::import::native;
+use pare::import::native;
 use pare::rng::Pcg32;
 
 use net::{BatchStatistics, EDGE, Folded, Net};
@@ -45,7 +45,7 @@ fn main() -> Result<()> {
     let val = accuracy(&net, &folded, &dataset, &preprocessing, Split::Val)?;
     let test = accuracy(&net, &folded, &dataset, &preprocessing, Split::Test)?;
     println!("val {val:.4}, test {test:.4}, {:.0} s", started.elapsed().as_secs_f64());
-    //native::save(&net.graph(NAME, &folded)?, &out)?;
+    native::save(&net.graph(NAME, &folded)?, &out)?;
     std::fs::write(out.join("card.toml"), card(&preprocessing, val, test)?)?;
     Ok(())
 }
