@@ -66,7 +66,6 @@ pub fn deploy(
 /// Kullback-Leibler divergence from the float to the integer class probabilities, both from the logits
 /// (the final softmax is left out: its 8-bit codes would hide small damage); for other networks the
 /// mean squared error over the variance of the float output. Neither needs labels.
-#[derive(Debug)]
 pub struct IntegerEvaluator<'a> {
     bank: &'a CodeBank<'a>,
     config: LowerConfig,

@@ -4,6 +4,7 @@
 pub mod board;
 pub mod cost;
 pub mod data;
+pub mod deploy;
 pub mod emit;
 pub mod eval;
 pub mod files;
@@ -17,5 +18,6 @@ pub mod quant;
 pub mod report;
 pub mod rng;
 pub mod search;
+pub mod target;
 pub mod task;
 pub mod units;
