@@ -160,11 +160,16 @@ impl ConvKernel {
     /// convolution lacks biases, multipliers or weight groups: kernels rely on that.
     #[inline]
     pub fn run(&self, conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) {
-        let fits = input.len() == conv.input.len()
-            && output.len() == conv.output.len()
-            && scratch.len() >= self.scratch_bytes
-            && conv.is_whole();
-        if fits {
+        if conv.is_whole() {
+            self.run_whole(conv, input, output, scratch);
+        }
+    }
+
+    /// The same for a convolution fresh from a parsed model, which needs no second look.
+    #[inline]
+    pub(crate) fn run_whole(&self, conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) {
+        let fits = input.len() == conv.input.len() && output.len() == conv.output.len();
+        if fits && scratch.len() >= self.scratch_bytes {
             (self.run)(conv, input, output, scratch);
         }
     }

@@ -3,19 +3,19 @@
 use crate::bits::read_code;
 use crate::format::{Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH, WeightFormat, WeightGroup};
 
-/// A weight group with its levels tabulated.
+/// A weight group with its levels tabulated, as long as they are few.
 pub(super) struct Decoder<'a> {
     conv: &'a Conv<'a>,
     group: &'a WeightGroup<'a>,
-    levels: [i8; 256],
+    /// Levels of codes of up to 4 bits. Longer codes are two's complement.
+    levels: [i8; 16],
 }
+
+const FEW: [u8; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
 
 impl<'a> Decoder<'a> {
     pub(super) fn new(conv: &'a Conv<'a>, group: &'a WeightGroup<'a>) -> Decoder<'a> {
-        let mut levels = [0; 256];
-        for (code, level) in (0..=u8::MAX).zip(&mut levels).take(1 << group.format.bits()) {
-            *level = group.format.level(code, group.codebook);
-        }
+        let levels = FEW.map(|code| group.format.level(code, group.codebook));
         Decoder { conv, group, levels }
     }
 
@@ -109,7 +109,10 @@ impl<'a> Decoder<'a> {
 
     #[inline]
     fn level(&self, code: u8) -> i8 {
-        self.levels[usize::from(code)]
+        match self.group.format.bits() {
+            0..=4 => self.levels[usize::from(code & 15)],
+            bits => ((code << (8 - bits)) as i8) >> (8 - bits),
+        }
     }
 
     /// The levels of the 16 codes from byte `at` on.
