@@ -165,11 +165,15 @@ fn resizes_pick_and_mix_as_their_tables_say() {
         b.layer(op, &[input], output, &[0u32.to_le_bytes(), 12u32.to_le_bytes()].concat());
         let blob = b.finish();
         let model = Model::parse(&blob)?;
-        let mut arena = vec![0; model.arena_bytes()];
-        let mut session = Session::new(model, &mut arena).unwrap();
-        session.input(0).copy_from_slice(&[10, 110, 20, 120, 31, 255]);
-        session.run();
-        Ok(session.output(0).to_vec())
+        let run = |isa| {
+            let mut arena = vec![0; model.arena_bytes()];
+            let mut session = Session::with_isa(model, &mut arena, isa).unwrap();
+            session.input(0).copy_from_slice(&[10, 110, 20, 120, 31, 255]);
+            session.run();
+            session.output(0).to_vec()
+        };
+        assert!(Isa::available().all(|isa| run(isa) == run(Isa::Reference)));
+        Ok(run(Isa::Reference))
     };
     let nearest = [[2, 0, 0], [0, 0, 0]];
     assert_eq!(resize(op::RESIZE_NEAREST, &nearest, 1), Ok(vec![31, 255, 10, 110]));
