@@ -153,6 +153,40 @@ fn an_add_may_overwrite_its_first_operand_and_no_other() {
 }
 
 #[test]
+fn resizes_pick_and_mix_as_their_tables_say() {
+    let resize = |op: u8, entries: &[[u16; 3]; 2], width: usize| {
+        let mut b = Builder::default();
+        let shape = |w| Shape { h: 1, w, c: 2 };
+        let (input, output) = (b.tensor(shape(3), 0), b.tensor(shape(2), 0));
+        (b.inputs, b.outputs) = (vec![input], vec![output]);
+        // One row, which is row 0 whatever the entry's width; then two columns.
+        b.aux = vec![0; 12];
+        b.aux.extend(entries.iter().flat_map(|entry| &entry[..width]).flat_map(|v| v.to_le_bytes()));
+        b.layer(op, &[input], output, &[0u32.to_le_bytes(), 12u32.to_le_bytes()].concat());
+        let blob = b.finish();
+        let model = Model::parse(&blob)?;
+        let run = |isa| {
+            let mut arena = vec![0; model.arena_bytes()];
+            let mut session = Session::with_isa(model, &mut arena, isa).unwrap();
+            session.input(0).copy_from_slice(&[10, 110, 20, 120, 31, 255]);
+            session.run();
+            session.output(0).to_vec()
+        };
+        assert!(Isa::available().all(|isa| run(isa) == run(Isa::Reference)));
+        Ok(run(Isa::Reference))
+    };
+    let nearest = [[2, 0, 0], [0, 0, 0]];
+    assert_eq!(resize(op::RESIZE_NEAREST, &nearest, 1), Ok(vec![31, 255, 10, 110]));
+    // Halfway between 20 and 31 rounds up; all of the second is the second.
+    let mixed = [[1, 2, 128], [0, 1, 256]];
+    assert_eq!(resize(op::RESIZE_BILINEAR, &mixed, 3), Ok(vec![26, 188, 20, 120]));
+    let outside = FormatError::Layer("a table of a Resize");
+    assert_eq!(resize(op::RESIZE_NEAREST, &[[3, 0, 0]; 2], 1), Err(outside));
+    assert_eq!(resize(op::RESIZE_BILINEAR, &[[0, 3, 0]; 2], 3), Err(outside));
+    assert_eq!(resize(op::RESIZE_BILINEAR, &[[0, 1, 257]; 2], 3), Err(outside));
+}
+
+#[test]
 fn a_session_says_what_it_lacks() {
     let blob = every_operator();
     let model = Model::parse(&blob).unwrap();

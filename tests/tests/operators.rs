@@ -152,7 +152,7 @@ proptest! {
         let spread = DepthToSpace { input: deep, output: shape(h * block, w * block, c), block, channel_first };
         let (small, large) = (codes(pad.input), codes(deep));
         for isa in Isa::available() {
-            let mut check = |what, len: usize, run: &dyn Fn(Isa, &mut [u8])| {
+            let check = |what, len: usize, run: &dyn Fn(Isa, &mut [u8])| {
                 let [mut expected, mut got] = [(); 2].map(|()| vec![0xee; len]);
                 run(Isa::Reference, &mut expected);
                 run(isa, &mut got);

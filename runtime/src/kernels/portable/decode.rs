@@ -3,20 +3,17 @@
 use crate::bits::read_code;
 use crate::format::{Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH, WeightFormat, WeightGroup};
 
-/// A weight group with its levels tabulated.
+/// A weight group, ready to be decoded 8 codes at a time.
 pub(super) struct Decoder<'a> {
     conv: &'a Conv<'a>,
     group: &'a WeightGroup<'a>,
-    levels: [i8; 256],
+    spread: Spread,
+    levels: Levels<'a>,
 }
 
 impl<'a> Decoder<'a> {
     pub(super) fn new(conv: &'a Conv<'a>, group: &'a WeightGroup<'a>) -> Decoder<'a> {
-        let mut levels = [0; 256];
-        for (code, level) in (0..=u8::MAX).zip(&mut levels).take(1 << group.format.bits()) {
-            *level = group.format.level(code, group.codebook);
-        }
-        Decoder { conv, group, levels }
+        Decoder { conv, group, spread: Spread::new(group.format.bits()), levels: Levels::new(group) }
     }
 
     /// Fills `rows`, each `row_len` long, with the levels of as many channels from `first` (counted within
@@ -89,7 +86,7 @@ impl<'a> Decoder<'a> {
                 for lane in 0..PANEL_CHANNELS.min(self.group.channels - first) {
                     let stream = self.stream((first + lane) * row);
                     for (t, tap) in taps.iter_mut().enumerate() {
-                        tap[lane] = self.level(read_code(stream, bits, t));
+                        tap[lane] = self.group.format.level(read_code(stream, bits, t), self.group.codebook);
                     }
                 }
             }
@@ -107,11 +104,6 @@ impl<'a> Decoder<'a> {
         self.group.codes.get(offset..).unwrap_or(&[])
     }
 
-    #[inline]
-    fn level(&self, code: u8) -> i8 {
-        self.levels[usize::from(code)]
-    }
-
     /// The levels of the 16 codes from byte `at` on.
     #[inline]
     fn sixteen(&self, stream: &[u8], at: usize) -> [i8; 16] {
@@ -122,16 +114,79 @@ impl<'a> Decoder<'a> {
     }
 
     /// The levels of the 8 codes from byte `at` on; rubbish beyond the end.
-    #[inline]
+    #[inline(always)]
     fn eight(&self, stream: &[u8], at: usize) -> [i8; 8] {
-        let (word, bits) = (load_u64(stream, at), self.group.format.bits());
-        let mask = (1u64 << bits) - 1;
-        [0, 1, 2, 3, 4, 5, 6, 7].map(|i| self.level((word >> (i * bits) & mask) as u8))
+        self.levels.of(self.spread.apply(load_u64(stream, at)))
     }
 }
 
+/// Moves 8 codes of `bits` bits each to the 8 bytes of a word: halves apart, then quarters, then codes.
+struct Spread {
+    bits: u32,
+    /// Low half of the codes; low half of each half; low half of each quarter.
+    masks: [u64; 3],
+}
+
+impl Spread {
+    fn new(bits: u32) -> Spread {
+        let low = |codes: u32| (1u64 << (codes * bits)) - 1;
+        Spread { bits, masks: [low(4), low(2) * 0x1_0000_0001, low(1) * 0x1_0001_0001_0001] }
+    }
+
+    #[inline(always)]
+    fn apply(&self, word: u64) -> u64 {
+        self.masks.iter().zip([4, 2, 1]).fold(word, |word, (mask, codes)| {
+            let step = codes * self.bits;
+            word & mask | (word >> step & mask) << (8 * codes)
+        })
+    }
+}
+
+/// What codes stand for, 8 of them in the bytes of a word.
+enum Levels<'a> {
+    /// With `c = code ^ flip`: `c + (c & twice) - less`, byte by byte: two's complement or the odd levels.
+    Linear { flip: u64, twice: u64, less: u64 },
+    /// An entry of the table.
+    Codebook(&'a [i8]),
+}
+
+impl<'a> Levels<'a> {
+    fn new(group: &WeightGroup<'a>) -> Levels<'a> {
+        let every = |byte: u8| u64::from_le_bytes([byte; 8]);
+        match group.format {
+            WeightFormat::Linear(1) => Levels::Linear { flip: 0, twice: every(0xff), less: every(1) },
+            WeightFormat::Linear(2) => Levels::Linear { flip: 0, twice: every(0xff), less: every(3) },
+            WeightFormat::Linear(_) | WeightFormat::Ternary => {
+                let sign = every(1 << (group.format.bits() - 1));
+                Levels::Linear { flip: sign, twice: 0, less: sign }
+            }
+            WeightFormat::Codebook(_) => Levels::Codebook(group.codebook),
+        }
+    }
+
+    #[inline(always)]
+    fn of(&self, codes: u64) -> [i8; 8] {
+        match *self {
+            Levels::Linear { flip, twice, less } => {
+                let code = codes ^ flip;
+                bytemuck::cast(subtract_bytes(code.wrapping_add(code & twice), less).to_le_bytes())
+            }
+            Levels::Codebook(table) => {
+                codes.to_le_bytes().map(|code| table.get(usize::from(code)).copied().unwrap_or(0))
+            }
+        }
+    }
+}
+
+/// `a - b` in each byte, nothing borrowed from the next.
+#[inline(always)]
+fn subtract_bytes(a: u64, b: u64) -> u64 {
+    const TOP: u64 = 0x8080_8080_8080_8080;
+    ((a | TOP) - (b & !TOP)) ^ ((a ^ !b) & TOP)
+}
+
 /// 8 bytes from `at`; zeros beyond the end.
-#[inline]
+#[inline(always)]
 fn load_u64(stream: &[u8], at: usize) -> u64 {
     let rest = stream.get(at..).unwrap_or(&[]);
     match rest.first_chunk() {

@@ -150,31 +150,31 @@ impl Inputs<'_> {
 }
 
 /// The dot product of every pixel with each of the first rows of weights; at least one row.
+///
+/// The plainest loop is the one that a compiler turns into pairwise multiply-adds; rows of padded length
+/// leave it no tail.
 #[inline]
 fn dot_products<const P: usize>(pixels: [&[u8]; P], rows: &[i8], row_len: usize) -> [[i32; TILE_CHANNELS]; P] {
-    let mut rows = rows.chunks_exact(row_len).map(|row| row.as_chunks::<LANES>().0);
+    let mut sums = [[0; TILE_CHANNELS]; P];
+    // With all lengths equal to one number the loop needs no check.
+    let len = row_len / LANES * LANES;
+    let mut rows = rows.chunks_exact(row_len);
     let w0 = rows.next().unwrap_or(&[]);
     // Fewer rows than a tile: what stands in for the others is not stored.
     let [w1, w2, w3] = [(); TILE_CHANNELS - 1].map(|()| rows.next().unwrap_or(w0));
-    let pixels = pixels.map(|pixel| pixel.as_chunks::<LANES>().0);
-    let mut sums = [[[0i32; LANES / 4]; TILE_CHANNELS]; P];
-    for (k, (((w0, w1), w2), w3)) in w0.iter().zip(w1).zip(w2).zip(w3).enumerate() {
-        for (sums, pixel) in sums.iter_mut().zip(pixels) {
-            let Some(a) = pixel.get(k) else { break };
-            for (sums, w) in sums.iter_mut().zip([w0, w1, w2, w3]) {
-                multiply_add(sums, a, w);
+    let [Some(w0), Some(w1), Some(w2), Some(w3)] = [w0, w1, w2, w3].map(|row| row.get(..len)) else { return sums };
+    let mut exact: [&[u8]; P] = [&[]; P];
+    for (exact, pixel) in exact.iter_mut().zip(pixels) {
+        let Some(pixel) = pixel.get(..len) else { return sums };
+        *exact = pixel;
+    }
+    for k in 0..len {
+        let levels = [w0[k], w1[k], w2[k], w3[k]].map(i32::from);
+        for (sums, pixel) in sums.iter_mut().zip(exact) {
+            for (sum, level) in sums.iter_mut().zip(levels) {
+                *sum = sum.wrapping_add(i32::from(pixel[k]) * level);
             }
         }
     }
-    sums.map(|sums| sums.map(|lanes| lanes.into_iter().fold(0, i32::wrapping_add)))
-}
-
-/// Adds the products of 16 pairs to 4 lanes.
-#[inline(always)]
-fn multiply_add(sums: &mut [i32; LANES / 4], a: &[u8; LANES], w: &[i8; LANES]) {
-    for (lane, sum) in sums.iter_mut().enumerate() {
-        for k in [2 * lane, 2 * lane + 1, 2 * lane + 8, 2 * lane + 9] {
-            *sum = sum.wrapping_add(i32::from(a[k]) * i32::from(w[k]));
-        }
-    }
+    sums
 }

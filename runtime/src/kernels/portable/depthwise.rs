@@ -1,34 +1,32 @@
 //! Depthwise convolutions: channels innermost.
 
 use super::decode::Decoder;
-use crate::format::{Conv, PANEL_CHANNELS};
-
-type Lanes<T> = [T; PANEL_CHANNELS];
+use super::lanes::{LANES, Lanes, load};
+use crate::format::Conv;
 
 /// The decoded taps of 16 channels.
 pub(super) fn scratch_bytes(p: &Conv<'_>) -> usize {
-    p.depth().saturating_mul(PANEL_CHANNELS)
+    p.depth().saturating_mul(LANES)
 }
 
 /// See [`reference::conv`](crate::kernels::reference::conv).
 pub(super) fn conv(p: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) {
     let levels: &mut [i8] = bytemuck::cast_slice_mut(scratch);
-    let taps = levels.as_chunks_mut::<PANEL_CHANNELS>().0;
+    let taps = levels.as_chunks_mut::<LANES>().0;
     let taps = taps.get_mut(..p.depth()).unwrap_or_default();
     for group in p.weight_groups() {
         let decoder = Decoder::new(p, &group);
-        for first in (0..group.channels).step_by(PANEL_CHANNELS) {
+        for first in (0..group.channels).step_by(LANES) {
             decoder.taps(first, taps);
-            let channels = PANEL_CHANNELS.min(group.channels - first);
-            lanes(p, group.first + first, channels, taps, input, output);
+            let channels = LANES.min(group.channels - first);
+            block(p, group.first + first, channels, taps, input, output);
         }
     }
 }
 
 /// All pixels of up to 16 channels.
-fn lanes(p: &Conv<'_>, first: usize, channels: usize, taps: &[Lanes<i8>], input: &[u8], output: &mut [u8]) {
-    let numbers = |of: &[i32]| load(of, first);
-    let (bias, mult) = (numbers(p.bias), numbers(p.mult));
+fn block(p: &Conv<'_>, first: usize, channels: usize, taps: &[Lanes<i8>], input: &[u8], output: &mut [u8]) {
+    let (bias, mult) = (load(p.bias, first), load(p.mult, first));
     for y in 0..p.output.h {
         for x in 0..p.output.w {
             let mut sums = bias;
@@ -39,7 +37,7 @@ fn lanes(p: &Conv<'_>, first: usize, channels: usize, taps: &[Lanes<i8>], input:
                     let codes = if iy < p.input.h && ix < p.input.w {
                         load(input, (iy * p.input.w + ix) * p.input.c + first)
                     } else {
-                        [p.zero_in; PANEL_CHANNELS]
+                        [p.zero_in; LANES]
                     };
                     for ((sum, code), &level) in sums.iter_mut().zip(codes).zip(tap) {
                         *sum = sum.wrapping_add(i32::from(code) * i32::from(level));
@@ -52,16 +50,4 @@ fn lanes(p: &Conv<'_>, first: usize, channels: usize, taps: &[Lanes<i8>], input:
             }
         }
     }
-}
-
-/// 16 elements from `at`; zeros beyond the end.
-#[inline(always)]
-fn load<T: Copy + Default>(from: &[T], at: usize) -> Lanes<T> {
-    let rest = from.get(at..).unwrap_or(&[]);
-    if let Some(lanes) = rest.first_chunk() {
-        return *lanes;
-    }
-    let mut lanes = [T::default(); PANEL_CHANNELS];
-    lanes.iter_mut().zip(rest).for_each(|(lane, &of)| *lane = of);
-    lanes
 }

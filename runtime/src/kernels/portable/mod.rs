@@ -2,10 +2,17 @@
 //!
 //! A convolution is a decoder (`decode`: packed codes to a few rows of i8 levels, whatever the format and
 //! layout) and a loop nest: `depthwise` with channels innermost, `dense` for all the rest.
+//! What the reference does well enough is not here.
 
 mod decode;
 mod dense;
 mod depthwise;
+mod lanes;
+mod pool;
+mod rearrange;
+
+pub use pool::{avg_pool, max_pool};
+pub use rearrange::{depth_to_space, pad, resize_bilinear, resize_nearest, transpose};
 
 use super::{ConvKernel, Isa};
 use crate::format::Conv;
