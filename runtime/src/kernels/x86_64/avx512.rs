@@ -128,18 +128,31 @@ unsafe fn multiply<const P: usize, const N: usize>(walk: &Walk, tile: &Tile, blo
                 }
             }
         }
+        // Through memory, so that the loops above keep all sums in registers: `sums` is never indexed by a variable.
+        let mut done = [[_mm512_setzero_si512(); N]; P];
         for p in 0..P {
-            let panel = &block.panels[p];
-            let scale = Scale::new(&block.requantise, panel);
-            let output = block.output.add(panel.first);
-            let mut n = 0;
-            while n < N {
-                let pick = |i: usize| if n + i < N { n + i } else { n };
-                let some = [n, pick(1), pick(2), pick(3)];
-                scale.store(some.map(|n| sums[p][n]), some.map(|n| output.add(tile.outputs[n])));
-                n += 4;
+            for n in 0..N {
+                _mm512_storeu_si512((&raw mut done).cast::<__m512i>().add(p * N + n).cast(), sums[p][n]);
             }
         }
+        for p in 0..P {
+            store_pixels(&done[p], &block.requantise, &block.panels[p], block.output, &tile.outputs);
+        }
+    }
+}
+
+/// Requantises and stores the sums of a panel for a few pixels.
+///
+/// # Safety
+/// The panel's channels of each pixel at `outputs` lie in the output.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+unsafe fn store_pixels(sums: &[__m512i], requantise: &Requantise, panel: &Panel<'_>, output: *mut u8, outputs: &[usize]) {
+    let scale = Scale::new(requantise, panel);
+    for (sums, outputs) in sums.chunks(4).zip(outputs.chunks(4)) {
+        let last = sums.len() - 1;
+        let pick = [0, 1.min(last), 2.min(last), 3.min(last)];
+        // SAFETY: the contract.
+        unsafe { scale.store(pick.map(|i| sums[i]), pick.map(|i| output.add(outputs[i] + panel.first))) };
     }
 }
 
