@@ -274,8 +274,8 @@ unsafe impl Depthwise for Avx2 {
         for output in 0..row.outputs {
             for column in 0..row.columns {
                 let [a, b] = if row.inside.contains(&output) {
-                    let first = row.first_tap(output).wrapping_add(2 * column * row.steps[1]);
-                    [first, first.wrapping_add(row.steps[1])]
+                    let first = row.first_tap(output).wrapping_add(2 * column * row.tap_step);
+                    [first, first.wrapping_add(row.tap_step)]
                 } else {
                     [row.tap(output, 2 * column), row.tap(output, 2 * column + 1)]
                 };

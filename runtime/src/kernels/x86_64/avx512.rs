@@ -547,10 +547,12 @@ unsafe impl Depthwise for Avx512 {
         for output in 0..row.outputs {
             for column in 0..row.columns {
                 let taps = if row.inside.contains(&output) {
-                    let first = row.first_tap(output).wrapping_add(4 * column * row.steps[1]);
-                    [0, 1, 2, 3].map(|k| first.wrapping_add(k * row.steps[1]))
+                    let first = row.first_tap(output).wrapping_add(4 * column * row.tap_step);
+                    let step = row.tap_step;
+                    [first, first.wrapping_add(step), first.wrapping_add(2 * step), first.wrapping_add(3 * step)]
                 } else {
-                    [0, 1, 2, 3].map(|k| row.tap(output, 4 * column + k))
+                    let tap = 4 * column;
+                    [row.tap(output, tap), row.tap(output, tap + 1), row.tap(output, tap + 2), row.tap(output, tap + 3)]
                 };
                 // SAFETY: a row hands out addresses of 16 bytes; the cells fit.
                 unsafe {

@@ -57,8 +57,8 @@ pub(super) struct InputRow {
     pub(super) columns: usize,
     /// Output columns of which every tap of every cell is inside the input, 16 bytes being there to read.
     pub(super) inside: Range<usize>,
-    /// Bytes from the first tap of an output column to that of the next, and from tap to tap.
-    pub(super) steps: [usize; 2],
+    /// Bytes from tap to tap.
+    pub(super) tap_step: usize,
     stride: usize,
     dilation: usize,
     /// Padding to the left.
@@ -93,7 +93,7 @@ impl InputRow {
         }
     }
 
-    /// The first tap of an output column that is `inside`; the others follow at `steps[1]`.
+    /// The first tap of an output column that is `inside`; the others follow at `tap_step`.
     #[inline(always)]
     pub(super) fn first_tap(&self, output: usize) -> *const u8 {
         self.input.wrapping_add(self.at + (output * self.stride - self.left) * self.pixel)
@@ -140,7 +140,11 @@ pub(super) fn run<D: Depthwise>(conv: &Conv<'_>, input: &[u8], output: &mut [u8]
     for (to, from) in tail.iter_mut().zip(frame.input.get(whole..).unwrap_or_default()) {
         *to = *from;
     }
-    let around = Around { outside: [conv.zero_in; PANEL_CHANNELS], whole, tail };
+    let span = (conv.kernel[1].next_multiple_of(D::TAPS) - 1) * conv.dilation[1] + 1;
+    let end = (conv.input.w + conv.pad[1]).checked_sub(span).map_or(0, |last| last / conv.stride[1] + 1);
+    let end = end.min(conv.output.w);
+    let inside = conv.pad[1].div_ceil(conv.stride[1]).min(end)..end;
+    let around = Around { inside, outside: [conv.zero_in; PANEL_CHANNELS], whole, tail };
     for group in conv.weight_groups() {
         let mut index = 0;
         while let Some(panel) = Panels::of(conv, &group, index, 1) {
@@ -150,8 +154,9 @@ pub(super) fn run<D: Depthwise>(conv: &Conv<'_>, input: &[u8], output: &mut [u8]
     }
 }
 
-/// What is read in place of the input beyond its edges and near its end.
+/// Where no tap is beyond the edge of a row, and what is read beyond it and near the end of the input.
 struct Around {
+    inside: Range<usize>,
     outside: [u8; PANEL_CHANNELS],
     whole: usize,
     tail: [u8; 2 * PANEL_CHANNELS],
@@ -171,17 +176,21 @@ fn channels<D: Depthwise>(frame: &mut Frame<'_>, group: &WeightGroup<'_>, panel:
         pack_taps::<D>(conv, cells.columns, levels, weights);
         (weights, weights.add(cells.weights * X86_CELL))
     };
-    let mut filled = 0;
+    // The next row to fill, and its place in the ring; the first row of the window, and its place.
+    let (mut next, mut next_place) = (0, 0);
+    let (mut top, mut top_place) = (0, 0);
+    let step = conv.stride[0] % cells.rows;
     for y in 0..conv.output.h {
-        let top = y * conv.stride[0];
-        for row in top.max(filled)..top + cells.rows {
-            // SAFETY: the ring has `cells.rows` rows of `cells.row` cells.
-            unsafe {
-                let to = ring.add(row % cells.rows * ring_row_bytes);
-                D::interleave_pixels(&input_row::<D>(frame, panel, around, row, cells.columns), to);
+        while next < top + cells.rows {
+            if next >= top {
+                // SAFETY: the ring has `cells.rows` rows of `cells.row` cells.
+                unsafe {
+                    let to = ring.add(next_place * ring_row_bytes);
+                    D::interleave_pixels(&input_row(frame, panel, around, next, cells.columns), to);
+                }
             }
+            (next, next_place) = (next + 1, if next_place + 1 == cells.rows { 0 } else { next_place + 1 });
         }
-        filled = filled.max(top + cells.rows);
         // SAFETY: the rows of the window have been filled, cells for every output column; the panel's channels
         // follow the pixels of row `y` of the output.
         unsafe {
@@ -191,7 +200,7 @@ fn channels<D: Depthwise>(frame: &mut Frame<'_>, group: &WeightGroup<'_>, panel:
                 ring,
                 ring_rows: cells.rows,
                 ring_row_bytes,
-                first_row: top % cells.rows,
+                first_row: top_place,
                 row_step: conv.dilation[0],
                 rows: kh,
                 columns: cells.columns,
@@ -201,31 +210,24 @@ fn channels<D: Depthwise>(frame: &mut Frame<'_>, group: &WeightGroup<'_>, panel:
                 output_step: conv.output.c,
             });
         }
+        top += conv.stride[0];
+        top_place = if top_place + step >= cells.rows { top_place + step - cells.rows } else { top_place + step };
     }
 }
 
 /// Row `y` of the input, counted from the first row of padding.
-fn input_row<D: Depthwise>(
-    frame: &Frame<'_>,
-    panel: &Panels<'_>,
-    around: &Around,
-    y: usize,
-    columns: usize,
-) -> InputRow {
+fn input_row(frame: &Frame<'_>, panel: &Panels<'_>, around: &Around, y: usize, columns: usize) -> InputRow {
     let conv = frame.conv;
     let y = y.wrapping_sub(conv.pad[0]);
     let (stride, dilation, left, pixel) = (conv.stride[1], conv.dilation[1], conv.pad[1], conv.input.c);
     let width = if y < conv.input.h { conv.input.w } else { 0 };
     let at = y.wrapping_mul(conv.input.w).wrapping_mul(pixel).wrapping_add(panel.first);
-    // Pixels that can be read in full, and the output columns that read only such.
-    let readable = if width == 0 { 0 } else { around.whole.saturating_sub(at).div_ceil(pixel).min(width) };
-    let span = (columns * D::TAPS - 1) * dilation + 1;
-    let end = (readable + left).checked_sub(span).map_or(0, |last| last / stride + 1).min(conv.output.w);
+    let readable = width > 0 && at + width * pixel <= around.whole;
     InputRow {
         outputs: conv.output.w,
         columns,
-        inside: left.div_ceil(stride).min(end)..end,
-        steps: [stride * pixel, dilation * pixel],
+        inside: if readable { around.inside.clone() } else { 0..0 },
+        tap_step: dilation * pixel,
         stride,
         dilation,
         left,
