@@ -3,14 +3,18 @@
 //! Codes of 1 to 7 bits are spread to bytes by `pdep`, then looked up (up to 4 bits) or sign-extended.
 
 use core::arch::x86_64::*;
+use core::ops::Range;
 
 use super::dense::{Block, Dense, Tile};
 use super::depthwise::{Depthwise, InputRow, MAX_TAPS, OutputRow};
 use super::window::{Frame, Panels, Segment, Walk};
 use crate::format::{PANEL_CHANNELS, Requantise, WeightGroup};
+use crate::kernels::scratch::X86_CELL;
 
 /// Bytes of 16 channels by 4 levels of 16 bits.
 const STEP: usize = 128;
+/// Bytes of 16 channels by 2 pixels of 16 bits.
+const CELL: usize = X86_CELL;
 
 /// The leaves of this file.
 pub(super) struct Avx2;
@@ -270,23 +274,20 @@ unsafe impl Depthwise for Avx2 {
 
     #[target_feature(enable = "avx2,bmi2")]
     unsafe fn interleave_pixels(row: &InputRow, to: *mut u8) {
-        let mut to = to;
-        for output in 0..row.outputs {
-            for column in 0..row.columns {
-                let [a, b] = if row.inside.contains(&output) {
-                    let first = row.first_tap(output).wrapping_add(2 * column * row.tap_step);
-                    [first, first.wrapping_add(row.tap_step)]
-                } else {
-                    [row.tap(output, 2 * column), row.tap(output, 2 * column + 1)]
-                };
-                // SAFETY: a row hands out addresses of 16 bytes; the cells fit.
-                unsafe {
-                    let [low, high] = interleave(a, b);
-                    _mm256_storeu_si256(to.cast(), _mm256_cvtepu8_epi16(low));
-                    _mm256_storeu_si256(to.add(32).cast(), _mm256_cvtepu8_epi16(high));
-                    to = to.add(64);
+        let bytes = row.columns * CELL;
+        // SAFETY: a row hands out addresses of 16 bytes, for columns inside all taps at once; the cells fit.
+        unsafe {
+            interleave_edge(row, 0..row.inside.start, to);
+            for output in row.inside.clone() {
+                let mut tap = row.first_tap(output);
+                let mut to = to.add(output * bytes);
+                for _ in 0..row.columns {
+                    store_pixels(tap, tap.wrapping_add(row.tap_step), to);
+                    tap = tap.wrapping_add(2 * row.tap_step);
+                    to = to.add(CELL);
                 }
             }
+            interleave_edge(row, row.inside.end..row.outputs, to);
         }
     }
 
@@ -326,7 +327,7 @@ unsafe impl Depthwise for Avx2 {
 #[target_feature(enable = "avx2,bmi2")]
 unsafe fn correlate<const N: usize>(row: &OutputRow<'_>, scale: &Scale, first: usize) {
     let mut sums = [[_mm256_setzero_si256(); 2]; N];
-    let step = row.columns * 64;
+    let step = row.columns * CELL;
     let mut weights = row.weights;
     // SAFETY: cells and output are where the row's invariants say.
     unsafe {
@@ -334,10 +335,10 @@ unsafe fn correlate<const N: usize>(row: &OutputRow<'_>, scale: &Scale, first: u
             let cells = row.ring_row(k).add(first * step);
             for column in 0..row.columns {
                 let taps = [0, 32].map(|half| _mm256_loadu_si256(weights.add(half).cast()));
-                weights = weights.add(64);
+                weights = weights.add(CELL);
                 for n in 0..N {
                     for half in 0..2 {
-                        let codes = cells.add(n * step + column * 64 + half * 32);
+                        let codes = cells.add(n * step + column * CELL + half * 32);
                         let products = _mm256_madd_epi16(_mm256_loadu_si256(codes.cast()), taps[half]);
                         sums[n][half] = _mm256_add_epi32(sums[n][half], products);
                     }
@@ -347,6 +348,37 @@ unsafe fn correlate<const N: usize>(row: &OutputRow<'_>, scale: &Scale, first: u
         for n in 0..N {
             scale.store(sums[n], row.output.add((first + n) * row.output_step));
         }
+    }
+}
+
+/// Cells of output columns that read beyond the edge of the row, or near the end of the input.
+///
+/// # Safety
+/// `to` takes the cells of the row.
+#[inline(never)]
+#[target_feature(enable = "avx2,bmi2")]
+unsafe fn interleave_edge(row: &InputRow, outputs: Range<usize>, to: *mut u8) {
+    for output in outputs {
+        for column in 0..row.columns {
+            let [a, b] = [row.tap(output, 2 * column), row.tap(output, 2 * column + 1)];
+            // SAFETY: a row hands out addresses of 16 bytes; the cells fit.
+            unsafe { store_pixels(a, b, to.add((output * row.columns + column) * CELL)) };
+        }
+    }
+}
+
+/// A cell of two pixels.
+///
+/// # Safety
+/// 16 bytes can be read at each address; `to` takes a cell.
+#[inline]
+#[target_feature(enable = "avx2,bmi2")]
+unsafe fn store_pixels(a: *const u8, b: *const u8, to: *mut u8) {
+    // SAFETY: the contract.
+    unsafe {
+        let [low, high] = interleave(a, b);
+        _mm256_storeu_si256(to.cast(), _mm256_cvtepu8_epi16(low));
+        _mm256_storeu_si256(to.add(32).cast(), _mm256_cvtepu8_epi16(high));
     }
 }
 

@@ -543,23 +543,21 @@ unsafe impl Depthwise for Avx512 {
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
     unsafe fn interleave_pixels(row: &InputRow, to: *mut u8) {
-        let mut to = to;
-        for output in 0..row.outputs {
-            for column in 0..row.columns {
-                let taps = if row.inside.contains(&output) {
-                    let first = row.first_tap(output).wrapping_add(4 * column * row.tap_step);
-                    let step = row.tap_step;
-                    [first, first.wrapping_add(step), first.wrapping_add(2 * step), first.wrapping_add(3 * step)]
-                } else {
-                    let tap = 4 * column;
-                    [row.tap(output, tap), row.tap(output, tap + 1), row.tap(output, tap + 2), row.tap(output, tap + 3)]
-                };
-                // SAFETY: a row hands out addresses of 16 bytes; the cells fit.
-                unsafe {
-                    interleave(&taps, to);
+        let bytes = row.columns * STEP;
+        // SAFETY: a row hands out addresses of 16 bytes, for columns inside all taps at once; the cells fit.
+        unsafe {
+            interleave_edge(row, 0..row.inside.start, to);
+            for output in row.inside.clone() {
+                let mut tap = row.first_tap(output);
+                let mut to = to.add(output * bytes);
+                for _ in 0..row.columns {
+                    let next = |k: usize| tap.wrapping_add(k * row.tap_step);
+                    interleave(&[tap, next(1), next(2), next(3)], to);
+                    tap = next(4);
                     to = to.add(STEP);
                 }
             }
+            interleave_edge(row, row.inside.end..row.outputs, to);
         }
     }
 
@@ -621,6 +619,22 @@ unsafe fn correlate<const N: usize>(row: &OutputRow<'_>, scale: &Scale, first: u
         if N > 4 {
             let some = [4.min(last), 5.min(last), 6.min(last), last];
             scale.store(some.map(|n| sums[n]), some.map(|n| output.add(n * row.output_step)));
+        }
+    }
+}
+
+/// Cells of output columns that read beyond the edge of the row, or near the end of the input.
+///
+/// # Safety
+/// `to` takes the cells of the row.
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+unsafe fn interleave_edge(row: &InputRow, outputs: Range<usize>, to: *mut u8) {
+    for output in outputs {
+        for column in 0..row.columns {
+            let tap = |k: usize| row.tap(output, 4 * column + k);
+            // SAFETY: a row hands out addresses of 16 bytes; the cells fit.
+            unsafe { interleave(&[tap(0), tap(1), tap(2), tap(3)], to.add((output * row.columns + column) * STEP)) };
         }
     }
 }

@@ -10,7 +10,7 @@ use core::ops::Range;
 
 use super::window::{Frame, Panels};
 use crate::format::{Conv, PANEL_CHANNELS, Requantise, WeightGroup};
-use crate::kernels::scratch::{X86_CELL, X86Cells};
+use crate::kernels::scratch::{X86_CELL, X86Cells, reach};
 
 /// Taps of the longest cell.
 pub(super) const MAX_TAPS: usize = 4;
@@ -55,7 +55,7 @@ pub(super) struct InputRow {
     pub(super) outputs: usize,
     /// Cells of each.
     pub(super) columns: usize,
-    /// Output columns of which every tap of every cell is inside the input, 16 bytes being there to read.
+    /// Output columns of which no tap is beyond an edge, 16 bytes being there to read for all taps of all cells.
     pub(super) inside: Range<usize>,
     /// Bytes from tap to tap.
     pub(super) tap_step: usize,
@@ -140,11 +140,13 @@ pub(super) fn run<D: Depthwise>(conv: &Conv<'_>, input: &[u8], output: &mut [u8]
     for (to, from) in tail.iter_mut().zip(frame.input.get(whole..).unwrap_or_default()) {
         *to = *from;
     }
-    let span = (conv.kernel[1].next_multiple_of(D::TAPS) - 1) * conv.dilation[1] + 1;
+    let span = reach(conv.kernel[1], conv.dilation[1]);
     let end = (conv.input.w + conv.pad[1]).checked_sub(span).map_or(0, |last| last / conv.stride[1] + 1);
     let end = end.min(conv.output.w);
     let inside = conv.pad[1].div_ceil(conv.stride[1]).min(end)..end;
-    let around = Around { inside, outside: [conv.zero_in; PANEL_CHANNELS], whole, tail };
+    // Taps beyond the kernel row meet level 0 and may be anything that can be read.
+    let beyond = (conv.kernel[1].next_multiple_of(D::TAPS) - conv.kernel[1]) * conv.dilation[1];
+    let around = Around { inside, beyond, outside: [conv.zero_in; PANEL_CHANNELS], whole, tail };
     for group in conv.weight_groups() {
         let mut index = 0;
         while let Some(panel) = Panels::of(conv, &group, index, 1) {
@@ -157,6 +159,8 @@ pub(super) fn run<D: Depthwise>(conv: &Conv<'_>, input: &[u8], output: &mut [u8]
 /// Where no tap is beyond the edge of a row, and what is read beyond it and near the end of the input.
 struct Around {
     inside: Range<usize>,
+    /// Pixels that the last column of those reads beyond its window.
+    beyond: usize,
     outside: [u8; PANEL_CHANNELS],
     whole: usize,
     tail: [u8; 2 * PANEL_CHANNELS],
@@ -222,7 +226,7 @@ fn input_row(frame: &Frame<'_>, panel: &Panels<'_>, around: &Around, y: usize, c
     let (stride, dilation, left, pixel) = (conv.stride[1], conv.dilation[1], conv.pad[1], conv.input.c);
     let width = if y < conv.input.h { conv.input.w } else { 0 };
     let at = y.wrapping_mul(conv.input.w).wrapping_mul(pixel).wrapping_add(panel.first);
-    let readable = width > 0 && at + width * pixel <= around.whole;
+    let readable = width > 0 && at + (width + around.beyond) * pixel <= around.whole;
     InputRow {
         outputs: conv.output.w,
         columns,
