@@ -19,17 +19,17 @@ pub(super) const X86_LEVELS: usize = 2 * PANEL_CHANNELS;
 /// What kernels may write beyond a buffer, and may skip to reach an aligned address.
 pub(super) const X86_SLACK: usize = 64;
 
-/// Bytes of a cell: 16 channels of a few neighbouring pixels, interleaved.
+/// Bytes of a depthwise cell: 16 channels of a few taps, interleaved.
 pub(super) const X86_CELL: usize = 64;
+/// Taps of the shortest cell (AVX2's, 16 bits each).
+pub(super) const X86_CELL_TAPS_MIN: usize = 2;
 
 /// Bytes that a convolution in [`Layout::X86`](crate::format::Layout::X86) wants, the largest need of any
 /// instruction set; saturates, so that a hostile shape is merely too large.
 pub(super) const fn x86_conv(conv: &Conv<'_>) -> usize {
     let used = if conv.is_depthwise() {
         let levels = conv.kernel[0].saturating_mul(conv.kernel[1]).saturating_mul(PANEL_CHANNELS);
-        let [quads, pairs] = [X86Cells::of(conv, 4), X86Cells::of(conv, 2)];
-        let cells = if quads.total() > pairs.total() { quads.total() } else { pairs.total() };
-        cells.saturating_mul(X86_CELL).saturating_add(levels)
+        X86Cells::of(conv, X86_CELL_TAPS_MIN).total().saturating_mul(X86_CELL).saturating_add(levels)
     } else {
         let pixels = conv.output.h.saturating_mul(conv.output.w);
         let pixels = if pixels < X86_TILE_PIXELS { pixels } else { X86_TILE_PIXELS };
@@ -40,34 +40,32 @@ pub(super) const fn x86_conv(conv: &Conv<'_>) -> usize {
     used.saturating_add(2 * X86_SLACK)
 }
 
-/// Cells that a depthwise kernel keeps: a ring of input rows, and the weights at each alignment to a cell.
+/// Cells that a depthwise kernel keeps: the weights, and a ring of input rows as seen by an output row.
 pub(super) struct X86Cells {
-    /// Rows of the ring: those that one output row reads.
-    pub(super) rows: usize,
-    /// Cells of a row of the ring: the columns that a row of output reads.
+    /// Cells of a kernel row, and of an output pixel in a row of the ring.
+    pub(super) columns: usize,
+    /// Cells of the weights.
+    pub(super) weights: usize,
+    /// Cells of a row of the ring.
     pub(super) row: usize,
-    /// Cells of the weights at one alignment.
-    pub(super) alignment: usize,
-    pixels: usize,
+    /// Rows of the ring: those that one output row spans.
+    pub(super) rows: usize,
 }
 
 impl X86Cells {
-    /// With `pixels` to a cell.
-    pub(super) const fn of(conv: &Conv<'_>, pixels: usize) -> X86Cells {
-        let columns = reach(conv.kernel[1], conv.dilation[1]);
-        let span = conv.output.w.saturating_sub(1).saturating_mul(conv.stride[1]).saturating_add(columns);
-        let weights = columns.saturating_add(2 * pixels - 2) / pixels;
+    /// With `taps` to a cell.
+    pub(super) const fn of(conv: &Conv<'_>, taps: usize) -> X86Cells {
+        let columns = conv.kernel[1].div_ceil(taps);
         X86Cells {
+            columns,
+            weights: conv.kernel[0].saturating_mul(columns),
+            row: conv.output.w.saturating_mul(columns),
             rows: reach(conv.kernel[0], conv.dilation[0]),
-            row: span.saturating_add(pixels - 1) / pixels,
-            alignment: conv.kernel[0].saturating_mul(weights),
-            pixels,
         }
     }
 
-    /// All cells.
-    pub(super) const fn total(&self) -> usize {
-        self.rows.saturating_mul(self.row).saturating_add(self.alignment.saturating_mul(self.pixels))
+    const fn total(&self) -> usize {
+        self.rows.saturating_mul(self.row).saturating_add(self.weights)
     }
 }
 

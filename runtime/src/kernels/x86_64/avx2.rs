@@ -3,14 +3,18 @@
 //! Codes of 1 to 7 bits are spread to bytes by `pdep`, then looked up (up to 4 bits) or sign-extended.
 
 use core::arch::x86_64::*;
+use core::ops::Range;
 
 use super::dense::{Block, Dense, Tile};
-use super::depthwise::{Depthwise, MAX_CELL_PIXELS, OutputRow, PixelRow};
-use super::window::{Frame, Panel, Segment, Walk};
+use super::depthwise::{Depthwise, InputRow, MAX_TAPS, OutputRow};
+use super::window::{Frame, Panels, Segment, Walk};
 use crate::format::{PANEL_CHANNELS, Requantise, WeightGroup};
+use crate::kernels::scratch::X86_CELL;
 
 /// Bytes of 16 channels by 4 levels of 16 bits.
 const STEP: usize = 128;
+/// Bytes of 16 channels by 2 pixels of 16 bits.
+const CELL: usize = X86_CELL;
 
 /// The leaves of this file.
 pub(super) struct Avx2;
@@ -93,7 +97,7 @@ unsafe fn multiply<const N: usize>(walk: &Walk, tile: &Tile, block: &Block<'_>) 
         let mut sums = [[_mm256_setzero_si256(); 4]; N];
         let mut windows = [core::ptr::null(); N];
         windows.copy_from_slice(&tile.windows[..N]);
-        let mut levels = block.levels[0];
+        let mut levels = block.levels;
         for row in 0..walk.rows {
             for tap in 0..walk.taps {
                 let mut at = row * walk.row_step + tap * walk.tap_step;
@@ -115,9 +119,8 @@ unsafe fn multiply<const N: usize>(walk: &Walk, tile: &Tile, block: &Block<'_>) 
                 }
             }
         }
-        let panel = &block.panels[0];
-        let scale = Scale::new(&block.requantise, panel);
-        let output = block.output.add(panel.first);
+        let scale = Scale::new(&block.requantise, &block.panels);
+        let output = block.output.add(block.panels.first);
         for n in 0..N {
             let [a, b, c, d] = sums[n];
             scale.store([join(a, b), join(c, d)], output.add(tile.outputs[n]));
@@ -147,17 +150,22 @@ struct Scale {
 impl Scale {
     #[inline]
     #[target_feature(enable = "avx2,bmi2")]
-    fn new(requantise: &Requantise, panel: &Panel<'_>) -> Scale {
-        // SAFETY: 16 numbers each.
-        let load = |numbers: &[i32; 16], at: usize| unsafe { _mm256_loadu_si256(numbers.as_ptr().add(at).cast()) };
+    fn new(requantise: &Requantise, panel: &Panels<'_>) -> Scale {
+        let channels = panel.channels(0).len();
+        let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+        let load = |numbers: &[i32], at: i32| {
+            let there = _mm256_cmpgt_epi32(_mm256_set1_epi32(channels as i32 - at), lanes);
+            // SAFETY: lanes beyond the channels are not read.
+            unsafe { _mm256_maskload_epi32(numbers.as_ptr().wrapping_offset(at as isize), there) }
+        };
         Scale {
-            bias: [load(&panel.bias, 0), load(&panel.bias, 8)],
-            mult: [load(&panel.mult, 0), load(&panel.mult, 8)],
+            bias: [load(panel.bias, 0), load(panel.bias, 8)],
+            mult: [load(panel.mult, 0), load(panel.mult, 8)],
             pre: _mm_cvtsi32_si128(i32::from(requantise.pre & 31)),
             round: _mm256_set1_epi64x((i64::from(requantise.zero) << 32) + (1 << 31)),
             lo: _mm_set1_epi8(requantise.lo as i8),
             hi: _mm_set1_epi8(requantise.hi as i8),
-            channels: panel.channels,
+            channels,
         }
     }
 
@@ -246,9 +254,9 @@ impl Decoder {
     }
 }
 
-// SAFETY: 2 pixels.
+// SAFETY: 2 taps.
 unsafe impl Depthwise for Avx2 {
-    const CELL_PIXELS: usize = 2;
+    const TAPS: usize = 2;
 
     #[target_feature(enable = "avx2,bmi2")]
     unsafe fn decode(group: &WeightGroup<'_>, codes: &[u8], to: *mut u8) {
@@ -265,20 +273,26 @@ unsafe impl Depthwise for Avx2 {
     }
 
     #[target_feature(enable = "avx2,bmi2")]
-    unsafe fn interleave_pixels(row: &PixelRow, cells: usize, to: *mut u8) {
-        for cell in 0..cells {
-            // SAFETY: a row hands out addresses of 16 bytes; the cells fit.
-            unsafe {
-                let [low, high] = interleave(row.pixel(2 * cell), row.pixel(2 * cell + 1));
-                let to = to.add(cell * 64);
-                _mm256_storeu_si256(to.cast(), _mm256_cvtepu8_epi16(low));
-                _mm256_storeu_si256(to.add(32).cast(), _mm256_cvtepu8_epi16(high));
+    unsafe fn interleave_pixels(row: &InputRow, to: *mut u8) {
+        let bytes = row.columns * CELL;
+        // SAFETY: a row hands out addresses of 16 bytes, for columns inside all taps at once; the cells fit.
+        unsafe {
+            interleave_edge(row, 0..row.inside.start, to);
+            for output in row.inside.clone() {
+                let mut tap = row.first_tap(output);
+                let mut to = to.add(output * bytes);
+                for _ in 0..row.columns {
+                    store_pixels(tap, tap.wrapping_add(row.tap_step), to);
+                    tap = tap.wrapping_add(2 * row.tap_step);
+                    to = to.add(CELL);
+                }
             }
+            interleave_edge(row, row.inside.end..row.outputs, to);
         }
     }
 
     #[target_feature(enable = "avx2,bmi2")]
-    unsafe fn interleave_taps(taps: &[*const u8; MAX_CELL_PIXELS], to: *mut u8) {
+    unsafe fn interleave_taps(taps: &[*const u8; MAX_TAPS], to: *mut u8) {
         // SAFETY: the contract.
         unsafe {
             let [low, high] = interleave(taps[0], taps[1]);
@@ -290,34 +304,81 @@ unsafe impl Depthwise for Avx2 {
     #[target_feature(enable = "avx2,bmi2")]
     unsafe fn row(row: &OutputRow<'_>) {
         let scale = Scale::new(&row.requantise, row.panel);
-        let mut pixel = 0;
-        while pixel < row.pixels {
-            let pixels = [0, 1, 2, 3].map(|i| (pixel + i).min(row.pixels - 1));
-            // SAFETY: cells of the ring and weights are where the row's invariants say, and so is the output.
+        let mut first = 0;
+        while first < row.pixels {
+            // SAFETY: as many pixels as there are left.
             unsafe {
-                let mut sums = [[_mm256_setzero_si256(); 2]; 4];
-                let cells = pixels.map(|i| (row.first_cell + i * row.cell_step) * 64);
-                let mut weights = row.weights;
-                for k in 0..row.rows {
-                    let ring = row.ring_row(k);
-                    for column in 0..row.columns {
-                        let taps = [0, 32].map(|half| _mm256_loadu_si256(weights.add(half).cast()));
-                        weights = weights.add(64);
-                        for i in 0..4 {
-                            for half in 0..2 {
-                                let codes = _mm256_loadu_si256(ring.add(cells[i] + column * 64 + half * 32).cast());
-                                let products = _mm256_madd_epi16(codes, taps[half]);
-                                sums[i][half] = _mm256_add_epi32(sums[i][half], products);
-                            }
-                        }
-                    }
-                }
-                for i in 0..4 {
-                    scale.store(sums[i], row.output.add(pixels[i] * row.output_step));
+                match row.pixels - first {
+                    1 => correlate::<1>(row, &scale, first),
+                    2 => correlate::<2>(row, &scale, first),
+                    3 => correlate::<3>(row, &scale, first),
+                    _ => correlate::<4>(row, &scale, first),
                 }
             }
-            pixel += 4;
+            first += 4;
         }
+    }
+}
+
+/// Pixels `first..first + N` of an output row.
+///
+/// # Safety
+/// Those are pixels of the row, whose invariants hold.
+#[target_feature(enable = "avx2,bmi2")]
+unsafe fn correlate<const N: usize>(row: &OutputRow<'_>, scale: &Scale, first: usize) {
+    let mut sums = [[_mm256_setzero_si256(); 2]; N];
+    let step = row.columns * CELL;
+    let mut weights = row.weights;
+    // SAFETY: cells and output are where the row's invariants say.
+    unsafe {
+        for k in 0..row.rows {
+            let cells = row.ring_row(k).add(first * step);
+            for column in 0..row.columns {
+                let taps = [0, 32].map(|half| _mm256_loadu_si256(weights.add(half).cast()));
+                weights = weights.add(CELL);
+                for n in 0..N {
+                    for half in 0..2 {
+                        let codes = cells.add(n * step + column * CELL + half * 32);
+                        let products = _mm256_madd_epi16(_mm256_loadu_si256(codes.cast()), taps[half]);
+                        sums[n][half] = _mm256_add_epi32(sums[n][half], products);
+                    }
+                }
+            }
+        }
+        for n in 0..N {
+            scale.store(sums[n], row.output.add((first + n) * row.output_step));
+        }
+    }
+}
+
+/// Cells of output columns that read beyond the edge of the row, or near the end of the input.
+///
+/// # Safety
+/// `to` takes the cells of the row.
+#[inline(never)]
+#[target_feature(enable = "avx2,bmi2")]
+unsafe fn interleave_edge(row: &InputRow, outputs: Range<usize>, to: *mut u8) {
+    for output in outputs {
+        for column in 0..row.columns {
+            let [a, b] = [row.tap(output, 2 * column), row.tap(output, 2 * column + 1)];
+            // SAFETY: a row hands out addresses of 16 bytes; the cells fit.
+            unsafe { store_pixels(a, b, to.add((output * row.columns + column) * CELL)) };
+        }
+    }
+}
+
+/// A cell of two pixels.
+///
+/// # Safety
+/// 16 bytes can be read at each address; `to` takes a cell.
+#[inline]
+#[target_feature(enable = "avx2,bmi2")]
+unsafe fn store_pixels(a: *const u8, b: *const u8, to: *mut u8) {
+    // SAFETY: the contract.
+    unsafe {
+        let [low, high] = interleave(a, b);
+        _mm256_storeu_si256(to.cast(), _mm256_cvtepu8_epi16(low));
+        _mm256_storeu_si256(to.add(32).cast(), _mm256_cvtepu8_epi16(high));
     }
 }
 

@@ -6,10 +6,11 @@
 //! matter (`vpermb`, or `vpermt2b` for 7 bits).
 
 use core::arch::x86_64::*;
+use core::ops::Range;
 
 use super::dense::{Block, Dense, MAX_PIXELS, Tile};
-use super::depthwise::{Depthwise, MAX_CELL_PIXELS, OutputRow, PixelRow};
-use super::window::{Frame, Panel, Segment, Walk, panel};
+use super::depthwise::{Depthwise, InputRow, MAX_TAPS, OutputRow};
+use super::window::{Frame, Panels, Segment, Walk};
 use crate::format::{Conv, PANEL_CHANNELS, Requantise, WeightFormat, WeightGroup};
 
 /// Bytes of 16 channels by 4 levels.
@@ -66,7 +67,7 @@ unsafe impl Dense for Avx512 {
         // SAFETY: this function's contract is that of the callee; there are `len` pixels and panels at least,
         // and pixels beyond `len` repeat the first.
         unsafe {
-            match (block.len, tile.len) {
+            match (block.panels.len, tile.len) {
                 (1, 1) => multiply::<1, 1>(walk, tile, block),
                 (1, 2) => multiply::<1, 2>(walk, tile, block),
                 (1, 3..=4) => multiply::<1, 4>(walk, tile, block),
@@ -102,20 +103,18 @@ unsafe fn multiply<const P: usize, const N: usize>(walk: &Walk, tile: &Tile, blo
     unsafe {
         let mut sums = [[_mm512_setzero_si512(); N]; P];
         for p in 0..P {
-            sums[p] = [_mm512_loadu_si512(block.panels[p].bias.as_ptr().cast()); N];
+            sums[p] = [load_channels(block.panels.bias, block.panels.channels(p)); N];
         }
         let mut windows = [core::ptr::null(); N];
         windows.copy_from_slice(&tile.windows[..N]);
-        let mut levels = [core::ptr::null(); P];
-        levels.copy_from_slice(&block.levels[..P]);
-        let mut level = 0;
+        let mut levels = block.levels;
         for row in 0..walk.rows {
             for tap in 0..walk.taps {
                 let mut at = row * walk.row_step + tap * walk.tap_step;
                 for _ in 0..walk.quads {
                     let mut weights = [_mm512_setzero_si512(); P];
                     for p in 0..P {
-                        weights[p] = _mm512_loadu_si512(levels[p].add(level).cast());
+                        weights[p] = _mm512_loadu_si512(levels.add(p * block.level_step).cast());
                     }
                     for n in 0..N {
                         let codes = _mm512_set1_epi32(windows[n].add(at).cast::<i32>().read_unaligned());
@@ -124,23 +123,37 @@ unsafe fn multiply<const P: usize, const N: usize>(walk: &Walk, tile: &Tile, blo
                         }
                     }
                     at += 4;
-                    level += STEP;
+                    levels = levels.add(STEP);
                 }
             }
         }
+        // Through memory, so that the loops above keep all sums in registers: `sums` is never indexed by a variable.
+        let mut done = [[_mm512_setzero_si512(); N]; P];
         for p in 0..P {
-            let panel = &block.panels[p];
-            let scale = Scale::new(&block.requantise, panel);
-            let output = block.output.add(panel.first);
+            for n in 0..N {
+                _mm512_storeu_si512((&raw mut done).cast::<__m512i>().add(p * N + n).cast(), sums[p][n]);
+            }
+        }
+        for p in 0..P {
+            let scale = Scale::new(&block.requantise, &block.panels, p);
+            let output = block.output.add(block.panels.first + p * PANEL_CHANNELS);
             let mut n = 0;
             while n < N {
-                let pick = |i: usize| if n + i < N { n + i } else { n };
-                let some = [n, pick(1), pick(2), pick(3)];
-                scale.store(some.map(|n| sums[p][n]), some.map(|n| output.add(tile.outputs[n])));
+                let some = [n, (n + 1).min(N - 1), (n + 2).min(N - 1), (n + 3).min(N - 1)];
+                scale.store(some.map(|n| done[p][n]), some.map(|n| output.add(tile.outputs[n])));
                 n += 4;
             }
         }
     }
+}
+
+/// The numbers of 16 channels at most, 0 for those that are missing.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+fn load_channels(numbers: &[i32], channels: Range<usize>) -> __m512i {
+    let numbers = &numbers[channels];
+    // SAFETY: lanes beyond the slice are not read.
+    unsafe { _mm512_maskz_loadu_epi32(lanes(numbers.len()) as __mmask16, numbers.as_ptr()) }
 }
 
 /// From sums to codes for the channels of a panel.
@@ -159,9 +172,9 @@ struct Scale {
 impl Scale {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-    fn new(requantise: &Requantise, panel: &Panel<'_>) -> Scale {
-        // SAFETY: 16 multipliers.
-        let mult = unsafe { _mm512_loadu_si512(panel.mult.as_ptr().cast()) };
+    fn new(requantise: &Requantise, panels: &Panels<'_>, index: usize) -> Scale {
+        let channels = panels.channels(index);
+        let mult = load_channels(panels.mult, channels.clone());
         Scale {
             mult,
             mult_odd: _mm512_srli_epi64::<32>(mult),
@@ -169,7 +182,7 @@ impl Scale {
             round: _mm512_set1_epi64((i64::from(requantise.zero) << 32) + (1 << 31)),
             lo: _mm512_set1_epi8(requantise.lo as i8),
             hi: _mm512_set1_epi8(requantise.hi as i8),
-            channels: lanes(panel.channels) as __mmask16,
+            channels: lanes(channels.len()) as __mmask16,
         }
     }
 
@@ -418,29 +431,19 @@ pub(super) fn vector(conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: 
     };
     for group in conv.weight_groups() {
         let mut index = 0;
-        loop {
-            let panels = [0, 1, 2, 3].map(|k| panel(conv, &group, index + k));
-            let [Some(first), second, third, fourth] = panels else { break };
-            let rest = [second, third, fourth];
-            let len = 1 + rest.iter().flatten().count();
-            let [second, third, fourth] = rest.map(|panel| panel.unwrap_or(Panel::NONE));
-            let stream = Stream {
-                panels: [first, second, third, fourth],
-                window,
-                quads: frame.depth() / 4,
-                requantise: conv.requantise,
-                output: frame.output.as_mut_ptr(),
-            };
-            // SAFETY: the instruction set was detected before this kernel was handed out; `len` panels.
-            unsafe { stream.run(&group, len) };
-            index += 4;
+        while let Some(panels) = Panels::of(conv, &group, index, 4) {
+            index += panels.len;
+            let (quads, output) = (frame.depth() / 4, frame.output.as_mut_ptr());
+            let stream = Stream { panels, window, quads, requantise: conv.requantise, output };
+            // SAFETY: the instruction set was detected before this kernel was handed out; a panel has `quads` steps.
+            unsafe { stream.run(&group) };
         }
     }
 }
 
 /// Up to four panels and the window that all of them meet.
 struct Stream<'a> {
-    panels: [Panel<'a>; 4],
+    panels: Panels<'a>,
     /// `quads` times 4 codes.
     window: *const u8,
     quads: usize,
@@ -450,16 +453,16 @@ struct Stream<'a> {
 
 impl Stream<'_> {
     /// # Safety
-    /// The processor has the instructions; the first `len` panels exist, with `quads` steps of codes each, and
-    /// their channels lie in the output.
+    /// The processor has the instructions; a panel has `quads` steps of codes, and the panels' channels lie in
+    /// the output.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-    unsafe fn run(&self, group: &WeightGroup<'_>, len: usize) {
+    unsafe fn run(&self, group: &WeightGroup<'_>) {
         // SAFETY: the contract.
         unsafe {
             match group.format.bits() {
-                8 => self.run_levels(&Bytes, len),
-                7 => self.run_levels(&Table128::new(group), len),
-                _ => self.run_levels(&Table64::new(group), len),
+                8 => self.run_levels(&Bytes),
+                7 => self.run_levels(&Table128::new(group)),
+                _ => self.run_levels(&Table64::new(group)),
             }
         }
     }
@@ -467,10 +470,10 @@ impl Stream<'_> {
     /// # Safety
     /// As [`run`](Self::run).
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-    unsafe fn run_levels<L: Levels>(&self, levels: &L, len: usize) {
+    unsafe fn run_levels<L: Levels>(&self, levels: &L) {
         // SAFETY: the contract.
         unsafe {
-            match len {
+            match self.panels.len {
                 1 => self.multiply::<L, 1, 4>(levels),
                 2 => self.multiply::<L, 2, 4>(levels),
                 3 => self.multiply::<L, 3, 2>(levels),
@@ -486,10 +489,7 @@ impl Stream<'_> {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
     unsafe fn multiply<L: Levels, const P: usize, const U: usize>(&self, levels: &L) {
         let mut sums = [[_mm512_setzero_si512(); U]; P];
-        let mut codes = [core::ptr::null(); P];
-        for p in 0..P {
-            codes[p] = self.panels[p].codes.as_ptr();
-        }
+        let codes = self.panels.codes.as_ptr();
         let bytes = levels.bytes();
         // SAFETY: steps below `quads`; results lie in the output: the contract.
         unsafe {
@@ -499,7 +499,7 @@ impl Stream<'_> {
                 for u in 0..U {
                     let window = _mm512_set1_epi32(self.window.add(4 * (quad + u)).cast::<i32>().read_unaligned());
                     for p in 0..P {
-                        let weights = levels.load(codes[p].add((quad + u) * bytes));
+                        let weights = levels.load(codes.add(p * self.panels.step + (quad + u) * bytes));
                         sums[p][u] = _mm512_dpbusd_epi32(sums[p][u], window, weights);
                     }
                 }
@@ -508,27 +508,26 @@ impl Stream<'_> {
             while quad < self.quads {
                 let window = _mm512_set1_epi32(self.window.add(4 * quad).cast::<i32>().read_unaligned());
                 for p in 0..P {
-                    let weights = levels.load(codes[p].add(quad * bytes));
+                    let weights = levels.load(codes.add(p * self.panels.step + quad * bytes));
                     sums[p][0] = _mm512_dpbusd_epi32(sums[p][0], window, weights);
                 }
                 quad += 1;
             }
             for p in 0..P {
-                let panel = &self.panels[p];
-                let mut sum = _mm512_loadu_si512(panel.bias.as_ptr().cast());
+                let mut sum = load_channels(self.panels.bias, self.panels.channels(p));
                 for u in 0..U {
                     sum = _mm512_add_epi32(sum, sums[p][u]);
                 }
-                let scale = Scale::new(&self.requantise, panel);
-                scale.store([sum; 4], [self.output.add(panel.first); 4]);
+                let scale = Scale::new(&self.requantise, &self.panels, p);
+                scale.store([sum; 4], [self.output.add(self.panels.first + p * PANEL_CHANNELS); 4]);
             }
         }
     }
 }
 
-// SAFETY: 4 pixels.
+// SAFETY: 4 taps.
 unsafe impl Depthwise for Avx512 {
-    const CELL_PIXELS: usize = 4;
+    const TAPS: usize = 4;
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
     unsafe fn decode(group: &WeightGroup<'_>, codes: &[u8], to: *mut u8) {
@@ -543,48 +542,99 @@ unsafe impl Depthwise for Avx512 {
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-    unsafe fn interleave_pixels(row: &PixelRow, cells: usize, to: *mut u8) {
-        for cell in 0..cells {
-            let pixels = [0, 1, 2, 3].map(
-                #[inline(always)]
-                |k| row.pixel(4 * cell + k),
-            );
-            // SAFETY: a row hands out addresses of 16 bytes; the cells fit.
-            unsafe { interleave(&pixels, to.add(cell * STEP)) };
+    unsafe fn interleave_pixels(row: &InputRow, to: *mut u8) {
+        let bytes = row.columns * STEP;
+        // SAFETY: a row hands out addresses of 16 bytes, for columns inside all taps at once; the cells fit.
+        unsafe {
+            interleave_edge(row, 0..row.inside.start, to);
+            for output in row.inside.clone() {
+                let mut tap = row.first_tap(output);
+                let mut to = to.add(output * bytes);
+                for _ in 0..row.columns {
+                    let next = |k: usize| tap.wrapping_add(k * row.tap_step);
+                    interleave(&[tap, next(1), next(2), next(3)], to);
+                    tap = next(4);
+                    to = to.add(STEP);
+                }
+            }
+            interleave_edge(row, row.inside.end..row.outputs, to);
         }
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-    unsafe fn interleave_taps(taps: &[*const u8; MAX_CELL_PIXELS], to: *mut u8) {
+    unsafe fn interleave_taps(taps: &[*const u8; MAX_TAPS], to: *mut u8) {
         // SAFETY: the contract.
         unsafe { interleave(taps, to) };
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
     unsafe fn row(row: &OutputRow<'_>) {
-        let scale = Scale::new(&row.requantise, row.panel);
-        let mut pixel = 0;
-        while pixel < row.pixels {
-            let pixels = [0, 1, 2, 3].map(|i| (pixel + i).min(row.pixels - 1));
-            // SAFETY: cells of the ring and weights are where the row's invariants say, and so is the output.
+        let scale = Scale::new(&row.requantise, row.panel, 0);
+        let mut first = 0;
+        while first < row.pixels {
+            // SAFETY: as many pixels as there are left.
             unsafe {
-                let mut sums = [_mm512_loadu_si512(row.panel.bias.as_ptr().cast()); 4];
-                let cells = pixels.map(|i| (row.first_cell + i * row.cell_step) * STEP);
-                let mut weights = row.weights;
-                for k in 0..row.rows {
-                    let ring = row.ring_row(k);
-                    for column in 0..row.columns {
-                        let taps = _mm512_loadu_si512(weights.cast());
-                        weights = weights.add(STEP);
-                        for i in 0..4 {
-                            let codes = _mm512_loadu_si512(ring.add(cells[i] + column * STEP).cast());
-                            sums[i] = _mm512_dpbusd_epi32(sums[i], codes, taps);
-                        }
-                    }
+                match row.pixels - first {
+                    1 => correlate::<1>(row, &scale, first),
+                    2 => correlate::<2>(row, &scale, first),
+                    3 => correlate::<3>(row, &scale, first),
+                    4 => correlate::<4>(row, &scale, first),
+                    5 => correlate::<5>(row, &scale, first),
+                    6 => correlate::<6>(row, &scale, first),
+                    7 => correlate::<7>(row, &scale, first),
+                    _ => correlate::<8>(row, &scale, first),
                 }
-                scale.store(sums, pixels.map(|i| row.output.add(i * row.output_step)));
             }
-            pixel += 4;
+            first += 8;
+        }
+    }
+}
+
+/// Pixels `first..first + N` of an output row.
+///
+/// # Safety
+/// Those are pixels of the row, whose invariants hold.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+unsafe fn correlate<const N: usize>(row: &OutputRow<'_>, scale: &Scale, first: usize) {
+    let mut sums = [load_channels(row.panel.bias, row.panel.channels(0)); N];
+    let step = row.columns * STEP;
+    let mut weights = row.weights;
+    // SAFETY: cells and output are where the row's invariants say.
+    unsafe {
+        for k in 0..row.rows {
+            let cells = row.ring_row(k).add(first * step);
+            for column in 0..row.columns {
+                let taps = _mm512_loadu_si512(weights.cast());
+                weights = weights.add(STEP);
+                for n in 0..N {
+                    let codes = _mm512_loadu_si512(cells.add(n * step + column * STEP).cast());
+                    sums[n] = _mm512_dpbusd_epi32(sums[n], codes, taps);
+                }
+            }
+        }
+        let output = row.output.add(first * row.output_step);
+        let last = N - 1;
+        let some = [0, 1.min(last), 2.min(last), 3.min(last)];
+        scale.store(some.map(|n| sums[n]), some.map(|n| output.add(n * row.output_step)));
+        if N > 4 {
+            let some = [4.min(last), 5.min(last), 6.min(last), last];
+            scale.store(some.map(|n| sums[n]), some.map(|n| output.add(n * row.output_step)));
+        }
+    }
+}
+
+/// Cells of output columns that read beyond the edge of the row, or near the end of the input.
+///
+/// # Safety
+/// `to` takes the cells of the row.
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+unsafe fn interleave_edge(row: &InputRow, outputs: Range<usize>, to: *mut u8) {
+    for output in outputs {
+        for column in 0..row.columns {
+            let tap = |k: usize| row.tap(output, 4 * column + k);
+            // SAFETY: a row hands out addresses of 16 bytes; the cells fit.
+            unsafe { interleave(&[tap(0), tap(1), tap(2), tap(3)], to.add((output * row.columns + column) * STEP)) };
         }
     }
 }

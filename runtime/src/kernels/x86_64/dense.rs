@@ -4,30 +4,29 @@
 //! last segment would reach beyond the end of the input, are fetched into scratch first. Weights of fewer
 //! than 8 bits are decoded once a block.
 
-use super::window::{Frame, Panel, Walk, panel};
+use core::ops::Range;
+
+use super::window::{Frame, Panels, Walk};
 use crate::format::{Conv, PANEL_CHANNELS, Requantise, WeightGroup};
 use crate::kernels::scratch;
 
 /// Pixels of the largest tile of any instruction set.
 pub(super) const MAX_PIXELS: usize = scratch::X86_TILE_PIXELS;
-/// Panels of the largest block of any instruction set.
-pub(super) const MAX_PANELS: usize = 2;
-
-/// Windows to multiply with one block, and where their results go.
+/// Windows to multiply with one block, and where their results go. Entries from `len` on repeat one below.
 pub(super) struct Tile {
     /// First byte of each window.
     pub(super) windows: [*const u8; MAX_PIXELS],
-    /// Offset of each pixel in the output. Entries from `len` on repeat the first.
+    /// Offset of each pixel in the output.
     pub(super) outputs: [usize; MAX_PIXELS],
     pub(super) len: usize,
 }
 
-/// One or two panels, ready to multiply.
+/// A few panels, ready to multiply.
 pub(super) struct Block<'a> {
-    pub(super) panels: [Panel<'a>; MAX_PANELS],
-    pub(super) len: usize,
-    /// Levels of each panel, in the form of the instruction set.
-    pub(super) levels: [*const u8; MAX_PANELS],
+    pub(super) panels: Panels<'a>,
+    /// Levels of the panels, in the form of the instruction set, and bytes from panel to panel.
+    pub(super) levels: *const u8,
+    pub(super) level_step: usize,
     pub(super) requantise: Requantise,
     pub(super) output: *mut u8,
 }
@@ -35,8 +34,8 @@ pub(super) struct Block<'a> {
 /// What an instruction set brings to dense convolution.
 ///
 /// # Safety
-/// `PIXELS <= MAX_PIXELS`, `PANELS <= MAX_PANELS`, and a block's levels fit
-/// [`scratch::X86_LEVELS`] bytes for each step of the depth.
+/// `PIXELS <= MAX_PIXELS`, and the levels of `PANELS` panels take [`scratch::X86_LEVELS`] bytes for each
+/// step of the depth, at most.
 pub(super) unsafe trait Dense {
     /// Pixels of a full tile.
     const PIXELS: usize;
@@ -64,26 +63,43 @@ pub(super) unsafe trait Dense {
     /// Multiplies, requantises and stores.
     ///
     /// # Safety
-    /// The processor has the instructions. `1 <= tile.len <= PIXELS`, `1 <= block.len <= PANELS`. Every window can be
-    /// read along `walk`, whose quads are as many as the depth of a panel has, at each of the block's
-    /// `levels`. The block's channels of each pixel at `tile.outputs` lie in the output.
+    /// The processor has the instructions. `1 <= tile.len <= PIXELS`, `1 <= block.panels.len <= PANELS`. Every window can be
+    /// read along `walk`, whose quads are as many as the depth of a panel has, at each panel's
+    /// levels. The block's channels of each pixel at `tile.outputs` lie in the output.
     unsafe fn tile(walk: &Walk, tile: &Tile, block: &Block<'_>);
 }
 
 impl Tile {
     const EMPTY: Tile = Tile { windows: [core::ptr::null(); MAX_PIXELS], outputs: [0; MAX_PIXELS], len: 0 };
 
+    /// Adds the windows of a run while there are fewer than `most`; returns how many.
     #[inline]
-    fn push(&mut self, window: *const u8, output: usize) {
-        if self.len == 0 {
-            self.windows = [window; MAX_PIXELS];
-            self.outputs = [output; MAX_PIXELS];
+    fn extend(&mut self, most: usize, run: Run) -> usize {
+        let added = run.count.min(most.min(MAX_PIXELS) - self.len);
+        let slots = self.windows.iter_mut().zip(&mut self.outputs).skip(self.len).take(added);
+        for (i, (window, output)) in slots.enumerate() {
+            *window = run.window.wrapping_add(i * run.step);
+            *output = run.output + i * run.output_step;
         }
-        if let (Some(w), Some(o)) = (self.windows.get_mut(self.len), self.outputs.get_mut(self.len)) {
-            (*w, *o) = (window, output);
-            self.len += 1;
-        }
+        self.len += added;
+        added
     }
+
+    /// Fills the entries from `len` on.
+    fn repeat_first(&mut self) {
+        let ([window, ..], [output, ..]) = (self.windows, self.outputs);
+        self.windows.iter_mut().skip(self.len).for_each(|w| *w = window);
+        self.outputs.iter_mut().skip(self.len).for_each(|o| *o = output);
+    }
+}
+
+/// Pixels at equal distances.
+struct Run {
+    count: usize,
+    window: *const u8,
+    step: usize,
+    output: usize,
+    output_step: usize,
 }
 
 /// Dense convolution; leaves the output alone if the arguments do not fit together.
@@ -94,86 +110,110 @@ pub(super) fn run<D: Dense>(conv: &Conv<'_>, input: &[u8], output: &mut [u8], sc
     }
     for group in conv.weight_groups() {
         let mut index = 0;
-        while let Some(first) = panel(conv, &group, index) {
-            let second = if D::PANELS > 1 { panel(conv, &group, index + 1) } else { None };
-            block::<D>(&mut frame, &group, first, second);
-            index += D::PANELS;
+        while let Some(panels) = Panels::of(conv, &group, index, D::PANELS) {
+            index += panels.len;
+            let (levels, level_step) = if D::levels_in_place(&frame, &group) {
+                (panels.codes.as_ptr(), panels.step)
+            } else {
+                let step = frame.depth() * PANEL_CHANNELS * D::LEVEL_BYTES;
+                let levels = frame.scratch.as_mut_ptr();
+                for (k, codes) in panels.codes.chunks(panels.step).enumerate() {
+                    // SAFETY: the instruction set was detected before this kernel was handed out. The frame's scratch
+                    // begins with X86_LEVELS bytes for each step of the depth, room for the levels of PANELS panels.
+                    unsafe { D::decode(&frame, &group, codes, levels.add(k * step)) };
+                }
+                (levels.cast_const(), step)
+            };
+            let output = frame.output.as_mut_ptr();
+            let block = Block { panels, levels, level_step, requantise: conv.requantise, output };
+            pixels::<D>(&mut frame, &block);
         }
     }
 }
 
-fn block<D: Dense>(frame: &mut Frame<'_>, group: &WeightGroup<'_>, first: Panel<'_>, second: Option<Panel<'_>>) {
-    let depth = frame.depth();
-    let len = 1 + usize::from(second.is_some());
-    let panels = [first, second.unwrap_or(Panel::NONE)];
-    let mut levels = [core::ptr::null(); MAX_PANELS];
-    let scratch = frame.scratch.as_mut_ptr();
-    for (k, (levels, panel)) in levels.iter_mut().zip(&panels).take(len).enumerate() {
-        *levels = if D::levels_in_place(frame, group) {
-            panel.codes.as_ptr()
-        } else {
-            // SAFETY: the frame's scratch begins with X86_LEVELS bytes for each step of the depth, room for
-            // a full block of levels (the trait's contract); `k < PANELS`.
-            unsafe {
-                let to = scratch.add(k * depth * PANEL_CHANNELS * D::LEVEL_BYTES);
-                D::decode(frame, group, panel.codes, to);
-                to
-            }
-        };
-    }
-    let block = Block { panels, len, levels, requantise: frame.conv.requantise, output: frame.output.as_mut_ptr() };
-    pixels::<D>(frame, &block);
-}
-
+/// All pixels of the output, for one block.
 fn pixels<D: Dense>(frame: &mut Frame<'_>, block: &Block<'_>) {
     let conv = frame.conv;
-    let depth = frame.depth();
-    let (in_place, fetched) = (frame.walk_input(), frame.walk_fetched());
+    let walk = frame.walk_input();
     let [rows, columns] = frame.inside();
-    // SAFETY: behind the levels, scratch holds a window for each pixel of a tile, or for each of the
-    // output if those are fewer, and slack; `Frame` checked its length.
-    let patches = unsafe { frame.scratch.as_mut_ptr().add(depth * scratch::X86_LEVELS) };
-    let [pitch, step] = [conv.input.w * conv.input.c, conv.stride[1] * conv.input.c];
-    // Bytes from the start of a window to the end of its last, padded segment.
-    let last_row = (in_place.rows - 1).saturating_mul(in_place.row_step);
-    let reach = last_row.saturating_add((in_place.taps - 1) * in_place.tap_step + frame.padded);
-    let (mut inside, mut edge) = (Tile::EMPTY, Tile::EMPTY);
-    let mut output = 0;
+    let (pitch, step) = (conv.input.w * conv.input.c, conv.stride[1] * conv.input.c);
+    // A window must start before this byte for its last, padded segment to end within the input.
+    let last_row = (walk.rows - 1).saturating_mul(walk.row_step);
+    let reach = last_row.saturating_add((walk.taps - 1) * walk.tap_step + frame.padded);
+    let starts = (frame.input.len() + 1).saturating_sub(reach);
+    let mut inside = Tile::EMPTY;
+    let mut edge = Edge { tile: Tile::EMPTY, walk: frame.walk_fetched() };
     for y in 0..conv.output.h {
-        let columns = if rows.contains(&y) { columns.clone() } else { 0..0 };
-        for x in 0..conv.output.w {
-            let start = (columns.contains(&x))
-                .then(|| (y * conv.stride[0] - conv.pad[0]) * pitch + x * step - conv.pad[1] * conv.input.c)
-                .filter(|start| start + reach <= frame.input.len());
-            if let Some(start) = start {
-                // SAFETY: `start + reach` is within the input.
-                inside.push(unsafe { frame.input.as_ptr().add(start) }, output);
-                if inside.len == D::PIXELS {
-                    // SAFETY: the instruction set was detected before this kernel was handed out. The windows
-                    // lie in the input up to their reach; channels of a panel and pixels are inside the output.
-                    unsafe { D::tile(&in_place, &inside, block) };
-                    inside.len = 0;
-                }
-            } else {
-                // SAFETY: there is a place for every pixel of a tile, and 64 bytes behind the last.
-                unsafe {
-                    let to = patches.add(edge.len * depth);
-                    D::fetch(frame, y, x, to);
-                    edge.push(to, output);
-                }
-                if edge.len == D::PIXELS {
-                    // SAFETY: as above; the windows lie in scratch, `depth` bytes each.
-                    unsafe { D::tile(&fetched, &edge, block) };
-                    edge.len = 0;
-                }
+        let mut columns = if rows.contains(&y) { columns.clone() } else { 0..0 };
+        let row = (y * conv.stride[0]).wrapping_sub(conv.pad[0]).wrapping_mul(pitch);
+        let start = |x: usize| row.wrapping_add(x * step).wrapping_sub(conv.pad[1] * conv.input.c);
+        while !columns.is_empty() && start(columns.end - 1) >= starts {
+            columns.end -= 1;
+        }
+        edge.pixels::<D>(frame, block, y, 0..columns.start);
+        let mut x = columns.start;
+        while x < columns.end {
+            x += inside.extend(
+                D::PIXELS,
+                Run {
+                    count: columns.end - x,
+                    window: frame.input.as_ptr().wrapping_add(start(x)),
+                    step,
+                    output: (y * conv.output.w + x) * conv.output.c,
+                    output_step: conv.output.c,
+                },
+            );
+            if inside.len == D::PIXELS {
+                // SAFETY: the instruction set was detected before this kernel was handed out. The windows lie
+                // in the input up to their reach; channels of a panel and pixels are inside the output.
+                unsafe { D::tile(&walk, &inside, block) };
+                inside.len = 0;
             }
-            output += conv.output.c;
+        }
+        edge.pixels::<D>(frame, block, y, columns.end..conv.output.w);
+    }
+    if inside.len > 0 {
+        inside.repeat_first();
+        // SAFETY: as above.
+        unsafe { D::tile(&walk, &inside, block) };
+    }
+    edge.flush::<D>(block);
+}
+
+/// Pixels whose windows have to be fetched.
+struct Edge {
+    tile: Tile,
+    walk: Walk,
+}
+
+impl Edge {
+    /// Adds pixels of row `y`.
+    fn pixels<D: Dense>(&mut self, frame: &mut Frame<'_>, block: &Block<'_>, y: usize, columns: Range<usize>) {
+        let (depth, conv) = (frame.depth(), frame.conv);
+        for x in columns {
+            // SAFETY: behind the levels, scratch holds a window for each pixel of a tile, or for each of the
+            // output if those are fewer, and 64 bytes; the instruction set was detected.
+            let window = unsafe {
+                let to = frame.scratch.as_mut_ptr().add(depth * (scratch::X86_LEVELS + self.tile.len));
+                D::fetch(frame, y, x, to);
+                to
+            };
+            let output = (y * conv.output.w + x) * conv.output.c;
+            self.tile.extend(D::PIXELS, Run { count: 1, window, step: 0, output, output_step: 0 });
+            if self.tile.len == D::PIXELS {
+                self.flush::<D>(block);
+            }
         }
     }
-    for (walk, tile) in [(&in_place, &inside), (&fetched, &edge)] {
-        if tile.len > 0 {
-            // SAFETY: as above.
-            unsafe { D::tile(walk, tile, block) };
+
+    /// Multiplies what there is.
+    fn flush<D: Dense>(&mut self, block: &Block<'_>) {
+        if self.tile.len > 0 {
+            self.tile.repeat_first();
+            // SAFETY: the instruction set was detected; the windows lie in scratch, a panel's depth each; channels of
+            // a panel and pixels are inside the output.
+            unsafe { D::tile(&self.walk, &self.tile, block) };
+            self.tile.len = 0;
         }
     }
 }

@@ -116,39 +116,45 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// A run of at most 16 output channels that share a weight stream, and their numbers.
-pub(super) struct Panel<'a> {
+/// A run of panels of one weight group, 16 output channels each but for the last.
+#[derive(Clone, Copy)]
+pub(super) struct Panels<'a> {
+    /// How many.
+    pub(super) len: usize,
     /// First output channel.
     pub(super) first: usize,
-    /// Output channels.
-    pub(super) channels: usize,
-    pub(super) bias: [i32; PANEL_CHANNELS],
-    pub(super) mult: [i32; PANEL_CHANNELS],
-    /// The codes, all of them.
+    /// The biases of the channels.
+    pub(super) bias: &'a [i32],
+    /// The multipliers of the channels, as many.
+    pub(super) mult: &'a [i32],
+    /// The codes of the panels, one panel after another.
     pub(super) codes: &'a [u8],
+    /// Bytes of codes of each.
+    pub(super) step: usize,
 }
 
-impl Panel<'_> {
-    /// No channel.
-    pub(super) const NONE: Panel<'static> =
-        Panel { first: 0, channels: 0, bias: [0; PANEL_CHANNELS], mult: [0; PANEL_CHANNELS], codes: &[] };
-}
-
-/// Panel `index` of a group; `None` beyond the last one, or if the group reaches beyond the output.
-pub(super) fn panel<'a>(conv: &Conv<'a>, group: &WeightGroup<'a>, index: usize) -> Option<Panel<'a>> {
-    let panels = group.channels.div_ceil(PANEL_CHANNELS);
-    let at = index * PANEL_CHANNELS;
-    let channels = group.channels.checked_sub(at).filter(|&n| n > 0)?.min(PANEL_CHANNELS);
-    let first = group.first + at;
-    let bytes = group.codes.len() / panels;
-    let numbers = |all: &[i32]| {
-        let mut sixteen = [0; PANEL_CHANNELS];
-        sixteen.get_mut(..channels)?.copy_from_slice(all.get(first..first + channels)?);
-        Some(sixteen)
-    };
-    if first + channels > conv.output.c {
-        return None;
+impl<'a> Panels<'a> {
+    /// Panel `index` of a group and those that follow, `most` in all; `None` beyond the last one, or if
+    /// the group reaches beyond the output.
+    pub(super) fn of(conv: &Conv<'a>, group: &WeightGroup<'a>, index: usize, most: usize) -> Option<Panels<'a>> {
+        let panels = group.channels.div_ceil(PANEL_CHANNELS);
+        let len = panels.checked_sub(index).filter(|&left| left > 0)?.min(most);
+        let at = index * PANEL_CHANNELS;
+        let channels = (group.channels - at).min(len * PANEL_CHANNELS);
+        let first = group.first + at;
+        let numbers = first..first + channels;
+        if numbers.end > conv.output.c {
+            return None;
+        }
+        let step = group.codes.len() / panels;
+        let codes = group.codes.get(index * step..(index + len) * step)?;
+        Some(Panels { len, first, bias: conv.bias.get(numbers.clone())?, mult: conv.mult.get(numbers)?, codes, step })
     }
-    let codes = group.codes.get(index * bytes..(index + 1) * bytes)?;
-    Some(Panel { first, channels, bias: numbers(conv.bias)?, mult: numbers(conv.mult)?, codes })
+
+    /// The channels of panel `index` of the run, counted from the first of the run: 16, or what is left.
+    #[inline(always)]
+    pub(super) fn channels(&self, index: usize) -> Range<usize> {
+        let at = index * PANEL_CHANNELS;
+        at..(at + PANEL_CHANNELS).min(self.bias.len())
+    }
 }
