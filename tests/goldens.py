@@ -140,7 +140,7 @@ def real_of(codes, detail):
     return ((codes.astype(np.float32) - zero) * scale).astype(np.float32)
 
 
-# ONNX: each model a list of nodes on inputs x, y of given shapes, output z.
+# ONNX: each model a list of nodes, from the input x to the output z.
 
 IMAGE = [1, 6, 5, 4]
 
@@ -149,18 +149,14 @@ def weights(*shape, seed=0):
     return (np.random.default_rng(seed + sum(shape)).normal(size=shape) * 0.4).astype(np.float32)
 
 
-def net(nodes, constants=None, x=IMAGE, y=None, outputs=("z",), opset=17):
-    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, x)]
-    if y:
-        inputs.append(helper.make_tensor_value_info("y", TensorProto.FLOAT, y))
+def net(nodes, constants=None, x=IMAGE, outputs=("z",), opset=17):
     graph = helper.make_graph(
         nodes,
         "net",
-        inputs,
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, x)],
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in (constants or {}).items()],
     )
-    # Without declared output shapes the checker of old opsets is content too.
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
     return onnx.shape_inference.infer_shapes(model)
 
@@ -202,12 +198,12 @@ def onnx_models():
     yield "matmul_image", net([op("MatMul", "x w")], {"w": w(4, 3)})
 
     # Element by element.
-    yield "add", net([op("Add", "x y")], y=IMAGE)
+    yield "add", net([op("Tanh", "x", "y"), op("Add", "x y")])
     yield "add_channels", net([op("Add", "x c")], {"c": w(6, 1, 1)})
     yield "add_columns", net([op("Add", "c x")], {"c": w(4)})
     yield "mul_channels", net([op("Mul", "c x")], {"c": w(1, 6, 1, 1)})
     yield "mul_scalar", net([op("Mul", "x c")], {"c": f32(1.5)[0]})
-    yield "sub_activations", net([op("Sub", "x y")], y=IMAGE)
+    yield "sub_activations", net([op("Tanh", "x", "y"), op("Sub", "x y")])
     yield "sub_constant", net([op("Sub", "x c")], {"c": w(6, 1, 1)})
     yield "sub_from_constant", net([op("Sub", "c x")], {"c": f32(1)})
     yield "div_constant", net([op("Div", "x c", "d"), op("Neg", "d")], {"c": f32(3)})
@@ -224,8 +220,8 @@ def onnx_models():
     yield "softmax_old", net([op("Softmax", "x")], x=[1, 9], opset=11)
 
     # Space.
-    yield "concat_channels", net([op("Concat", "x y", axis=1)], y=[1, 3, 5, 4])
-    yield "concat_columns", net([op("Concat", "x y x", axis=-1)], y=[1, 6, 5, 2])
+    yield "concat_channels", net([op("Conv", "x w", "y"), op("Concat", "x y", axis=1)], {"w": w(3, 6, 1, 1)})
+    yield "concat_columns", net([op("Tanh", "x", "y"), op("Concat", "x y x", axis=-1)])
     yield "pad", net([op("Pad", "x p")], {"p": i64(0, 0, 1, 2, 0, 0, 0, 3)})
     yield "pad_conv", net([op("Pad", "x p", "q"), op("Conv", "q w")], {"p": i64(0, 0, 1, 1, 0, 0, 1, 1), "w": w(4, 6, 3, 3)})
     yield "avgpool", net([op("AveragePool", "x", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])])
@@ -397,7 +393,7 @@ def single(kind, shape, out, more=(), table=None):
 def tflite_models():
     w = weights
     SAME, VALID = tfl.Padding.SAME, tfl.Padding.VALID
-    RELU, RELU6, TANH = (getattr(tfl.ActivationFunctionType, name) for name in ("RELU", "RELU6", "TANH"))
+    RELU, RELU6, CLIP = (getattr(tfl.ActivationFunctionType, name) for name in ("RELU", "RELU6", "RELU_N1_TO_1"))
     image = [1, 7, 5, 6]
     conv = lambda padding, stride=1, dilation=1, activation=0: options(
         "Conv2D", padding=padding, strideH=stride, strideW=1, dilationHFactor=dilation, dilationWFactor=1,
@@ -406,7 +402,7 @@ def tflite_models():
 
     yield "conv_same", single("CONV_2D", image, [1, 4, 5, 4], [w(4, 3, 2, 6), w(4)], conv(SAME, 2, 1, RELU))
     yield "conv_valid", single("CONV_2D", image, [1, 5, 4, 4], [w(4, 3, 2, 6), w(4)], conv(VALID, 1, 1, RELU6))
-    yield "conv_dilated", single("CONV_2D", image, [1, 7, 5, 4], [w(4, 3, 2, 6), w(4)], conv(SAME, 1, 2, TANH))
+    yield "conv_dilated", single("CONV_2D", image, [1, 7, 5, 4], [w(4, 3, 2, 6), w(4)], conv(SAME, 1, 2, CLIP))
     depthwise = lambda multiplier, stride: options(
         "DepthwiseConv2D", padding=SAME, strideH=stride, strideW=stride, depthMultiplier=multiplier,
         dilationHFactor=1, dilationWFactor=1)
@@ -417,16 +413,16 @@ def tflite_models():
     yield "fully_connected_image", single("FULLY_CONNECTED", [1, 2, 3, 1], [1, 4], [w(4, 6), w(4)], options("FullyConnected"))
     yield "fully_connected_rows", single("FULLY_CONNECTED", [1, 3, 6], [1, 3, 4], [w(4, 6), w(4)], options("FullyConnected", keepNumDims=True))
 
-    net = Tfl()
-    x, y = net.input(image), net.input(image)
-    yield "add", net.done(net.op("ADD", [x, y], image, options("Add", fusedActivationFunction=RELU)))
-    net = Tfl()
-    x, y = net.input(image), net.input(image)
-    yield "sub_activations", net.done(net.op("SUB", [x, y], image, options("Sub")))
-    net = Tfl()
-    x, y = net.input(image), net.input([1, 7, 5, 2])
-    yield "concat", net.done(net.op("CONCATENATION", [x, y], [1, 7, 5, 8], options("Concatenation", axis=-1)))
-    yield "add_channels", single("ADD", image, image, [w(6)], options("Add", fusedActivationFunction=TANH))
+    def joined(kind, shape, table):
+        net = Tfl()
+        x = net.input(image)
+        y = net.op("TANH", [x], image)
+        return net.done(net.op(kind, [x, y], shape, table))
+
+    yield "add", joined("ADD", image, options("Add", fusedActivationFunction=RELU))
+    yield "sub_activations", joined("SUB", image, options("Sub"))
+    yield "concat", joined("CONCATENATION", [1, 7, 5, 12], options("Concatenation", axis=-1))
+    yield "add_channels", single("ADD", image, image, [w(6)], options("Add", fusedActivationFunction=CLIP))
     yield "sub_constant", single("SUB", image, image, [w(1, 1, 1, 6)], options("Sub", fusedActivationFunction=RELU6))
     yield "mul_constant", single("MUL", image, image, [w(6)], options("Mul", fusedActivationFunction=RELU))
     yield "div_constant", single("DIV", image, image, [np.float32(3)], options("Div"))
