@@ -123,7 +123,11 @@ fn unsupported_onnx() -> Vec<u8> {
     let r#type = Some(TypeProto { tensor_type: Some(tensor_type), sequence: None });
     let value = |name: &str| ValueInfoProto { name: Some(name.to_owned()), r#type: r#type.clone() };
     let graph = GraphProto {
-        node: vec![node("ConvTranspose", "up", "x", "a"), node("Relu", "fine", "a", "b"), node("Erf", "late", "b", "y")],
+        node: vec![
+            node("ConvTranspose", "up", "x", "a"),
+            node("Relu", "fine", "a", "b"),
+            node("Erf", "late", "b", "y"),
+        ],
         input: vec![value("x")],
         output: vec![value("y")],
         ..GraphProto::default()
