@@ -1,4 +1,8 @@
-//! What the integration tests share.
+//! What the integration tests share; each uses some of it.
+
+#![allow(dead_code)]
+
+pub mod interpreter;
 
 use std::path::{Path, PathBuf};
 
