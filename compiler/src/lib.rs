@@ -3,7 +3,9 @@
 
 pub mod data;
 pub mod eval;
+pub mod import;
 pub mod ir;
+pub mod passes;
 pub mod policy;
 pub mod quant;
 pub mod rng;

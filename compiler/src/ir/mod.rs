@@ -8,12 +8,15 @@
 //! The operator set is closed: importers translate into it, and every later stage matches on it
 //! exhaustively, so that an operator cannot be half supported.
 //!
+//! * [`shape`] infers the shape of an operator's result.
 //! * [`text`] prints a graph and parses it back.
 //! * [`verify`] lists the invariants and checks them between any two passes.
 
+pub mod shape;
 pub mod text;
 pub mod verify;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -304,6 +307,37 @@ impl Graph {
     pub fn add_value(&mut self, value: Value) -> ValueId {
         self.values.push(value);
         ValueId(self.values.len() as u32 - 1)
+    }
+
+    /// The same network without nodes and values that no output needs, the rest numbered in the order
+    /// in which the textual form defines them: inputs, then for each node its constants and its output.
+    /// A graph input stays even where nothing reads it.
+    pub fn compact(&self) -> Graph {
+        let mut needed: BTreeSet<ValueId> = self.outputs.iter().copied().collect();
+        for node in self.nodes.iter().rev() {
+            if needed.contains(&node.output) {
+                needed.extend(&node.inputs);
+            }
+        }
+        let mut compact = Graph { name: self.name.clone(), ..Graph::default() };
+        let mut renamed = BTreeMap::new();
+        let mut keep = |graph: &mut Graph, id: ValueId| {
+            *renamed.entry(id).or_insert_with(|| graph.add_value(self.value(id).clone()))
+        };
+        for &id in &self.inputs {
+            let id = keep(&mut compact, id);
+            compact.inputs.push(id);
+        }
+        for node in self.nodes.iter().filter(|node| needed.contains(&node.output)) {
+            let inputs = node.inputs.iter().map(|&id| keep(&mut compact, id)).collect();
+            let output = keep(&mut compact, node.output);
+            compact.nodes.push(Node { inputs, output, ..node.clone() });
+        }
+        for &id in &self.outputs {
+            let id = keep(&mut compact, id);
+            compact.outputs.push(id);
+        }
+        compact
     }
 
     /// The node that computes `id`; `None` for inputs and constants.
