@@ -4,6 +4,7 @@
 pub mod data;
 pub mod import;
 pub mod ir;
+pub mod models;
 pub mod passes;
 pub mod policy;
 pub mod rng;
