@@ -5,6 +5,7 @@ pub mod data;
 pub mod eval;
 pub mod import;
 pub mod ir;
+pub mod models;
 pub mod passes;
 pub mod policy;
 pub mod quant;
