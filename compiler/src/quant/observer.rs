@@ -107,7 +107,7 @@ fn divergence(bins: &[(f64, u64)], lo: f32, hi: f32, bits: u8) -> f64 {
     let Some(first) = bins.iter().position(|&(x, _)| inside(x)) else { return f64::INFINITY };
     let end = bins.iter().rposition(|&(x, _)| inside(x)).map_or(first, |last| last + 1);
     let count = |bins: &[(f64, u64)]| bins.iter().map(|&(_, count)| count as f64).sum::<f64>();
-    let (total, kept) = (count(bins), count(&bins[first..end]));
+    let (total, kept) = (count(&bins), count(&bins[first..end]));
     let mut real: Vec<f64> = bins[first..end].iter().map(|&(_, count)| count as f64 / total).collect();
     real[0] += count(&bins[..first]) / total;
     real[end - first - 1] += count(&bins[end..]) / total;
