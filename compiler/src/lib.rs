@@ -11,6 +11,7 @@ pub mod files;
 pub mod import;
 pub mod ir;
 pub mod lower;
+pub mod models;
 pub mod pack;
 pub mod passes;
 pub mod policy;

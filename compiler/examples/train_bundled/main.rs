@@ -22,6 +22,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{D, Device, Tensor, Var};
 use pare::data::{self, DataSpec, Dataset, Metric, MetricAccumulator, Preprocessing, Split};
 use pare::import::native;
+use pare::models::{CARD_FILE, Card, FloatAccuracy};
 use pare::rng::Pcg32;
 
 use net::{BatchStatistics, EDGE, Folded, Net};
@@ -46,7 +47,7 @@ fn main() -> Result<()> {
     let test = accuracy(&net, &folded, &dataset, &preprocessing, Split::Test)?;
     println!("val {val:.4}, test {test:.4}, {:.0} s", started.elapsed().as_secs_f64());
     native::save(&net.graph(NAME, &folded)?, &out)?;
-    std::fs::write(out.join("card.toml"), card(&preprocessing, val, test)?)?;
+    std::fs::write(out.join(CARD_FILE), toml::to_string(&card(preprocessing, val, test))?)?;
     Ok(())
 }
 
@@ -128,22 +129,18 @@ fn accuracy(net: &Net, folded: &Folded, dataset: &Dataset, preprocessing: &Prepr
     Ok(metric.finish()?)
 }
 
-fn card(preprocessing: &Preprocessing, val: f64, test: f64) -> Result<String> {
-    let card = toml::toml! {
-        name = "glyphs"
-        description = "Ten kinds of hand-drawn digits in noise: a small network of depthwise-separable blocks with residual additions, trained by Pare on its own synthetic set."
-        training = "cargo run --release --example train_bundled -- models/glyphs"
-    };
-    let mut card = card;
-    card.insert("data".to_owned(), DataSpec::Synthetic.to_string().into());
-    card.insert("seed".to_owned(), (SEED as i64).into());
-    card.insert("preprocessing".to_owned(), toml::Value::try_from(preprocessing)?);
-    let accuracy = toml::toml! { metric = "top1" };
-    let mut accuracy = accuracy;
-    accuracy.insert("val".to_owned(), val.into());
-    accuracy.insert("test".to_owned(), test.into());
-    card.insert("accuracy".to_owned(), accuracy.into());
-    Ok(toml::to_string(&card)?)
+fn card(preprocessing: Preprocessing, val: f64, test: f64) -> Card {
+    Card {
+        name: NAME.to_owned(),
+        description: "Recognises drawn digits among noise and stray strokes: a small network of \
+                      depthwise-separable blocks with residual additions."
+            .to_owned(),
+        data: DataSpec::Synthetic,
+        training: format!("cargo run --release --example train_bundled -- models/{NAME}"),
+        seed: SEED,
+        preprocessing,
+        accuracy: FloatAccuracy { metric: Metric::Top1, val, test },
+    }
 }
 
 /// Adam with decoupled weight decay (Loshchilov & Hutter 2019).

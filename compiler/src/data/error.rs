@@ -25,6 +25,17 @@ pub enum DataError {
         /// What is wrong, and the remedy.
         problem: String,
     },
+    /// Preprocessing for other channels than the set has.
+    #[error("the preprocessing has {means} means for samples of {channels} channels: give one mean, or {channels}")]
+    MeanCount {
+        /// How many means there are.
+        means: usize,
+        /// How many channels a sample has.
+        channels: usize,
+    },
+    /// A scale or mean that no element survives.
+    #[error("the preprocessing holds {0}: use finite numbers")]
+    NotFinite(f32),
 }
 
 impl DataError {

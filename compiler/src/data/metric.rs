@@ -15,7 +15,8 @@ pub enum Metric {
     /// Area under the receiver operating characteristic of the mean squared error between input and
     /// output (over all windows of a sample), as a mark of samples labelled 1.
     Auc,
-    /// `10 log10(peak² / mse)` in dB, peak being the range of all inputs, mse that of [`Metric::Mse`].
+    /// `10 log10(peak² / mse)` in dB, peak being the range of all inputs, mse that of [`Metric::Mse`];
+    /// infinite when output equals input.
     Psnr,
     /// Mean squared error between input and output; lower is better.
     Mse,

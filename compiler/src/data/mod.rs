@@ -69,6 +69,21 @@ pub struct Preprocessing {
 impl Preprocessing {
     /// Elements as they are.
     pub const IDENTITY: Preprocessing = Preprocessing { scale: 1.0, mean: Vec::new() };
+
+    /// Whether it can be applied to samples of `sample_shape`.
+    ///
+    /// # Errors
+    /// When there are several means, but not one a channel, or a number is not finite.
+    pub fn check(&self, sample_shape: &[usize]) -> Result<(), DataError> {
+        let channels = sample_shape.last().copied().unwrap_or(1);
+        if self.mean.len() > 1 && self.mean.len() != channels {
+            return Err(DataError::MeanCount { means: self.mean.len(), channels });
+        }
+        match self.mean.iter().chain([&self.scale]).find(|x| !x.is_finite()) {
+            Some(&number) => Err(DataError::NotFinite(number)),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Dataset {
@@ -114,5 +129,44 @@ impl Dataset {
 fn fill(out: &mut [f32], elements: impl Iterator<Item = f32>) {
     for (slot, x) in out.iter_mut().zip(elements) {
         *slot = x;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn halves() -> Dataset {
+        Dataset {
+            name: "halves".to_owned(),
+            sample_shape: vec![2, 2],
+            elements: Elements::F16([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0].map(f16::from_f32).to_vec()),
+            labels: vec![Some(1), None],
+            splits: Splits::without_test(2),
+        }
+    }
+
+    #[test]
+    fn means_go_with_channels() {
+        let mut sample = [0.0; 4];
+        halves().read(1, &Preprocessing { scale: 2.0, mean: vec![1.0, 5.0] }, &mut sample);
+        assert_eq!(sample, [6.0, 0.0, 10.0, 4.0]);
+        halves().read(1, &Preprocessing { scale: 0.5, mean: vec![4.0] }, &mut sample);
+        assert_eq!(sample, [0.0, 0.5, 1.0, 1.5]);
+        halves().read(0, &Preprocessing::IDENTITY, &mut sample);
+        assert_eq!(sample, [0.0, 1.0, 2.0, 3.0]);
+    }
+
+    #[test]
+    fn labels_may_be_missing() {
+        assert_eq!([halves().label(0), halves().label(1), halves().label(2)], [Some(1), None, None]);
+    }
+
+    #[test]
+    fn preprocessing_must_fit_the_channels() {
+        let with = |scale: f32, mean: &[f32]| Preprocessing { scale, mean: mean.to_vec() }.check(&[4, 4, 3]);
+        assert!(with(1.0, &[]).is_ok() && with(1.0, &[1.0]).is_ok() && with(1.0, &[1.0, 2.0, 3.0]).is_ok());
+        assert!(with(1.0, &[1.0, 2.0]).unwrap_err().to_string().contains("3 channels"));
+        assert!(with(f32::NAN, &[]).is_err());
     }
 }

@@ -281,7 +281,7 @@ mod tests {
     #[test]
     fn the_bytes_never_change() {
         let digest: String = Sha256::digest(bytes(&generate())).iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(digest, "73949a23091fb5162cd0d5aee7f4b2d195f32058298e539f1a2e5133c2722c92");
+        assert_eq!(digest, "a0720fb3b250d21bf38a2035ff5763f82b18dbb77e93c118e66d0ce06de6ea74");
     }
 
     #[test]

@@ -30,14 +30,6 @@ const STRIP_SAMPLES: usize = 64;
 /// Why a graph cannot be evaluated.
 #[derive(Debug, thiserror::Error)]
 pub enum EvalError {
-    /// Samples are one slice, so there must be one input.
-    #[error("network `{graph}` has {count} inputs; evaluation takes networks with exactly one")]
-    Inputs {
-        /// Name of the graph.
-        graph: String,
-        /// How many it has.
-        count: usize,
-    },
     /// The slice does not hold the samples it should.
     #[error("{samples} samples of {per_sample} elements were announced, but the batch has {elements} elements")]
     BatchLength {
@@ -74,13 +66,19 @@ pub enum EvalError {
 
 /// A graph made ready for evaluation.
 pub struct Net {
-    input: ValueId,
-    input_shape: Vec<usize>,
-    input_finish: Finish,
+    inputs: Vec<Input>,
     outputs: Vec<ValueId>,
     values: usize,
     steps: Vec<Step>,
     strip: usize,
+}
+
+/// One graph input.
+struct Input {
+    value: ValueId,
+    /// Dimensions of one sample, without the batch.
+    shape: Vec<usize>,
+    finish: Finish,
 }
 
 /// One node.
@@ -130,8 +128,10 @@ impl Net {
         code: impl Fn(ValueId) -> Option<ActivationCode>,
         weights: impl Fn(NodeId) -> Option<&'a WeightCodes>,
     ) -> Result<Self, EvalError> {
-        let &[input] = graph.inputs.as_slice() else {
-            return Err(EvalError::Inputs { graph: graph.name.clone(), count: graph.inputs.len() });
+        let input = |&value: &ValueId| Input {
+            value,
+            shape: graph.value(value).shape[1..].to_vec(),
+            finish: Finish { clamp: Clamp::NONE, code: code(value) },
         };
         let mut steps = Vec::with_capacity(graph.nodes.len());
         for (i, node) in graph.nodes.iter().enumerate() {
@@ -149,9 +149,7 @@ impl Net {
         mark_dead(&mut steps, graph);
         let largest = graph.values.iter().filter(|v| !v.is_constant()).map(|v| v.len()).max().unwrap_or(1);
         Ok(Net {
-            input,
-            input_shape: graph.value(input).shape[1..].to_vec(),
-            input_finish: Finish { clamp: Clamp::NONE, code: code(input) },
+            inputs: graph.inputs.iter().map(input).collect(),
             outputs: graph.outputs.clone(),
             values: graph.values.len(),
             steps,
@@ -159,9 +157,9 @@ impl Net {
         })
     }
 
-    /// Elements of one input sample.
+    /// Elements of one sample: those of all inputs, back to back.
     pub fn sample_len(&self) -> usize {
-        self.input_shape.iter().product()
+        self.inputs.iter().map(Input::len).sum()
     }
 
     /// Samples that run through the network together; strips start at multiples of it.
@@ -169,8 +167,8 @@ impl Net {
         self.strip
     }
 
-    /// Outputs of `n` samples, each NHWC and back to back; a sample's outputs, if several, follow
-    /// one another. Strips run in parallel.
+    /// Outputs of `n` samples, back to back. A sample is the NHWC elements of its inputs (outputs), one
+    /// input (output) after another if there are several. Strips run in parallel.
     pub fn forward(&self, batch: &[f32], n: usize) -> Result<Vec<f32>, EvalError> {
         self.check(batch, n)?;
         let strips: Result<Vec<Vec<f32>>, EvalError> = batch
@@ -181,7 +179,7 @@ impl Net {
     }
 
     /// As [`Net::forward`], on the calling thread; `observer` is shown every activation of each
-    /// strip (`[samples, ...]`), the input first, then the nodes' outputs in order.
+    /// strip (`[samples, ...]`), the inputs first, then the nodes' outputs in order.
     pub fn forward_observed(
         &self,
         batch: &[f32],
@@ -209,12 +207,15 @@ impl Net {
     fn run(&self, strip: &[f32], observer: &mut dyn FnMut(ValueId, &Tensor)) -> Result<Vec<f32>, EvalError> {
         let samples = strip.len() / self.sample_len().max(1);
         let mut values: Vec<Option<Tensor>> = vec![None; self.values];
-        let mut elements = strip.to_vec();
-        self.input_finish.run(&mut elements);
-        let input = Tensor::from_vec(elements, batched(samples, &self.input_shape), &Device::Cpu)
-            .map_err(|source| EvalError::Tensor { node: "input".to_owned(), source })?;
-        observer(self.input, &input);
-        values[self.input.0 as usize] = Some(input);
+        let mut offset = 0;
+        for input in &self.inputs {
+            let tensor = input
+                .tensor(strip, samples, self.sample_len(), offset)
+                .map_err(|source| EvalError::Tensor { node: "input".to_owned(), source })?;
+            offset += input.len();
+            observer(input.value, &tensor);
+            values[input.value.0 as usize] = Some(tensor);
+        }
         for step in &self.steps {
             let operands: Vec<&Tensor> = step.operands.iter().filter_map(|v| values[v.0 as usize].as_ref()).collect();
             let output =
@@ -248,6 +249,22 @@ impl Net {
             }
         }
         Ok(interleaved)
+    }
+}
+
+impl Input {
+    /// Elements in one sample.
+    fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Its part of every sample: `stride` elements each, of which its own start at `offset`.
+    fn tensor(&self, strip: &[f32], samples: usize, stride: usize, offset: usize) -> candle_core::Result<Tensor> {
+        let own = strip.chunks_exact(stride.max(1)).flat_map(|sample| &sample[offset..offset + self.len()]);
+        let mut elements = Vec::with_capacity(samples * self.len());
+        elements.extend(own);
+        self.finish.run(&mut elements);
+        Tensor::from_vec(elements, batched(samples, &self.shape), &Device::Cpu)
     }
 }
 

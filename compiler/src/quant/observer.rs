@@ -99,13 +99,15 @@ fn squared_error(bins: &[(f64, u64)], lo: f32, hi: f32, bits: u8) -> f64 {
 
 /// Divergence of the distribution that codes can express (the elements of a code spread evenly over
 /// the bins it covers) from the real one (elements out of range gathered in its outermost bins).
+/// Zeros, which every code expresses exactly, are left out: after a ReLU they would drown the rest.
 fn divergence(bins: &[(f64, u64)], lo: f32, hi: f32, bits: u8) -> f64 {
+    let bins: Vec<_> = bins.iter().copied().filter(|&(x, _)| x != 0.0).collect();
     let code = RealCode::new(lo, hi, bits);
     let inside = |x: f64| x >= f64::from(lo) && x <= f64::from(hi);
     let Some(first) = bins.iter().position(|&(x, _)| inside(x)) else { return f64::INFINITY };
     let end = bins.iter().rposition(|&(x, _)| inside(x)).map_or(first, |last| last + 1);
     let count = |bins: &[(f64, u64)]| bins.iter().map(|&(_, count)| count as f64).sum::<f64>();
-    let (total, kept) = (count(bins), count(&bins[first..end]));
+    let (total, kept) = (count(&bins), count(&bins[first..end]));
     let mut real: Vec<f64> = bins[first..end].iter().map(|&(_, count)| count as f64 / total).collect();
     real[0] += count(&bins[..first]) / total;
     real[end - first - 1] += count(&bins[end..]) / total;
