@@ -168,6 +168,38 @@ impl Quantity {
     }
 }
 
+impl Quantity {
+    /// A bound that holds this amount, as it may be typed: three digits, rounded up.
+    pub fn as_bound(self) -> String {
+        let up = |value: f64, units: &[(f64, &str)]| {
+            let fits = units.iter().rev().find(|(factor, _)| value >= *factor).or(units.first());
+            let (factor, suffix) = fits.copied().unwrap_or((1.0, ""));
+            let scaled = value / factor;
+            let step = 10f64.powf(scaled.max(1e-9).log10().floor() - 2.0);
+            let digits = (-step.log10()).round().clamp(0.0, 12.0) as usize;
+            let rounded = format!("{:.digits$}", (scaled / step - 1e-9).ceil().abs() * step);
+            let short =
+                if rounded.contains('.') { rounded.trim_end_matches('0').trim_end_matches('.') } else { &rounded };
+            format!("{short}{suffix}")
+        };
+        const BYTES: [(f64, &str); 3] = [(1.0, "B"), (1024.0, "KiB"), (1_048_576.0, "MiB")];
+        const TIME: [(f64, &str); 4] = [(1.0, "ns"), (1e3, "us"), (1e6, "ms"), (1e9, "s")];
+        const INSTRUCTIONS: [(f64, &str); 3] = [(1.0, "instructions"), (1e3, "Kinstructions"), (1e6, "Minstructions")];
+        const CYCLES: [(f64, &str); 3] = [(1.0, "cycles"), (1e3, "Kcycles"), (1e6, "Mcycles")];
+        const ENERGY: [(f64, &str); 4] = [(1e-9, "nJ"), (1e-6, "uJ"), (1e-3, "mJ"), (1.0, "J")];
+        const COUNT: [(f64, &str); 4] = [(1.0, ""), (1e3, "K"), (1e6, "M"), (1e9, "G")];
+        let units: &[(f64, &str)] = match self.unit() {
+            Unit::Bytes => &BYTES,
+            Unit::Ticks(TickUnit::Nanoseconds) => &TIME,
+            Unit::Ticks(TickUnit::Instructions) => &INSTRUCTIONS,
+            Unit::Ticks(TickUnit::Cycles) => &CYCLES,
+            Unit::Joules => &ENERGY,
+            Unit::Operations => &COUNT,
+        };
+        up(self.value(), units)
+    }
+}
+
 fn whole(value: f64) -> u64 {
     // A sum of exact parts may land a rounding error above the integer it stands for.
     (value - 1e-6).ceil().max(0.0) as u64
@@ -431,6 +463,26 @@ mod tests {
         let error = Quantity::Ticks(instructions).compare(Quantity::Ticks(time)).unwrap_err();
         assert!(error.to_string().contains("instructions"), "{error}");
         assert_eq!(time.compare("4ms".parse().unwrap()), Ok(Ordering::Greater));
+    }
+
+    #[test]
+    fn a_suggested_bound_reads_back_as_enough() {
+        for n in [0u64, 1, 9, 100, 1023, 1024, 2376, 14_541, 98_304, 98_305, 1_048_577, 77_777_777] {
+            let text = Quantity::Bytes(Bytes(n)).as_bound();
+            let back: Bytes = text.parse().unwrap();
+            assert!(back.0 >= n && back.0 as f64 <= n as f64 * 1.011 + 1.0, "{n} became {text}");
+            let text = Quantity::Operations(Count(n)).as_bound();
+            assert!(text.parse::<Count>().unwrap().0 >= n, "{n} became {text}");
+            for unit in [TickUnit::Nanoseconds, TickUnit::Instructions, TickUnit::Cycles] {
+                let ticks = Ticks { value: n as f64 * 1.37, unit };
+                let text = Quantity::Ticks(ticks).as_bound();
+                let back: Ticks = text.parse().unwrap();
+                assert_eq!(back.unit, unit);
+                assert!(back.value >= ticks.value, "{ticks:?} became {text}");
+            }
+        }
+        assert_eq!(Quantity::Bytes(Bytes(2376)).as_bound(), "2.33KiB");
+        assert_eq!(Quantity::Bytes(Bytes(98_304)).as_bound(), "96KiB");
     }
 
     #[test]

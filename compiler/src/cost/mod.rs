@@ -36,6 +36,15 @@ pub trait Cost {
     /// [`CostError`] where the target has no figure for something in the policy.
     fn of(&self, policy: &Policy) -> Result<Quantity, CostError>;
 
+    /// A quick stand-in for [`Cost::of`] that prices one change of a layer against another; the price
+    /// itself, unless that takes long. Bounds are always checked on the price.
+    ///
+    /// # Errors
+    /// As [`Cost::of`].
+    fn estimate(&self, policy: &Policy) -> Result<f64, CostError> {
+        Ok(self.of(policy)?.value())
+    }
+
     /// The share of each node of the graph, in [`Cost::unit`], by name; empty where the price does
     /// not split into nodes.
     ///
@@ -123,12 +132,13 @@ impl Linear {
             Coupling::Whole => return Ok(None),
         };
         let constant = cost.of(&space.policy(base))?.value();
+        let estimate = cost.estimate(&space.policy(base))?;
         let mut rows = Vec::with_capacity(space.len());
         for (layer, site) in space.sites().iter().enumerate() {
             let mut row = Vec::with_capacity(site.choices.len());
             for choice in 0..site.choices.len() {
                 let changed = base.with(layer, choice);
-                row.push(if changed == *base { 0.0 } else { cost.of(&space.policy(&changed))?.value() - constant });
+                row.push(if changed == *base { 0.0 } else { cost.estimate(&space.policy(&changed))? - estimate });
             }
             rows.push(row);
         }
@@ -138,5 +148,99 @@ impl Linear {
     /// The price that the sum gives.
     pub fn of(&self, selection: &Selection) -> f64 {
         self.constant + self.rows.iter().zip(selection.choices()).map(|(row, &c)| row[c]).sum::<f64>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::energy::{Energy, EnergyModel};
+    use super::latency::Latency;
+    use super::layers::Layers;
+    use super::table::{LatencyTable, Provenance, Row, Source};
+    use super::*;
+    use crate::policy::{LayerPolicy, WeightChoice, WeightFormat};
+    use crate::search::SplitMix64;
+    use crate::search::space::layer_policy;
+    use crate::search::testing::chain;
+    use crate::units::{Joules, TickUnit};
+
+    fn policy(layers: &[(u8, u8)]) -> Policy {
+        let entry = |(i, &(w, a)): (usize, &(u8, u8))| (format!("conv{i}"), layer_policy(WeightFormat::Linear(w), a));
+        Policy { layers: layers.iter().enumerate().map(entry).collect() }
+    }
+
+    #[test]
+    fn size_counts_rows_of_weights_to_the_byte() {
+        let graph = chain(2, &mut SplitMix64(4));
+        let layers = Layers::of(&graph);
+        let widths: Vec<u64> = layers.iter().map(|layer| layer.shape.c_out as u64).collect();
+        // 3 weights a row at 5 bits take 2 bytes; then whole rows at 4 bits.
+        let expected = widths[0] * 2 + widths[1] * widths[0] / 2 + 8 * (widths[0] + widths[1]) + 2 * 64;
+        let cost = size::Size(layers.clone());
+        let five_four = policy(&[(5, 8), (4, 8)]);
+        assert_eq!(cost.of(&five_four).unwrap().value(), expected as f64);
+
+        // Half of the channels of the second layer at 8 bits instead.
+        let mut mixed = five_four.clone();
+        let n = widths[1] as usize;
+        let formats = (0..n).map(|i| WeightFormat::Linear(if i < n / 2 { 8 } else { 4 })).collect();
+        let channels = LayerPolicy { weights: Some(WeightChoice::Channels(formats)), activation_bits: 8, keep: None };
+        mixed.layers.insert("conv1".into(), channels);
+        let more = cost.of(&mixed).unwrap().value() - expected as f64;
+        assert_eq!(more, (n / 2) as f64 * widths[0] as f64 / 2.0);
+
+        let error = cost.of(&policy(&[(5, 8)])).unwrap_err();
+        assert!(error.to_string().contains("conv1"), "{error}");
+    }
+
+    #[test]
+    fn bitops_read_the_width_that_the_producer_writes() {
+        let graph = chain(2, &mut SplitMix64(4));
+        let layers = Layers::of(&graph);
+        let macs: Vec<f64> = layers.iter().map(|layer| layer.macs as f64).collect();
+        let cost = bitops::Bitops(layers);
+        let total = cost.of(&policy(&[(4, 2), (3, 8)])).unwrap().value();
+        assert_eq!(total, macs[0] * 4.0 * 8.0 + macs[1] * 3.0 * 2.0);
+    }
+
+    #[test]
+    fn energy_needs_figures_of_its_own() {
+        let layers = Layers::of(&chain(2, &mut SplitMix64(4)));
+        let error = Energy::new(layers.clone(), "host", None).unwrap_err();
+        assert_eq!(error.to_string(), "target `host` has no energy figures; measure them or drop --max-energy");
+        let macs: u64 = layers.iter().map(|layer| layer.macs).sum();
+        let model = EnergyModel {
+            method: "shunt".into(),
+            per_inference: Joules(1e-6),
+            per_mac: [(8, Joules(1e-11))].into_iter().collect(),
+        };
+        let energy = Energy::new(layers, "board", Some(model)).unwrap();
+        let joules = energy.of(&policy(&[(8, 8), (8, 8)])).unwrap().value();
+        assert!((joules - 1e-6 - 1e-11 * macs as f64).abs() < 1e-12);
+        assert!(energy.of(&policy(&[(4, 8), (8, 8)])).is_err(), "4 bits were never measured");
+    }
+
+    #[test]
+    fn latency_is_the_sum_of_measured_kernels() {
+        let layers = Layers::of(&chain(2, &mut SplitMix64(4)));
+        let row = |(i, layer): (usize, &layers::Layer), bits: u8| Row {
+            kernel: "conv".into(),
+            operator: layer.operator.into(),
+            shape: layer.shape,
+            weights: Some(WeightFormat::Linear(bits)),
+            activation_bits: 8,
+            median: 100.0 * (i + 1) as f64 + f64::from(bits),
+            p10: 100.0,
+            samples: vec![100.0],
+        };
+        let rows = layers.iter().enumerate().flat_map(|layer| [row(layer, 8), row(layer, 2)]).collect();
+        let provenance = Provenance { target: "board".into(), ..Provenance::default() };
+        let table = LatencyTable::new(provenance, TickUnit::Cycles, rows).unwrap();
+        let latency = Latency::new(layers, &table);
+        assert_eq!(latency.of(&policy(&[(8, 8), (2, 8)])).unwrap().value(), 108.0 + 202.0);
+        let fitted = latency.predict(&policy(&[(8, 4), (2, 8)])).unwrap();
+        assert_eq!((fitted[0].1.source, fitted[1].1.source), (Source::Measured, Source::Fitted));
+        let error = latency.of(&policy(&[(8, 8), (3, 8)])).unwrap_err().to_string();
+        assert!(error.contains("conv1") && error.contains("w3") && error.contains("pare measure"), "{error}");
     }
 }

@@ -68,30 +68,40 @@ fn packed_bytes(layer: &Layer, policy: &Policy) -> Result<u64, CostError> {
     })
 }
 
-/// The exact size, from a function that lowers and packs.
-pub struct ExactSize<F>(pub F);
+/// The exact size, from a function that lowers and packs; changes of a layer are estimated by
+/// formula, since lowering each of them would take long.
+pub struct ExactSize<F> {
+    /// Estimates.
+    pub formula: Size,
+    /// Bytes of the blob of a policy.
+    pub lowered: F,
+}
 
 impl<F> Cost for ExactSize<F>
 where
     F: Fn(&Policy) -> Result<Bytes, Box<dyn std::error::Error + Send + Sync>>,
 {
     fn metric(&self) -> Metric {
-        Metric::Flash
+        self.formula.metric()
     }
 
     fn unit(&self) -> Unit {
-        Unit::Bytes
+        self.formula.unit()
     }
 
     fn coupling(&self) -> Coupling {
-        Coupling::Weights
+        self.formula.coupling()
     }
 
     fn of(&self, policy: &Policy) -> Result<Quantity, CostError> {
-        (self.0)(policy).map(Quantity::Bytes).map_err(|source| CostError::Exact { metric: Metric::Flash, source })
+        (self.lowered)(policy).map(Quantity::Bytes).map_err(|source| CostError::Exact { metric: Metric::Flash, source })
     }
 
-    fn per_layer(&self, _policy: &Policy) -> Result<Vec<(String, f64)>, CostError> {
-        Ok(Vec::new())
+    fn estimate(&self, policy: &Policy) -> Result<f64, CostError> {
+        self.formula.estimate(policy)
+    }
+
+    fn per_layer(&self, policy: &Policy) -> Result<Vec<(String, f64)>, CostError> {
+        self.formula.per_layer(policy)
     }
 }

@@ -62,6 +62,10 @@ pub fn infeasible(problem: &Problem) -> Result<Box<Infeasible>, SearchError> {
         together.push(failing(problem, cost, bound, selection.as_ref())?);
         met.extend(selection);
     }
+    // A bound is at fault where the others can be met without it.
+    if together.iter().any(|failing| failing.least.is_some()) {
+        together.retain(|failing| failing.least.is_some());
+    }
     let mut nearest: Option<(f64, Selection)> = None;
     for selection in met {
         let excess = excess(problem, &bounds, &selection)?;
@@ -136,7 +140,7 @@ impl fmt::Display for Infeasible {
         write!(f, "; the nearest reachable point is {}", prices.join(", "))?;
         let relaxed = self.failing.iter().filter_map(|x| {
             let reached = *self.costs.get(&x.metric)?;
-            (reached.value() > x.bound.value()).then(|| format!("{} to {reached}", x.metric.flag()))
+            (reached.value() > x.bound.value()).then(|| format!("{} to {}", x.metric.flag(), reached.as_bound()))
         });
         let relaxed: Vec<String> = relaxed.collect();
         if !relaxed.is_empty() {

@@ -25,7 +25,7 @@ pub mod refine;
 pub mod sensitivity;
 pub mod space;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod uniform;
 
 use std::cmp::Ordering;

@@ -55,9 +55,13 @@ pub fn refine(
 fn perturbed(problem: &Problem, knapsack: &Knapsack, wanted: usize) -> Vec<Selection> {
     let mut random = SplitMix64(problem.seed ^ 0x7265_6669_6e65);
     let mut found = Vec::new();
-    for round in 0..8 * wanted {
+    let rounds = 4 * wanted;
+    for round in 0..rounds {
+        if found.len() == wanted {
+            break;
+        }
         // Small doubts first: near the solution the sum of sensitivities is trusted most.
-        let doubt = 3f64.ln() * (round as f64 + 1.0) / (8 * wanted) as f64;
+        let doubt = 3f64.ln() * (round as f64 + 1.0) / rounds as f64;
         let stretch = |row: &Vec<f64>| {
             let factor = (doubt * (2.0 * random.unit() - 1.0)).exp();
             row.iter().map(|v| v * factor).collect()

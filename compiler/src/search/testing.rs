@@ -99,7 +99,8 @@ fn peak(policy: &Policy) -> Result<Bytes, Box<dyn std::error::Error + Send + Syn
     Ok(Bytes(widths.windows(2).map(|pair| 1000 * (pair[0] + pair[1]) / 8).max().unwrap_or(0)))
 }
 
-fn chain(layers: usize, random: &mut SplitMix64) -> Graph {
+/// Pointwise convolutions `conv0`, `conv1` … on 8 by 8 pixels, from 3 channels to random numbers.
+pub fn chain(layers: usize, random: &mut SplitMix64) -> Graph {
     let mut graph = Graph { name: "chain".into(), ..Graph::default() };
     let value = |name: String, shape: Vec<usize>, data| Value { name, shape, data, range: None };
     let mut channels = 3;
