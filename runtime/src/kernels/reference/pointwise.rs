@@ -43,6 +43,7 @@ pub fn softmax(mult: u32, channels: usize, input: &[u8], output: &mut [u8]) {
 
 /// The `mult` of [`softmax`] for inputs of this scale: `scale * log2(e)` in Q29. Scales above 5.5 saturate
 /// (a step is then a factor of 2^-8, the resolution of the output). For the host: no kernel calls it.
+#[allow(clippy::float_arithmetic, reason = "the compiler calls it; a run takes its result")]
 pub fn softmax_mult(scale: f32) -> u32 {
     (f64::from(scale) * core::f64::consts::LOG2_E * f64::from(1 << 29) + 0.5) as u32
 }
@@ -53,10 +54,11 @@ const FRACTION: u32 = (1 << 29) - 1;
 /// each product truncated.
 fn exp2_of_minus(f: u32) -> u32 {
     const COEFFICIENTS: [i64; 6] = [-1_016_701, 9_888_282, -59_375_904, 257_890_191, -744_256_774, 1_073_741_764];
-    COEFFICIENTS.iter().fold(0, |sum, &c| (sum * i64::from(f) >> 29) + c) as u32
+    COEFFICIENTS.iter().fold(0, |sum, &c| ((sum * i64::from(f)) >> 29) + c) as u32
 }
 
 #[cfg(test)]
+#[allow(clippy::float_arithmetic, reason = "what the integers are held against")]
 mod tests {
     extern crate std;
     use super::*;
