@@ -10,8 +10,7 @@ use super::plan::{
 };
 use super::{LowerConfig, LowerError};
 use crate::ir::{
-    Clamp, Conv2d, Coordinates, DepthToSpaceOrder, Node, NodeId, Op, Padding, Pool, ResizeMode, Rounding,
-    ValueId,
+    Clamp, Conv2d, Coordinates, DepthToSpaceOrder, Node, NodeId, Op, Padding, Pool, ResizeMode, Rounding, ValueId,
 };
 use crate::policy::WeightFormat;
 use crate::quant::{ActivationCode, Quantized};
@@ -220,8 +219,7 @@ impl<'a> Lowering<'a> {
         let [a, b] = [node.inputs[0], node.inputs[1]].map(|v| f64::from(self.code(v).scale));
         let output = self.code(node.output);
         let factors = [a / f64::from(output.scale), b / f64::from(output.scale)];
-        let (ma, mb, shift) =
-            add_multipliers(factors[0], factors[1]).ok_or_else(|| self.factor(node, &factors))?;
+        let (ma, mb, shift) = add_multipliers(factors[0], factors[1]).ok_or_else(|| self.factor(node, &factors))?;
         let (lo, hi) = clamp_codes(&output, clamp);
         self.push(node, id, PlannedOp::Add { ma, mb, shift, lo, hi })
     }
@@ -245,7 +243,14 @@ impl<'a> Lowering<'a> {
                 let name = format!("{}_rescale{}", node.name, operands.len());
                 let operand = tensor;
                 tensor = self.new_tensor(rescaled);
-                self.push_layer(PlannedLayer { name, node: None, op, inputs: vec![operand], output: tensor, scratch: 0 });
+                self.push_layer(PlannedLayer {
+                    name,
+                    node: None,
+                    op,
+                    inputs: vec![operand],
+                    output: tensor,
+                    scratch: 0,
+                });
             }
             operands.push(tensor);
         }
@@ -338,13 +343,8 @@ impl<'a> Lowering<'a> {
             return Err(LowerError::Limit { layer: source.name.clone(), what: "its height or width", limit: 65_535 });
         }
         let code = self.code(value);
-        let tensor = self.new_tensor(PlannedTensor {
-            name: source.name.clone(),
-            shape,
-            rank: rank as u8,
-            code,
-            offset: 0,
-        });
+        let tensor =
+            self.new_tensor(PlannedTensor { name: source.name.clone(), shape, rank: rank as u8, code, offset: 0 });
         self.of_value[value.0 as usize] = Some(tensor);
         Ok(tensor)
     }
