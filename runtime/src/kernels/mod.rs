@@ -1,6 +1,6 @@
 //! The arithmetic, once for every instruction set.
 //!
-//! [`reference`] is the definition: obvious scalar code, one function an operator. [`portable`] is fast
+//! [`mod@reference`] is the definition: obvious scalar code, one function an operator. [`portable`] is fast
 //! without any special instruction. Every other module holds the kernels of one instruction set and
 //! nothing else; a kernel is bit-exact to the reference, by property test, and has a bench.
 //!
@@ -175,7 +175,7 @@ impl ConvKernel {
     }
 }
 
-/// The operators besides convolution; arguments as in [`reference`].
+/// The operators besides convolution; arguments as in [`mod@reference`].
 impl Isa {
     /// See [`reference::add`].
     pub fn add(self, p: &Add, a: &mut [u8], b: &[u8]) {
