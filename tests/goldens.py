@@ -222,6 +222,11 @@ def onnx_models():
         ("HardSigmoid", {"alpha": 0.25, "beta": 0.4}), ("Identity", {}),
     ]:
         yield kind.lower(), net([op(kind, "x", **attributes)])
+    yield "hard_swish_written_out", net(
+        [op("Add", "x three", "a"), op("Clip", "a lo hi", "b"), op("Mul", "x b", "c"), op("Div", "c hi")],
+        {"three": f32(3)[0], "lo": f32(0)[0], "hi": f32(6)[0]},
+    )
+    yield "hard_swish_gated", net([op("HardSigmoid", "x", "a", alpha=1 / 6, beta=0.5), op("Mul", "a x")])
     yield "prelu_uniform", net([op("PRelu", "x s")], {"s": np.full((6, 1, 1), 0.3, np.float32)})
     yield "softmax", net([op("Softmax", "x")], x=[1, 9])
     yield "softmax_channels", net([op("Softmax", "x", axis=1)])
