@@ -304,6 +304,15 @@ def onnx_models():
         {"q": codes, "s": scales, "z0": np.zeros(4, np.int8), "bq": np.array([5, -9, 100, 0], np.int32), "bs": scales},
     )
 
+    # Codes of 16 bits, so fine that the rounding does not show.
+    yield "qdq_activations", net(
+        [
+            op("QuantizeLinear", "x s zp", "q"), op("DequantizeLinear", "q s zp", "d"), op("Tanh", "d", "t"),
+            op("QuantizeLinear", "t s zp", "r"), op("DequantizeLinear", "r s zp"),
+        ],
+        {"s": f32(1e-4)[0], "zp": np.int16(0)}, opset=21,
+    )
+
     # Small nets.
     yield "inverted_residual", net(
         [

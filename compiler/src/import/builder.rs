@@ -1,6 +1,6 @@
 //! Grows a [`Graph`] node by node: infers shapes, gives names, gathers what is unsupported.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{ImportError, UnsupportedNode};
@@ -9,7 +9,7 @@ use crate::ir::verify::{is_name_byte, verify};
 use crate::ir::{Clamp, Graph, Node, Op, Unary, Value, ValueId};
 
 /// Nodes that a file may have: bounds the time that a hostile one can take.
-pub(super) const MAX_NODES: usize = 10_000;
+pub(super) const MAX_NODES: usize = 4096;
 
 /// Bytes of a node's name; its constants add two.
 const MAX_NAME: usize = 22;
@@ -51,14 +51,15 @@ pub(super) struct Tensor {
 
 pub(super) struct Builder {
     graph: Graph,
-    names: BTreeSet<String>,
+    /// Names given, and the suffix to try next when one is wanted again.
+    names: BTreeMap<String, usize>,
     unsupported: Vec<UnsupportedNode>,
 }
 
 impl Builder {
     pub fn new(name: &str) -> Builder {
         let graph = Graph { name: sanitise(name, "model", 64), ..Graph::default() };
-        Builder { graph, names: BTreeSet::new(), unsupported: Vec::new() }
+        Builder { graph, names: BTreeMap::new(), unsupported: Vec::new() }
     }
 
     pub fn input(&mut self, hint: &str, shape: Vec<usize>, range: Option<(f32, f32)>) -> ValueId {
@@ -241,20 +242,18 @@ impl Builder {
         }
     }
 
+    /// `name`, or `name` cut and numbered where something bears it.
     fn unused(&mut self, name: String) -> String {
-        if self.names.insert(name.clone()) {
-            return name;
-        }
-        let mut count = 2usize;
-        loop {
-            let suffix = format!("_{count}");
+        let mut candidate = name.clone();
+        while self.names.contains_key(&candidate) {
+            let number = self.names.entry(name.clone()).or_insert(2);
+            let suffix = format!("_{number}");
+            *number += 1;
             let kept = name.len().min(MAX_NAME.saturating_sub(suffix.len()));
-            let candidate = format!("{}{suffix}", name.get(..kept).unwrap_or_default());
-            if self.names.insert(candidate.clone()) {
-                return candidate;
-            }
-            count += 1;
+            candidate = format!("{}{suffix}", name.get(..kept).unwrap_or_default());
         }
+        self.names.insert(candidate.clone(), 2);
+        candidate
     }
 }
 

@@ -83,11 +83,11 @@ fn run(pass: &Pass, graph: &Graph) -> Option<Graph> {
     let mut at = 0;
     while at < rewritten.nodes.len() && fuel > 0 {
         match (pass.rewrite)(&rewritten, NodeId(at as u32)) {
-            Some(edits) => {
+            Some(edits) if edits.are_finite() => {
                 edits.apply(&mut rewritten);
                 fuel -= 1;
             }
-            None => at += 1,
+            _ => at += 1,
         }
     }
     (fuel < 2 * graph.nodes.len()).then(|| rewritten.compact())
@@ -126,6 +126,11 @@ impl Edits {
     fn constant(&mut self, graph: &Graph, name: String, shape: Vec<usize>, data: Vec<f32>) -> ValueId {
         self.values.push(Value { name, shape, data: Some(data.into()), range: None });
         ValueId((graph.values.len() + self.values.len() - 1) as u32)
+    }
+
+    /// Whether folding kept within `f32`: else the nodes had better stay apart.
+    fn are_finite(&self) -> bool {
+        self.values.iter().filter_map(|value| value.data.as_ref()).all(|data| data.iter().all(|x| x.is_finite()))
     }
 
     fn apply(self, graph: &mut Graph) {

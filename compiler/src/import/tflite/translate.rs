@@ -39,6 +39,8 @@ enum Fused {
     Tanh,
 }
 
+/// Its number in the schema.
+const DEQUANTIZE: i32 = 6;
 /// `min(max(x, -1), 1)`.
 const RELU_N1_TO_1: Clamp = Clamp { min: -1.0, max: 1.0 };
 /// `min(max(x, 0), 1)`.
@@ -231,9 +233,7 @@ impl<'a> Translator<'a> {
     /// The stored constant behind a tensor: float16 weights pass through DEQUANTIZE.
     fn source(&self, index: usize) -> usize {
         let producer = |index| {
-            let dequantize = |op: &&Operator<'_>| {
-                operator_name(op.code) == Some("DEQUANTIZE") && op.outputs.first() == Some(&Some(index))
-            };
+            let dequantize = |op: &&Operator<'_>| op.code == DEQUANTIZE && op.outputs.first() == Some(&Some(index));
             self.model.operators.iter().find(dequantize)?.inputs.first().copied().flatten()
         };
         match self.model.tensors.get(index) {
