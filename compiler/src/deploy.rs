@@ -2,16 +2,17 @@
 
 use pare_runtime::Isa;
 
-use crate::board::host;
+use crate::board::{AlignedBytes, host};
+use crate::cost::layers::{DEFAULT_ACTIVATION_BITS, Layers};
 use crate::data::{Metric, MetricAccumulator};
 use crate::emit::{Blob, EmitError, emit};
 use crate::eval::{EvalError, Net};
-use crate::ir::{Graph, Op};
+use crate::ir::{Graph, NodeId, Op};
 use crate::lower::{LowerConfig, LowerError, Plan, lower};
-use crate::policy::Policy;
-use crate::quant::{CodeBank, QuantError, Quantized};
-use crate::search::{Evaluator, Score};
-use crate::task::{decode, encode};
+use crate::policy::{Policy, WeightChoice, WeightFormat};
+use crate::quant::{ActivationCode, CodeBank, QuantError, Quantized, WeightCodes};
+use crate::search::Score;
+use crate::task::infer_blob;
 
 /// Why a policy could not be deployed or scored.
 #[derive(Debug, thiserror::Error)]
@@ -60,14 +61,52 @@ pub fn deploy(
     Ok(Deployed { quantized, plan, blob })
 }
 
-/// Scores policies with the integer runtime of this machine, on samples fixed at the start.
+/// The plan that a policy leads to, with placeholder scales and levels: exact sizes without any data.
 ///
-/// The loss is what the deployed integers change in the float network's answer: for classifiers the
-/// Kullback-Leibler divergence from the float to the integer class probabilities, both from the logits
-/// (the final softmax is left out: its 8-bit codes would hide small damage); for other networks the
-/// mean squared error over the variance of the float output. Neither needs labels.
-pub struct IntegerEvaluator<'a> {
-    bank: &'a CodeBank<'a>,
+/// # Errors
+/// See [`LowerError`].
+pub fn draft(graph: &Graph, policy: &Policy, config: &LowerConfig) -> Result<Plan, LowerError> {
+    let layers = Layers::of(graph);
+    let mut bits = vec![DEFAULT_ACTIVATION_BITS; graph.values.len()];
+    for (node, layer) in graph.nodes.iter().zip(layers.iter()) {
+        bits[node.output.0 as usize] = layers.output_bits(layer, policy);
+    }
+    let code = |(value, bits): (&crate::ir::Value, u8)| {
+        (!value.is_constant()).then_some(ActivationCode { scale: 1.0, zero: 0, bits })
+    };
+    let activations = graph.values.iter().zip(bits).map(code).collect();
+    let weights = graph.weighted().map(|id| (id, placeholder(graph, id, policy))).collect();
+    lower(&Quantized { graph: graph.clone(), activations, weights }, config)
+}
+
+/// The narrowest legal levels of each channel's format.
+fn placeholder(graph: &Graph, id: NodeId, policy: &Policy) -> WeightCodes {
+    let node = graph.node(id);
+    let channels = graph.input_shape(node, 1)[0];
+    let choice = policy.layers.get(&node.name).and_then(|entry| entry.weights.clone());
+    let formats = match choice.unwrap_or(WeightChoice::Layer(WeightFormat::Linear(8))) {
+        WeightChoice::Layer(format) => vec![format; channels],
+        WeightChoice::Channels(formats) => formats,
+    };
+    WeightCodes {
+        // Every format has the level 1: all but codebooks by definition, those by the table below.
+        levels: vec![1; graph.value(node.inputs[1]).len()],
+        scales: vec![1e-6; channels],
+        codebook: vec![1; 16],
+        bias: vec![0.0; channels],
+        formats,
+    }
+}
+
+/// What the float network answers on fixed samples: the measure of policies.
+///
+/// Policies are scored with the integer runtime of this machine. The loss is what the deployed integers
+/// change in the float network's answer: for classifiers the Kullback-Leibler divergence from the float
+/// to the integer class probabilities, both from the logits (the final softmax is left out: its 8-bit
+/// codes would hide small damage); for other networks the mean squared error over the variance of the
+/// float output. Neither needs labels.
+#[derive(Clone, Debug)]
+pub struct Reference {
     config: LowerConfig,
     isa: Isa,
     inputs: Vec<f32>,
@@ -77,13 +116,12 @@ pub struct IntegerEvaluator<'a> {
     output_len: usize,
 }
 
-impl<'a> IntegerEvaluator<'a> {
+impl Reference {
     /// `inputs` are network inputs back to back; `labels` one a network input.
     ///
     /// # Errors
     /// When the float network fails.
     pub fn new(
-        bank: &'a CodeBank<'a>,
         graph: &Graph,
         config: LowerConfig,
         inputs: Vec<f32>,
@@ -95,57 +133,44 @@ impl<'a> IntegerEvaluator<'a> {
         let net = Net::float(&graph)?;
         let float = net.forward(&inputs, labels.len())?;
         let output_len = float.len() / labels.len().max(1);
-        Ok(IntegerEvaluator { bank, config, isa: Isa::best(), inputs, labels, metric, float, output_len })
+        Ok(Reference { config, isa: Isa::best(), inputs, labels, metric, float, output_len })
     }
 
-    /// The score of the float network: no loss.
+    /// The score of the float network itself: no loss.
     pub fn float_score(&self) -> Score {
-        Score { metric: self.figure(&self.float), loss: 0.0 }
+        self.compare(&self.float)
     }
 
-    /// Answers of the integer network under a policy, as reals: logits for classifiers.
+    /// The score of a policy.
     ///
     /// # Errors
     /// See [`DeployError`].
-    pub fn outputs(&self, policy: &Policy) -> Result<Vec<f32>, DeployError> {
-        let mut quantized = self.bank.quantize(policy)?;
+    pub fn score(&self, bank: &CodeBank<'_>, policy: &Policy) -> Result<Score, DeployError> {
+        let mut quantized = bank.quantize(policy)?;
         drop_final_softmax(&mut quantized.graph);
         let blob = emit(&lower(&quantized, &self.config)?, "")?;
-        let bytes = crate::board::AlignedBytes::from(&blob.bytes[..]);
-        let model = pare_runtime::Model::parse(&bytes).map_err(host::HostError::from)?;
-        let codes = encode(&model, &self.inputs);
-        Ok(decode(&model, &host::infer(&bytes, self.isa, &codes)?))
+        let bytes = AlignedBytes::from(&blob.bytes[..]);
+        let outputs = infer_blob(&bytes, self.isa, &self.inputs)?;
+        Ok(self.compare(&outputs))
     }
 
-    /// The metric where the samples carry what it needs; it is not a number otherwise.
-    fn figure(&self, outputs: &[f32]) -> f64 {
+    fn compare(&self, outputs: &[f32]) -> Score {
+        let loss = match self.metric {
+            Metric::Top1 => divergence(&self.float, outputs, self.output_len),
+            _ => relative_error(&self.float, outputs),
+        };
+        // Without the labels that the metric needs, the loss itself ranks the policies.
+        Score { metric: self.figure(outputs).unwrap_or(-loss), loss }
+    }
+
+    fn figure(&self, outputs: &[f32]) -> Option<f64> {
         let mut accumulator = MetricAccumulator::new(self.metric, self.output_len);
         let input_len = self.inputs.len() / self.labels.len().max(1);
         let samples = self.inputs.chunks(input_len).zip(outputs.chunks(self.output_len));
         for (&label, (x, y)) in self.labels.iter().zip(samples) {
-            if accumulator.push(label, x, y).is_err() {
-                return f64::NAN;
-            }
+            accumulator.push(label, x, y).ok()?;
         }
-        accumulator.finish().map_or(f64::NAN, |value| self.metric.merit(value))
-    }
-
-    fn loss(&self, outputs: &[f32]) -> f64 {
-        if self.metric == Metric::Top1 {
-            divergence(&self.float, outputs, self.output_len)
-        } else {
-            relative_error(&self.float, outputs)
-        }
-    }
-}
-
-impl Evaluator for IntegerEvaluator<'_> {
-    fn score(&self, policy: &Policy) -> Result<Score, Box<dyn std::error::Error + Send + Sync>> {
-        let outputs = self.outputs(policy)?;
-        let loss = self.loss(&outputs);
-        let figure = self.figure(&outputs);
-        // Without labels the loss itself must rank the policies.
-        Ok(Score { metric: if figure.is_nan() { -loss } else { figure }, loss })
+        accumulator.finish().ok().map(|value| self.metric.merit(value))
     }
 }
 

@@ -2,6 +2,7 @@
 //! meets them with the best accuracy out.
 
 pub mod board;
+pub mod compile;
 pub mod cost;
 pub mod data;
 pub mod deploy;
@@ -11,6 +12,7 @@ pub mod files;
 pub mod import;
 pub mod ir;
 pub mod lower;
+pub mod measure;
 pub mod models;
 pub mod pack;
 pub mod passes;

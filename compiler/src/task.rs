@@ -119,22 +119,31 @@ impl Samples {
         if some.is_empty() { Err(TaskError::Empty { data: self.dataset.name.clone(), split }) } else { Ok(some) }
     }
 
-    /// `n` network inputs spread over a split, back to back, for calibration: one window a sample in turn
-    /// until there are enough.
+    /// `n` network inputs spread over a split, back to back: one window of each sample in turn.
     ///
     /// # Errors
     /// When the split is empty.
     pub fn spread(&self, split: Split, n: usize) -> Result<Vec<f32>, TaskError> {
+        Ok(self.spread_labelled(split, n)?.0)
+    }
+
+    /// As [`Samples::spread`], with the label of the sample that each input comes from.
+    ///
+    /// # Errors
+    /// When the split is empty.
+    pub fn spread_labelled(&self, split: Split, n: usize) -> Result<(Vec<f32>, Vec<Option<u32>>), TaskError> {
         let indices = self.indices(split, None)?;
         let mut sample = vec![0.0; self.dataset.sample_len()];
         let total = n.min(indices.len() * self.windows.count());
-        let mut inputs = Vec::new();
+        let (mut inputs, mut labels) = (Vec::new(), Vec::with_capacity(total));
         for i in 0..total {
-            self.dataset.read(indices[i * indices.len() / total], &self.preprocessing, &mut sample);
+            let index = indices[i * indices.len() / total];
+            self.dataset.read(index, &self.preprocessing, &mut sample);
             // A stride coprime to most counts visits early and late windows alike.
             inputs.extend(self.windows.iter(&sample).nth(i * 37 % self.windows.count()).unwrap_or_default());
+            labels.push(self.dataset.label(index));
         }
-        Ok(inputs)
+        Ok((inputs, labels))
     }
 
     /// Scores samples through `infer`, which maps network inputs to outputs, both back to back.
@@ -189,6 +198,11 @@ impl Samples {
 }
 
 impl Task {
+    /// Elements of the network's input.
+    pub fn input_len(&self) -> usize {
+        self.graph.inputs.iter().map(|&input| self.graph.value(input).len()).sum()
+    }
+
     /// Fits a data set to a simplified network.
     ///
     /// # Errors

@@ -45,3 +45,6 @@ pub use kernels::Isa;
 pub use model::Model;
 pub use probe::Probe;
 pub use session::Session;
+
+/// Version of this crate: latency tables record it.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -1,6 +1,6 @@
-//! What the integration tests share; each uses some of it.
+//! What the integration tests share.
 
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test uses some of it")]
 
 pub(crate) mod interpreter;
 

@@ -1,0 +1,373 @@
+//! The main job on one page: network, data, target and budget in; policy, blob and figures out.
+//!
+//! [`Workshop`] holds what every step shares, each part made when first needed: a search whose scores are
+//! all remembered on disk never calibrates, measures nothing and ends in under a second.
+
+use std::cell::OnceCell;
+use std::path::PathBuf;
+
+use pare_runtime::Isa;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::cost::bitops::Bitops;
+use crate::cost::energy::Energy;
+use crate::cost::latency::Latency;
+use crate::cost::layers::Layers;
+use crate::cost::macs::Macs;
+use crate::cost::ram::Ram;
+use crate::cost::size::{ExactSize, Size};
+use crate::cost::table::{LatencyTable, Row, TableError};
+use crate::cost::{Cost, CostError};
+use crate::data::{DataError, Elements, Split};
+use crate::deploy::{DeployError, Deployed, Reference, deploy, draft};
+use crate::files;
+use crate::lower::LowerConfig;
+use crate::measure::{self, MeasureError};
+use crate::policy::{Policy, WeightFormat};
+use crate::quant::{
+    BiasCorrection, Calibration, CalibrationConfig, ClipMethod, CodeBank, QuantConfig, QuantError, Rounding, calibrate,
+};
+use crate::search::cache::Cached;
+use crate::search::exact::Exact;
+use crate::search::sensitivity::{self, Sensitivity};
+use crate::search::space::SpaceError;
+use crate::search::{Budget, Evaluator, Event, Front, Point, Problem, Score, SearchError, Space, Strategy, uniform};
+use crate::target::Target;
+use crate::task::{Task, TaskError};
+use crate::units::Bytes;
+
+/// Network inputs that calibration sees.
+const CALIBRATION_INPUTS: usize = 1024;
+/// Network inputs that a policy is scored on while searching.
+const SEARCH_INPUTS: usize = 2048;
+
+/// How a compilation goes about its work.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What it compiles for.
+    pub target: Target,
+    /// Kernels to measure with.
+    pub isa: Isa,
+    /// Floats to codes.
+    pub quant: QuantConfig,
+    /// Activation widths that the search may choose from.
+    pub activation_bits: Vec<u8>,
+    /// Fixes every random choice.
+    pub seed: u64,
+    /// Where scores and tables are remembered.
+    pub cache: PathBuf,
+}
+
+impl Settings {
+    /// The usual way for a target: data-aware rounding, clipping by squared error, 8-bit activations.
+    ///
+    /// On the host narrower activations are no faster and no smaller, so the search is not offered them
+    /// unless asked.
+    pub fn new(target: Target, seed: u64, cache: PathBuf) -> Settings {
+        let quant = QuantConfig {
+            clip: ClipMethod::Mse,
+            rounding: Rounding::DataAware,
+            bias_correction: BiasCorrection::MeanInput,
+        };
+        Settings { target, isa: Isa::best(), quant, activation_bits: vec![8], seed, cache }
+    }
+}
+
+/// Why a compilation failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    /// The data set could not be read.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// Network and data do not go together.
+    #[error(transparent)]
+    Task(#[from] TaskError),
+    /// The float network failed.
+    #[error(transparent)]
+    Eval(#[from] crate::eval::EvalError),
+    /// The policy does not fit.
+    #[error(transparent)]
+    Quant(#[from] QuantError),
+    /// The policy could not be deployed.
+    #[error(transparent)]
+    Deploy(#[from] DeployError),
+    /// The target could not be measured.
+    #[error(transparent)]
+    Measure(#[from] MeasureError),
+    /// The latency table is unusable.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// A price could not be given.
+    #[error(transparent)]
+    Cost(#[from] CostError),
+    /// There is nothing to choose from.
+    #[error(transparent)]
+    Space(#[from] SpaceError),
+    /// The search found nothing.
+    #[error(transparent)]
+    Search(#[from] SearchError),
+    /// A file could not be read or written.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+/// What a search came to.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Policies worth having, and the recommended one.
+    pub front: Front,
+    /// The uniform policies, for comparison.
+    pub uniform: Vec<Point>,
+    /// What each choice of each layer loses.
+    pub sensitivity: Sensitivity,
+    /// The choices it was made from.
+    pub space: Space,
+}
+
+/// What every step of a compilation shares.
+pub struct Workshop<'a> {
+    /// The network and its data.
+    pub task: &'a Task,
+    /// How it works.
+    pub settings: &'a Settings,
+    digest: String,
+    calibration: &'a OnceCell<Calibration>,
+    bank: OnceCell<CodeBank<'a>>,
+}
+
+impl<'a> Workshop<'a> {
+    /// `calibration` is an empty cell that outlives the workshop.
+    pub fn new(task: &'a Task, settings: &'a Settings, calibration: &'a OnceCell<Calibration>) -> Workshop<'a> {
+        Workshop { task, settings, digest: digest(task, settings), calibration, bank: OnceCell::new() }
+    }
+
+    /// The weight codes of every layer and format, made when asked for.
+    ///
+    /// # Errors
+    /// When calibration fails.
+    pub fn bank(&self) -> Result<&CodeBank<'a>, CompileError> {
+        once(&self.bank, || {
+            let (task, settings) = (self.task, self.settings);
+            let calibration = once(self.calibration, || {
+                let inputs = task.data.spread(Split::Train, CALIBRATION_INPUTS)?;
+                let n = inputs.len() / task.input_len();
+                let config = CalibrationConfig::with_seed(settings.seed);
+                Ok::<_, CompileError>(calibrate(&task.graph, &inputs, n, &config)?)
+            })?;
+            Ok(CodeBank::new(&task.graph, calibration, &settings.quant)?)
+        })
+    }
+
+    /// Applies a policy.
+    ///
+    /// # Errors
+    /// When calibration or deployment fails.
+    pub fn deploy(&self, policy: &Policy, metadata: &str) -> Result<Deployed, CompileError> {
+        Ok(deploy(self.bank()?, policy, &self.lower_config(), metadata)?)
+    }
+
+    /// The latency table of the target with a row for every kernel of the network: rows that are missing
+    /// from the remembered table are measured first.
+    ///
+    /// # Errors
+    /// When measuring fails or the table cannot be kept.
+    pub fn table(&self, events: &mut dyn FnMut(Event)) -> Result<LatencyTable, CompileError> {
+        let Settings { target, isa, activation_bits, .. } = self.settings;
+        let provenance = measure::host_provenance(&target.name, *isa);
+        let key = short_digest(&[&provenance.cpu, &provenance.isa, &provenance.runtime_version]);
+        let path = self.settings.cache.join("tables").join(format!("{}-{key}.json", target.name));
+        let known = if path.exists() { LatencyTable::load(&path)?.rows().to_vec() } else { Vec::new() };
+        let layers = Layers::of(&self.task.graph);
+        let missing = |format: &WeightFormat| {
+            layers.iter().filter(|layer| layer.operator != "reshape").any(|layer| {
+                activation_bits.iter().any(|&bits| {
+                    let weights = (layer.weights > 0).then_some(*format);
+                    !known.iter().any(|row| {
+                        (row.operator.as_str(), row.shape, row.weights) == (layer.operator, layer.shape, weights)
+                            && (row.activation_bits == bits || row.activation_bits == 8)
+                    })
+                })
+            })
+        };
+        let formats: Vec<WeightFormat> = target.weight_formats.iter().copied().filter(missing).collect();
+        let mut rows = known.clone();
+        if !formats.is_empty() {
+            events(Event::Stage { name: "measure kernels", steps: formats.len() * activation_bits.len() });
+            let mut step = |label: &str| events(Event::Step { label: label.to_owned() });
+            let config = self.lower_config();
+            let new = measure::host_rows(&self.task.graph, &formats, activation_bits, config, *isa, &mut step)?;
+            let fresh = |row: &Row| !known.iter().any(|old| same_kernel(old, row));
+            rows.extend(new.into_iter().filter(fresh));
+            events(Event::Finished { summary: format!("{} rows", rows.len()) });
+        }
+        let table = LatencyTable::new(provenance, target.unit, rows)?;
+        if !formats.is_empty() {
+            table.save(&path)?;
+        }
+        Ok(table)
+    }
+
+    /// Searches a policy within `budget`.
+    ///
+    /// # Errors
+    /// [`SearchError`] and whatever keeps a policy from being scored or priced.
+    pub fn search(
+        &self,
+        strategy: &mut dyn Strategy,
+        budget: Budget,
+        table: &LatencyTable,
+        events: &mut dyn FnMut(Event),
+    ) -> Result<Found, CompileError> {
+        let (graph, settings) = (&self.task.graph, self.settings);
+        let space = Space::of(graph, &settings.target.weight_formats, &settings.activation_bits)?;
+        let calibration = self.scorer(Split::Train)?;
+        let validation = self.scorer(Split::Val)?;
+        let float = self.float_score()?;
+        let layers = Layers::of(graph);
+        let config = self.lower_config();
+        let (latency, macs, bitops) = (Latency::new(layers.clone(), table), Macs(layers.clone()), Bitops(layers.clone()));
+        let blob_bytes = |policy: &Policy| {
+            let plan = draft(graph, policy, &config)?;
+            Ok(Bytes(crate::emit::emit(&plan, &self.metadata())?.bytes.len() as u64))
+        };
+        let size = ExactSize { formula: Size(layers.clone()), lowered: blob_bytes };
+        let ram = Ram(|policy: &Policy| Ok(Bytes(draft(graph, policy, &config)?.arena_bytes as u64)));
+        let mut costs: Vec<&dyn Cost> = vec![&latency, &size, &ram, &macs, &bitops];
+        let energy;
+        if budget.energy.is_some() {
+            energy = Energy::new(layers, &settings.target.name, None)?;
+            costs.push(&energy);
+        }
+        let problem = Problem {
+            space: &space,
+            costs,
+            budget,
+            calibration: &calibration,
+            validation: &validation,
+            float,
+            seed: settings.seed,
+        };
+        let front = strategy.search(&problem, events)?;
+        let sensitivity = sensitivity::measure(&problem, events)?;
+        let uniform = uniform::points(&problem, events)?;
+        Ok(Found { front, uniform, sensitivity, space })
+    }
+
+    /// What a blob tells host tools: JSON, the same for the same task.
+    pub fn metadata(&self) -> String {
+        let data = &self.task.data;
+        let metadata = Metadata { preprocessing: data.preprocessing.clone(), metric: data.metric };
+        serde_json::to_string(&metadata).unwrap_or_default()
+    }
+
+    /// How plans are made for the target.
+    pub fn lower_config(&self) -> LowerConfig {
+        LowerConfig { layout: self.settings.target.layout() }
+    }
+
+    fn scorer(&self, split: Split) -> Result<Cached<Scorer<'_, 'a>>, CompileError> {
+        let directory = self.settings.cache.join("scores");
+        let scorer = Scorer { workshop: self, split, reference: OnceCell::new() };
+        Ok(Cached::open(scorer, &directory, &format!("{}-{split:?}", self.digest))?)
+    }
+
+    /// The score of the float network on the val split, remembered on disk.
+    fn float_score(&self) -> Result<Score, CompileError> {
+        let path = self.settings.cache.join("scores").join(format!("{}-float.json", short_digest(&[&self.digest])));
+        if let Some(score) = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
+            return Ok(score);
+        }
+        let score = self.reference(Split::Val)?.float_score();
+        files::replace(&path, &serde_json::to_vec(&score).map_err(std::io::Error::from)?)?;
+        Ok(score)
+    }
+
+    fn reference(&self, split: Split) -> Result<Reference, CompileError> {
+        let data = &self.task.data;
+        let (inputs, labels) = data.spread_labelled(split, SEARCH_INPUTS)?;
+        Ok(Reference::new(&self.task.graph, self.lower_config(), inputs, labels, data.metric)?)
+    }
+}
+
+/// What a blob's metadata section holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Metadata {
+    /// From the elements of the data to the network's input.
+    pub preprocessing: crate::data::Preprocessing,
+    /// What accuracy is measured by.
+    pub metric: crate::data::Metric,
+}
+
+/// Scores policies on a split; calibrates when first asked.
+struct Scorer<'w, 'a> {
+    workshop: &'w Workshop<'a>,
+    split: Split,
+    reference: OnceCell<Reference>,
+}
+
+impl Evaluator for Scorer<'_, '_> {
+    fn score(&self, policy: &Policy) -> Result<Score, Box<dyn std::error::Error + Send + Sync>> {
+        let bank = self.workshop.bank()?;
+        let reference = once(&self.reference, || self.workshop.reference(self.split))?;
+        Ok(reference.score(bank, policy)?)
+    }
+}
+
+/// The value of a cell, made by `make` when there is none yet.
+fn once<'c, T, E>(cell: &'c OnceCell<T>, make: impl FnOnce() -> Result<T, E>) -> Result<&'c T, E> {
+    if let Some(value) = cell.get() {
+        return Ok(value);
+    }
+    let value = make()?;
+    Ok(cell.get_or_init(|| value))
+}
+
+fn same_kernel(a: &Row, b: &Row) -> bool {
+    (&a.operator, a.shape, a.weights, a.activation_bits) == (&b.operator, b.shape, b.weights, b.activation_bits)
+}
+
+/// Names everything that a score depends on beside the policy: the network, the data and the settings.
+fn digest(task: &Task, settings: &Settings) -> String {
+    let mut hash = Sha256::new();
+    hash.update(task.graph.to_string());
+    for value in &task.graph.values {
+        hash.update(bytemuck::cast_slice::<f32, u8>(value.data.as_deref().map_or(&[], Vec::as_slice)));
+    }
+    let data = &task.data.dataset;
+    match &data.elements {
+        Elements::U8(all) => hash.update(all),
+        Elements::F16(all) => hash.update(all.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>()),
+        Elements::F32(all) => hash.update(bytemuck::cast_slice::<f32, u8>(all)),
+    }
+    let rest = format!(
+        "{:?} {:?} {} {:?} {:?} {} {CALIBRATION_INPUTS} {SEARCH_INPUTS} {}",
+        data.labels,
+        task.data.preprocessing,
+        task.data.metric,
+        settings.quant,
+        settings.target.layout(),
+        settings.seed,
+        env!("CARGO_PKG_VERSION"),
+    );
+    hash.update(rest);
+    hex(&hash.finalize())
+}
+
+fn short_digest(parts: &[&str]) -> String {
+    hex(&Sha256::digest(parts.join("\n"))[..8])
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The strategy behind `--search METHOD`; `None` for an unknown name.
+pub fn strategy(name: &str) -> Option<Box<dyn Strategy>> {
+    match name {
+        "exact" => Some(Box::new(Exact::default())),
+        "random" => Some(Box::new(crate::search::random::Random { evaluations: 64 })),
+        "uniform" => Some(Box::new(uniform::Uniform)),
+        _ => None,
+    }
+}

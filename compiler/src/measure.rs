@@ -1,0 +1,177 @@
+//! Times the runtime's kernels on a target and turns the samples into rows of a latency table.
+//!
+//! Kernels are timed where they will run: inside whole networks, after one another, with the cache in the
+//! state that their neighbours leave. A network is run once for every pair of weight format and
+//! activation width; single shapes (`pare measure --seeds`) are networks of one layer.
+
+use std::collections::BTreeMap;
+
+use pare_runtime::format::LayerOp;
+use pare_runtime::kernels::{ConvKernel, KernelName};
+use pare_runtime::{Isa, Model};
+
+use crate::board::{AlignedBytes, host};
+use crate::cost::layers::{Layer, Layers};
+use crate::cost::table::{Provenance, Row};
+use crate::deploy::{DeployError, deploy};
+use crate::eval::EvalError;
+use crate::ir::Graph;
+use crate::lower::LowerConfig;
+use crate::policy::{EdgeLayers, Policy, WeightFormat};
+use crate::quant::{
+    BiasCorrection, Calibration, CalibrationConfig, ClipMethod, CodeBank, QuantConfig, QuantError, Rounding, calibrate,
+};
+use crate::rng::Pcg32;
+
+/// Samples of each kernel.
+pub const SAMPLES: usize = 41;
+
+/// Why nothing was measured.
+#[derive(Debug, thiserror::Error)]
+pub enum MeasureError {
+    /// The network could not be deployed.
+    #[error(transparent)]
+    Deploy(#[from] DeployError),
+    /// It could not be quantised.
+    #[error(transparent)]
+    Quant(#[from] QuantError),
+    /// It could not be evaluated.
+    #[error(transparent)]
+    Eval(#[from] EvalError),
+    /// The blob does not run here.
+    #[error(transparent)]
+    Host(#[from] host::HostError),
+}
+
+/// Times every kernel of `graph` on this machine, at each of `formats` and `activation_bits`.
+///
+/// Times do not depend on what the weights and activations are, so no data is needed.
+///
+/// # Errors
+/// See [`MeasureError`].
+pub fn host_rows(
+    graph: &Graph,
+    formats: &[WeightFormat],
+    activation_bits: &[u8],
+    config: LowerConfig,
+    isa: Isa,
+    step: &mut dyn FnMut(&str),
+) -> Result<Vec<Row>, MeasureError> {
+    let calibration = noise_calibration(graph)?;
+    let quant = QuantConfig {
+        clip: ClipMethod::MinMax,
+        rounding: Rounding::Nearest,
+        bias_correction: BiasCorrection::Off,
+    };
+    let bank = CodeBank::new(graph, &calibration, &quant)?;
+    let layers = Layers::of(graph);
+    let mut rows = BTreeMap::new();
+    for &format in formats {
+        for &bits in activation_bits {
+            step(&format!("{format}a{bits}"));
+            let policy = Policy::uniform(graph, format, bits, EdgeLayers::Uniform);
+            let deployed = deploy(&bank, &policy, &config, "")?;
+            let blob = AlignedBytes::from(&deployed.blob.bytes[..]);
+            let model = Model::parse(&blob).map_err(host::HostError::from)?;
+            let codes = vec![0x55; model.inputs().map(|t| t.shape.len()).sum()];
+            let timing = host::time(&blob, isa, &codes, SAMPLES)?;
+            let kernels: Vec<String> = model.layers().map(|layer| kernel_name(isa, &layer.op)).collect();
+            let mut of_node: BTreeMap<&str, (String, Vec<f64>)> = BTreeMap::new();
+            for ((planned, samples), kernel) in deployed.plan.layers.iter().zip(timing.layers).zip(kernels) {
+                // A step that lowering added belongs to the node it serves.
+                let name = planned.name.split("_rescale").next().unwrap_or(&planned.name);
+                let entry = of_node.entry(name).or_insert_with(|| (kernel.clone(), vec![0.0; samples.len()]));
+                entry.0 = kernel;
+                entry.1.iter_mut().zip(samples).for_each(|(sum, ns)| *sum += ns);
+            }
+            for layer in layers.iter() {
+                let Some((kernel, samples)) = of_node.remove(layer.name.as_str()) else { continue };
+                let row = row(&layers, layer, &policy, format, kernel, samples);
+                rows.entry((row.operator.clone(), row.shape, row.weights, row.activation_bits)).or_insert(row);
+            }
+        }
+    }
+    Ok(rows.into_values().collect())
+}
+
+/// Who measured what, and when.
+pub fn host_provenance(target: &str, isa: Isa) -> Provenance {
+    Provenance {
+        target: target.to_owned(),
+        cpu: cpu_name(),
+        isa: isa.to_string(),
+        runtime_version: pare_runtime::VERSION.to_owned(),
+        pare_version: env!("CARGO_PKG_VERSION").to_owned(),
+        date: today(),
+    }
+}
+
+/// The name that joins tables, dispatch and benches.
+pub fn kernel_name(isa: Isa, op: &LayerOp<'_>) -> String {
+    match op {
+        LayerOp::Conv(conv) => KernelName::of(ConvKernel::choose(isa, conv).isa, conv).to_string(),
+        LayerOp::Add(_) => format!("{isa}_add"),
+        LayerOp::AvgPool(_) => format!("{isa}_avg_pool"),
+        LayerOp::MaxPool(_) => format!("{isa}_max_pool"),
+        LayerOp::Lut(_) => format!("{isa}_lut"),
+        LayerOp::Softmax(_) => format!("{isa}_softmax"),
+        LayerOp::Concat { .. } => format!("{isa}_concat"),
+        LayerOp::Pad(_) => format!("{isa}_pad"),
+        LayerOp::Transpose(_) => format!("{isa}_transpose"),
+        LayerOp::ResizeNearest(_) => format!("{isa}_resize_nearest"),
+        LayerOp::ResizeBilinear(_) => format!("{isa}_resize_bilinear"),
+        LayerOp::DepthToSpace(_) => format!("{isa}_depth_to_space"),
+    }
+}
+
+fn row(
+    layers: &Layers,
+    layer: &Layer,
+    policy: &Policy,
+    format: WeightFormat,
+    kernel: String,
+    mut samples: Vec<f64>,
+) -> Row {
+    samples.sort_by(f64::total_cmp);
+    // The clock ticks in whole nanoseconds; a kernel takes at least one.
+    samples.iter_mut().for_each(|ns| *ns = ns.max(1.0));
+    Row {
+        kernel,
+        operator: layer.operator.to_owned(),
+        shape: layer.shape,
+        weights: (layer.weights > 0).then_some(format),
+        activation_bits: layers.input_bits(layer, policy),
+        median: host::quantile(&samples, 0.5),
+        p10: host::quantile(&samples, 0.1),
+        samples,
+    }
+}
+
+fn noise_calibration(graph: &Graph) -> Result<Calibration, MeasureError> {
+    const N: usize = 4;
+    let mut random = Pcg32::new(0, 0);
+    let len: usize = graph.inputs.iter().map(|&v| graph.value(v).len()).sum();
+    let samples: Vec<f32> = (0..N * len).map(|_| random.unit() * 2.0 - 1.0).collect();
+    Ok(calibrate(graph, &samples, N, &CalibrationConfig { rows_per_layer: 64, seed: 0 })?)
+}
+
+fn cpu_name() -> String {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ").map(|(_, name)| name));
+    name.unwrap_or(std::env::consts::ARCH).trim().to_owned()
+}
+
+/// Today in UTC, `YYYY-MM-DD`, from the days since 1970 (Hinnant, "chrono-compatible low-level date algorithms").
+fn today() -> String {
+    let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let days = (seconds / 86_400) as i64 + 719_468;
+    let era = days.div_euclid(146_097);
+    let day_of_era = days.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_index = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_index + 2) / 5 + 1;
+    let month = if month_index < 10 { month_index + 3 } else { month_index - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}")
+}
