@@ -360,7 +360,7 @@ unsafe fn correlate<const N: usize>(row: &OutputRow<'_>, scale: &Scale, first: u
 unsafe fn interleave_edge(row: &InputRow, outputs: Range<usize>, to: *mut u8) {
     for output in outputs {
         for column in 0..row.columns {
-            let [a, b] = [row.tap(output, 2 * column), row.tap(output, 2 * column + 1)];
+            let [a, b, ..] = row.taps(output, 2 * column);
             // SAFETY: a row hands out addresses of 16 bytes; the cells fit.
             unsafe { store_pixels(a, b, to.add((output * row.columns + column) * CELL)) };
         }

@@ -632,9 +632,8 @@ unsafe fn correlate<const N: usize>(row: &OutputRow<'_>, scale: &Scale, first: u
 unsafe fn interleave_edge(row: &InputRow, outputs: Range<usize>, to: *mut u8) {
     for output in outputs {
         for column in 0..row.columns {
-            let tap = |k: usize| row.tap(output, 4 * column + k);
             // SAFETY: a row hands out addresses of 16 bytes; the cells fit.
-            unsafe { interleave(&[tap(0), tap(1), tap(2), tap(3)], to.add((output * row.columns + column) * STEP)) };
+            unsafe { interleave(&row.taps(output, 4 * column), to.add((output * row.columns + column) * STEP)) };
         }
     }
 }

@@ -79,18 +79,21 @@ pub(super) struct InputRow {
 }
 
 impl InputRow {
-    /// Where to read 16 channels for a tap of an output column; channels beyond the last mean nothing.
-    #[inline(always)]
-    pub(super) fn tap(&self, output: usize, tap: usize) -> *const u8 {
-        let x = (output * self.stride + tap * self.dilation).wrapping_sub(self.left);
-        let at = self.at.wrapping_add(x.wrapping_mul(self.pixel));
-        if x >= self.width {
-            self.outside
-        } else if at < self.whole {
-            self.input.wrapping_add(at)
-        } else {
-            self.tail.wrapping_add(at - self.whole)
+    /// Where to read 16 channels for the taps from `first` on of an output column; channels beyond the last
+    /// mean nothing. Not inlined: the loops around would carry a dozen pointers along.
+    #[inline(never)]
+    pub(super) fn taps(&self, output: usize, first: usize) -> [*const u8; MAX_TAPS] {
+        let x = (output * self.stride + first * self.dilation).wrapping_sub(self.left);
+        let mut taps = [self.outside; MAX_TAPS];
+        for (k, tap) in taps.iter_mut().enumerate() {
+            let x = x.wrapping_add(k * self.dilation);
+            let at = self.at.wrapping_add(x.wrapping_mul(self.pixel));
+            if x < self.width {
+                *tap =
+                    if at < self.whole { self.input.wrapping_add(at) } else { self.tail.wrapping_add(at - self.whole) };
+            }
         }
+        taps
     }
 
     /// The first tap of an output column that is `inside`; the others follow at `tap_step`.
