@@ -195,6 +195,7 @@ impl<'a> Model<'a> {
         Some(())
     }
 
+    #[inline(always)]
     fn decode(&self, at: usize) -> Result<(Layer<'a>, usize), FormatError> {
         let records = self.blob.get(at..).ok_or(FormatError::Truncated("the layer records"))?;
         decode_layer(records, &self.sections)
@@ -219,6 +220,7 @@ pub struct Layers<'a> {
 impl<'a> Iterator for Layers<'a> {
     type Item = Layer<'a>;
 
+    #[inline]
     fn next(&mut self) -> Option<Layer<'a>> {
         self.left = self.left.checked_sub(1)?;
         let (layer, bytes) = self.model.decode(self.at).ok()?;

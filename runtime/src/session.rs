@@ -101,7 +101,7 @@ impl<'a> Session<'a> {
                 let kernel = ConvKernel::choose(isa, p);
                 let scratch = scratch_range(layer, &kernel)?;
                 let [input, output, scratch] = self.arena.get_disjoint_mut([from, to, scratch]).ok()?;
-                kernel.run(p, input, output, scratch);
+                kernel.run_whole(p, input, output, scratch);
             }
             LayerOp::Add(p) => {
                 let second = self.model.operands(layer).nth(1)?.range();

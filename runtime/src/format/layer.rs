@@ -404,6 +404,7 @@ pub(crate) struct Sections<'a> {
 }
 
 impl Sections<'_> {
+    #[inline]
     pub(crate) fn tensor(&self, index: u16) -> Option<Tensor> {
         Tensor::read(self.tensors, usize::from(index) * TENSOR_BYTES)
     }
@@ -439,6 +440,7 @@ impl Layer<'_> {
 /// Decodes the record at the start of `bytes` and checks all that takes constant time; returns the layer
 /// and the record's length. With [`Layer::check_tables`], that is everything a kernel relies on, except
 /// where tensors lie in the arena.
+#[inline]
 pub(crate) fn decode_layer<'a>(bytes: &'a [u8], sections: &Sections<'a>) -> Result<(Layer<'a>, usize), FormatError> {
     let cut = FormatError::Truncated("the layer records");
     let r = Reader(bytes);
@@ -466,6 +468,7 @@ pub(crate) fn decode_layer<'a>(bytes: &'a [u8], sections: &Sections<'a>) -> Resu
     Ok((Layer { op, input, output, scratch, operands }, record_bytes))
 }
 
+#[inline(always)]
 fn decode_op<'a>(
     code: u8,
     f: Reader<'a>,
@@ -580,6 +583,7 @@ fn reaches(out: usize, stride: usize, window: usize, pad: usize, size: usize) ->
     last.saturating_add(window) <= size.saturating_add(pad).saturating_add(usize::from(u8::MAX))
 }
 
+#[inline(always)]
 fn decode_conv<'a>(
     f: Reader<'a>,
     input: &Tensor,

@@ -147,8 +147,9 @@ pub struct Tensor {
 }
 
 impl Tensor {
+    #[inline]
     pub(crate) fn read(blob: &[u8], at: usize) -> Option<Tensor> {
-        let r = Reader(blob.get(at..)?);
+        let r = Reader(blob.get(at..)?.first_chunk::<TENSOR_BYTES>()?);
         Some(Tensor {
             offset: r.u32(0)? as usize,
             shape: Shape { h: r.u16(4)?.into(), w: r.u16(6)?.into(), c: r.u32(8)? as usize },

@@ -160,11 +160,16 @@ impl ConvKernel {
     /// convolution lacks biases, multipliers or weight groups: kernels rely on that.
     #[inline]
     pub fn run(&self, conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) {
-        let fits = input.len() == conv.input.len()
-            && output.len() == conv.output.len()
-            && scratch.len() >= self.scratch_bytes
-            && conv.is_whole();
-        if fits {
+        if conv.is_whole() {
+            self.run_whole(conv, input, output, scratch);
+        }
+    }
+
+    /// The same for a convolution fresh from a parsed model, which needs no second look.
+    #[inline]
+    pub(crate) fn run_whole(&self, conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) {
+        let fits = input.len() == conv.input.len() && output.len() == conv.output.len();
+        if fits && scratch.len() >= self.scratch_bytes {
             (self.run)(conv, input, output, scratch);
         }
     }
@@ -184,12 +189,18 @@ impl Isa {
 
     /// See [`reference::avg_pool`].
     pub fn avg_pool(self, p: &AvgPool, input: &[u8], output: &mut [u8]) {
-        reference::avg_pool(p, input, output);
+        match self {
+            Isa::Reference => reference::avg_pool(p, input, output),
+            _ => portable::avg_pool(p, input, output),
+        }
     }
 
     /// See [`reference::max_pool`].
     pub fn max_pool(self, p: &MaxPool, input: &[u8], output: &mut [u8]) {
-        reference::max_pool(p, input, output);
+        match self {
+            Isa::Reference => reference::max_pool(p, input, output),
+            _ => portable::max_pool(p, input, output),
+        }
     }
 
     /// See [`reference::softmax`].
@@ -204,26 +215,41 @@ impl Isa {
 
     /// See [`reference::pad`].
     pub fn pad(self, p: &Pad, input: &[u8], output: &mut [u8]) {
-        reference::pad(p, input, output);
+        match self {
+            Isa::Reference => reference::pad(p, input, output),
+            _ => portable::pad(p, input, output),
+        }
     }
 
     /// See [`reference::transpose`].
     pub fn transpose(self, perm: [u8; 3], shape: Shape, input: &[u8], output: &mut [u8]) {
-        reference::transpose(perm, shape, input, output);
+        match self {
+            Isa::Reference => reference::transpose(perm, shape, input, output),
+            _ => portable::transpose(perm, shape, input, output),
+        }
     }
 
     /// See [`reference::resize_nearest`].
     pub fn resize_nearest(self, p: &Resize<'_>, input: &[u8], output: &mut [u8]) {
-        reference::resize_nearest(p, input, output);
+        match self {
+            Isa::Reference => reference::resize_nearest(p, input, output),
+            _ => portable::resize_nearest(p, input, output),
+        }
     }
 
     /// See [`reference::resize_bilinear`].
     pub fn resize_bilinear(self, p: &Resize<'_>, input: &[u8], output: &mut [u8]) {
-        reference::resize_bilinear(p, input, output);
+        match self {
+            Isa::Reference => reference::resize_bilinear(p, input, output),
+            _ => portable::resize_bilinear(p, input, output),
+        }
     }
 
     /// See [`reference::depth_to_space`].
     pub fn depth_to_space(self, p: &DepthToSpace, input: &[u8], output: &mut [u8]) {
-        reference::depth_to_space(p, input, output);
+        match self {
+            Isa::Reference => reference::depth_to_space(p, input, output),
+            _ => portable::depth_to_space(p, input, output),
+        }
     }
 }

@@ -1,17 +1,28 @@
-//! Fast kernels without any special instruction.
+//! Fast kernels without any special instruction: blocked loops that a compiler turns into vectors.
+//!
+//! A convolution is a decoder (`decode`: packed codes to a few rows of i8 levels, whatever the format and
+//! layout) and a loop nest: `depthwise` with channels innermost, `dense` for all the rest.
+//! What the reference does well enough is not here.
 
-use super::{ConvKernel, Isa, reference};
+mod decode;
+mod dense;
+mod depthwise;
+mod lanes;
+mod pool;
+mod rearrange;
+
+pub use pool::{avg_pool, max_pool};
+pub use rearrange::{depth_to_space, pad, resize_bilinear, resize_nearest, transpose};
+
+use super::{ConvKernel, Isa};
 use crate::format::Conv;
 
-/// Scratch of the kernel for this convolution.
-pub(super) fn scratch_bytes(_conv: &Conv<'_>) -> usize {
-    0
+/// Scratch of the kernel for this convolution, whatever its formats and layouts.
+pub(super) fn scratch_bytes(conv: &Conv<'_>) -> usize {
+    if conv.is_depthwise() { depthwise::scratch_bytes(conv) } else { dense::scratch_bytes(conv) }
 }
 
 pub(super) fn conv_kernel(conv: &Conv<'_>) -> ConvKernel {
-    ConvKernel {
-        isa: Isa::Portable,
-        scratch_bytes: scratch_bytes(conv),
-        run: |conv, input, output, _| reference::conv(conv, input, output),
-    }
+    let run = if conv.is_depthwise() { depthwise::conv } else { dense::conv };
+    ConvKernel { isa: Isa::Portable, scratch_bytes: scratch_bytes(conv), run }
 }

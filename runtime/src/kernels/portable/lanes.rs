@@ -1,0 +1,19 @@
+//! Sixteen neighbouring channels.
+
+/// How many.
+pub(super) const LANES: usize = crate::format::PANEL_CHANNELS;
+
+/// One value for each.
+pub(super) type Lanes<T> = [T; LANES];
+
+/// The 16 elements from `at` on; zeros beyond the end.
+#[inline(always)]
+pub(super) fn load<T: Copy + Default>(from: &[T], at: usize) -> Lanes<T> {
+    let rest = from.get(at..).unwrap_or(&[]);
+    if let Some(lanes) = rest.first_chunk() {
+        return *lanes;
+    }
+    let mut lanes = [T::default(); LANES];
+    lanes.iter_mut().zip(rest).for_each(|(lane, &of)| *lane = of);
+    lanes
+}

@@ -1,0 +1,203 @@
+//! Small blobs made to order, byte by byte from the specification and not by the compiler's emitter: two
+//! writers that agree on one reader.
+
+use pare_runtime::format::{
+    HEADER_BYTES, Header, Layout, SECTION_ALIGN, Shape, Tensor, VERSION, WeightFormat, crc32, op,
+};
+use pare_runtime::kernels::scratch::conv_scratch_bytes;
+
+use crate::problems::{ConvProblem, ConvSpec};
+
+/// A blob in the making.
+#[derive(Clone, Debug, Default)]
+pub struct Builder {
+    /// Graph inputs, by tensor index.
+    pub inputs: Vec<u16>,
+    /// Graph outputs, by tensor index.
+    pub outputs: Vec<u16>,
+    /// Tables of the operators.
+    pub aux: Vec<u8>,
+    tensors: Vec<Tensor>,
+    layers: Vec<Vec<u8>>,
+    channels: Vec<i32>,
+    weights: Vec<u8>,
+    arena: usize,
+}
+
+impl Builder {
+    /// An 8-bit tensor behind all memory used so far.
+    pub fn tensor(&mut self, shape: Shape, zero: u8) -> u16 {
+        let offset = self.reserve(shape.len());
+        self.tensor_at(offset, shape, zero)
+    }
+
+    /// An 8-bit tensor on the memory of another.
+    pub fn tensor_on(&mut self, other: u16, shape: Shape, zero: u8) -> u16 {
+        self.tensor_at(self.tensors[usize::from(other)].offset, shape, zero)
+    }
+
+    fn tensor_at(&mut self, offset: usize, shape: Shape, zero: u8) -> u16 {
+        self.tensors.push(Tensor { offset, shape, scale: 0.5, bits: 8, storage: 8, zero, rank: 3 });
+        (self.tensors.len() - 1) as u16
+    }
+
+    fn reserve(&mut self, bytes: usize) -> usize {
+        self.arena += bytes;
+        self.arena - bytes
+    }
+
+    /// A layer with its operator's fields.
+    pub fn layer(&mut self, op: u8, inputs: &[u16], output: u16, fields: &[u8]) {
+        self.layer_with_scratch(op, inputs, output, 0, fields);
+    }
+
+    fn layer_with_scratch(&mut self, op: u8, inputs: &[u16], output: u16, scratch: usize, fields: &[u8]) {
+        let mut record = vec![op, inputs.len() as u8, 0, 0];
+        record.extend((scratch as u32).to_le_bytes());
+        record.extend(output.to_le_bytes());
+        inputs.iter().for_each(|input| record.extend(input.to_le_bytes()));
+        record.resize(record.len().next_multiple_of(4), 0);
+        record.extend(fields);
+        record.resize(record.len().next_multiple_of(4), 0);
+        let len = (record.len() as u16).to_le_bytes();
+        record[2..4].copy_from_slice(&len);
+        self.layers.push(record);
+    }
+
+    /// A convolution of `input`, whose shape is the problem's; returns its output.
+    pub fn conv(&mut self, input: u16, problem: &ConvProblem) -> u16 {
+        let conv = problem.conv();
+        let output = self.tensor(conv.output, conv.requantise.zero);
+        let most = [Layout::Plain, Layout::X86].map(|layout| conv_scratch_bytes(&conv, layout));
+        let scratch = self.reserve(most[0].max(most[1]));
+        self.weights.resize(self.weights.len().next_multiple_of(SECTION_ALIGN), 0);
+        let base = self.weights.len() as u32;
+        self.weights.extend(&problem.weights);
+        let mut fields = vec![];
+        conv.kernel.iter().for_each(|&k| fields.extend((k as u16).to_le_bytes()));
+        fields.extend([conv.stride, conv.dilation, conv.pad].iter().flatten().map(|&v| v as u8));
+        fields.extend([conv.requantise.pre, conv.requantise.lo, conv.requantise.hi, problem.spec.weights.len() as u8]);
+        fields.extend((conv.groups as u16).to_le_bytes());
+        fields.extend((self.channels.len() as u32).to_le_bytes());
+        for record in problem.records.chunks_exact(8) {
+            let at = u32::from_le_bytes([record[4], record[5], record[6], record[7]]) + base;
+            fields.extend(&record[..4]);
+            fields.extend(at.to_le_bytes());
+        }
+        self.channels.extend(problem.bias.iter().chain(&problem.mult));
+        self.layer_with_scratch(op::CONV, &[input], output, scratch, &fields);
+        output
+    }
+
+    /// The bytes of the blob.
+    pub fn finish(&self) -> Vec<u8> {
+        let mut blob = vec![0; HEADER_BYTES];
+        let align = |blob: &mut Vec<u8>, to: usize| blob.resize(blob.len().next_multiple_of(to), 0);
+        self.tensors.iter().for_each(|t| blob.extend(t.to_bytes().expect("test tensors are small")));
+        let io = blob.len() as u32;
+        self.inputs.iter().chain(&self.outputs).for_each(|index| blob.extend(index.to_le_bytes()));
+        align(&mut blob, 4);
+        let layers = blob.len() as u32;
+        blob.extend(self.layers.concat());
+        let names = blob.len() as u32;
+        (0..self.layers.len()).for_each(|i| blob.extend([2, b'L', b'a' + i as u8]));
+        let meta = blob.len() as u32;
+        blob.extend(b"{}");
+        let aux = blob.len() as u32;
+        blob.extend(&self.aux);
+        align(&mut blob, SECTION_ALIGN);
+        let channels = blob.len() as u32;
+        blob.extend(self.channels.iter().flat_map(|v| v.to_le_bytes()));
+        align(&mut blob, SECTION_ALIGN);
+        let weights = blob.len() as u32;
+        blob.extend(&self.weights);
+        let header = Header {
+            version: VERSION,
+            layout: Layout::X86.number(),
+            blob_bytes: blob.len() as u32,
+            crc32: 0,
+            arena_bytes: self.arena as u32,
+            n_tensors: self.tensors.len() as u16,
+            n_layers: self.layers.len() as u16,
+            n_inputs: self.inputs.len() as u16,
+            n_outputs: self.outputs.len() as u16,
+            io,
+            layers,
+            names,
+            aux,
+            channels,
+            weights,
+            meta,
+            meta_bytes: 2,
+        };
+        blob[..HEADER_BYTES].copy_from_slice(&header.to_bytes());
+        seal(&mut blob);
+        blob
+    }
+}
+
+/// Makes length and checksum right again, so that what was damaged meets the checks behind them.
+pub fn seal(blob: &mut [u8]) {
+    if blob.len() >= 16 {
+        let (len, crc) = (blob.len() as u32, crc32(&blob[16..]));
+        blob[8..12].copy_from_slice(&len.to_le_bytes());
+        blob[12..16].copy_from_slice(&crc.to_le_bytes());
+    }
+}
+
+/// A network in which every operator occurs, some of them in place.
+pub fn every_operator() -> Vec<u8> {
+    let mut b = Builder::default();
+    let shape = |h, w, c| Shape { h, w, c };
+    let image = b.tensor(shape(6, 6, 4), 3);
+    b.inputs = vec![image];
+
+    let formats = vec![
+        (WeightFormat::Linear(4), Layout::Plain, 3),
+        (WeightFormat::Codebook(3), Layout::X86, 3),
+        (WeightFormat::Linear(8), Layout::X86, 2),
+    ];
+    let dense = ConvSpec::dense(shape(6, 6, 4), 8, 3, 1, WeightFormat::Linear(8), Layout::Plain);
+    let conv = b.conv(image, &ConvProblem::new(ConvSpec { weights: formats, ..dense }));
+    let depthwise = ConvSpec::depthwise(shape(6, 6, 8), 3, 1, WeightFormat::Linear(2), Layout::X86);
+    let depthwise = b.conv(conv, &ConvProblem::new(depthwise));
+
+    let sum = b.tensor_on(conv, shape(6, 6, 8), 9);
+    let add = [&70_000i32.to_le_bytes()[..], &50_000i32.to_le_bytes(), &[17, 0, 255]].concat();
+    b.layer(op::ADD, &[conv, depthwise], sum, &add);
+    b.aux.extend((0..=255u8).map(|code| code.max(9)));
+    let bent = b.tensor_on(sum, shape(6, 6, 8), 9);
+    b.layer(op::LUT, &[sum], bent, &0u32.to_le_bytes());
+
+    let pool = |pad: u8| [2, 0, 2, 0, 2, 2, pad, pad];
+    let mean = b.tensor(shape(4, 4, 8), 9);
+    let mult = (1i32 << 30).to_le_bytes();
+    b.layer(op::AVG_POOL, &[bent], mean, &[&pool(1)[..], &mult, &[0, 0, 255]].concat());
+    let highest = b.tensor(shape(3, 3, 8), 9);
+    b.layer(op::MAX_POOL, &[bent], highest, &[&pool(0)[..], &[0, 255]].concat());
+    let padded = b.tensor(shape(4, 4, 8), 9);
+    b.layer(op::PAD, &[highest], padded, &[1, 0, 1, 0, 0, 0, 0, 0]);
+    let joined = b.tensor(shape(4, 4, 16), 9);
+    b.layer(op::CONCAT, &[mean, padded], joined, &16u32.to_le_bytes());
+    let spread = b.tensor(shape(8, 8, 4), 9);
+    b.layer(op::DEPTH_TO_SPACE, &[joined], spread, &[2, 1]);
+    let turned = b.tensor(shape(4, 8, 8), 9);
+    b.layer(op::TRANSPOSE, &[spread], turned, &[2, 0, 1]);
+
+    let table = |b: &mut Builder, entries: &[u16]| {
+        let at = b.aux.len() as u32;
+        b.aux.extend(entries.iter().flat_map(|v| v.to_le_bytes()));
+        at.to_le_bytes()
+    };
+    let (rows, columns) = (table(&mut b, &[0, 2]), table(&mut b, &[1, 4, 7]));
+    let picked = b.tensor(shape(2, 3, 8), 9);
+    b.layer(op::RESIZE_NEAREST, &[turned], picked, &[rows, columns].concat());
+    let rows = table(&mut b, &[0, 1, 0, 0, 1, 128, 1, 1, 256]);
+    let columns = table(&mut b, &[0, 1, 64, 1, 2, 200]);
+    let mixed = b.tensor(shape(3, 2, 8), 9);
+    b.layer(op::RESIZE_BILINEAR, &[picked], mixed, &[rows, columns].concat());
+    let probabilities = b.tensor(shape(3, 2, 8), 0);
+    b.layer(op::SOFTMAX, &[mixed], probabilities, &(1u32 << 25).to_le_bytes());
+    b.outputs = vec![probabilities, joined];
+    b.finish()
+}

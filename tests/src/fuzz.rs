@@ -1,0 +1,77 @@
+//! What the fuzz targets call, and the tests that replay their corpus.
+
+use std::ops::Range;
+
+use pare_runtime::format::LayerOp;
+use pare_runtime::kernels::scratch::conv_scratch_bytes;
+use pare_runtime::{Isa, Model, Session};
+
+use crate::blob::seal;
+
+/// Arena and work that a hostile blob may claim before it is turned away, as a host would.
+const ARENA_LIMIT: usize = 1 << 20;
+const WORK_LIMIT: u64 = 1 << 24;
+
+/// What became of the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// An error, in words.
+    Refused,
+    /// A blob, but of more memory or work than this harness gives it.
+    TooLarge,
+    /// It ran.
+    Ran,
+}
+
+/// Parses bytes as a blob, length and checksum made right, and runs it on every instruction set.
+///
+/// # Panics
+/// When two instruction sets differ, or the runtime panics: the finding.
+pub fn blob(bytes: &[u8]) -> Outcome {
+    let mut bytes = bytes.to_vec();
+    seal(&mut bytes);
+    let model = match Model::parse(&bytes) {
+        Ok(model) => model,
+        Err(error) => {
+            assert!(!error.to_string().is_empty());
+            return Outcome::Refused;
+        }
+    };
+    assert!((0..model.layers().len()).all(|i| model.layer_name(i).len() < 256));
+    if model.arena_bytes() > ARENA_LIMIT || model.work() > WORK_LIMIT {
+        return Outcome::TooLarge;
+    }
+    let results: Vec<_> = Isa::available().filter_map(|isa| run(model, isa)).collect();
+    if scratch_is_private(&model) {
+        assert!(results.windows(2).all(|pair| pair[0] == pair[1]), "two instruction sets differ");
+    }
+    if results.is_empty() { Outcome::Refused } else { Outcome::Ran }
+}
+
+/// Whether no tensor shares memory with scratch; what kernels leave in scratch is their own business, and a
+/// hostile blob may read it.
+fn scratch_is_private(model: &Model<'_>) -> bool {
+    let scratches: Vec<Range<usize>> = model
+        .layers()
+        .filter_map(|layer| match &layer.op {
+            LayerOp::Conv(p) => {
+                Some((layer.scratch, p.weight_groups().map(|group| conv_scratch_bytes(p, group.layout)).max()?))
+            }
+            _ => None,
+        })
+        .map(|(start, bytes)| start..start + bytes)
+        .collect();
+    let mut tensors = (0..model.header().n_tensors).filter_map(|index| model.tensor(index)).map(|t| t.range());
+    tensors.all(|t| scratches.iter().all(|s| t.end <= s.start || s.end <= t.start))
+}
+
+/// The outputs of a run; `None` when the session cannot start.
+fn run(model: Model<'_>, isa: Isa) -> Option<Vec<u8>> {
+    let mut arena = vec![0x5a; model.arena_bytes()];
+    let mut session = Session::with_isa(model, &mut arena, isa).ok()?;
+    for i in 0..model.inputs().len() {
+        session.input(i).iter_mut().zip((0..=255u8).cycle()).for_each(|(code, i)| *code = i.wrapping_mul(37));
+    }
+    session.run();
+    Some((0..model.outputs().len()).flat_map(|i| session.output(i).to_vec()).collect())
+}

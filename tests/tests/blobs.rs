@@ -1,0 +1,215 @@
+//! Blobs, whole and damaged.
+
+use pare_runtime::format::{HEADER_BYTES, Shape, op};
+use pare_runtime::{FormatError, Isa, Model, Session, SetupError};
+use pare_tests::blob::{Builder, every_operator, seal};
+use pare_tests::fuzz::{self, Outcome};
+use pare_tests::problems::Random;
+
+const ROW: Shape = Shape { h: 1, w: 1, c: 8 };
+
+#[test]
+fn a_network_of_every_operator_runs_alike_on_every_instruction_set() {
+    let blob = every_operator();
+    let model = Model::parse(&blob).expect("the builder writes what the specification says");
+    let mut seen = vec![];
+    for isa in Isa::available() {
+        let mut arena = vec![0; model.arena_bytes()];
+        let mut session = Session::with_isa(model, &mut arena, isa).expect("the scratch was planned for every kernel");
+        session.input(0).iter_mut().zip(0..).for_each(|(code, i)| *code = i);
+        session.run();
+        seen.push([session.output(0).to_vec(), session.output(1).to_vec()]);
+    }
+    assert!(seen.windows(2).all(|pair| pair[0] == pair[1]));
+    for row in seen[0][0].chunks(8) {
+        let sum: i32 = row.iter().map(|&code| i32::from(code)).sum();
+        assert!((sum - 256).abs() <= 8, "probabilities {row:?}");
+    }
+    assert!(seen[0][1].iter().any(|&code| code != seen[0][1][0]), "the joined maps are all alike");
+}
+
+#[test]
+fn views_tell_what_was_written() {
+    let blob = every_operator();
+    let model = Model::parse(&blob).unwrap();
+    assert_eq!(model.layers().len(), model.layers().count());
+    assert_eq!(model.layer_name(3), "Ld");
+    assert_eq!(model.layer_name(9999), "");
+    assert_eq!(model.metadata(), b"{}");
+    assert_eq!(model.inputs().map(|t| t.shape).collect::<Vec<_>>(), [Shape { h: 6, w: 6, c: 4 }]);
+    assert_eq!(pare_runtime::arena_bytes(&blob), model.arena_bytes());
+    assert_eq!(model.header().to_bytes(), blob[..HEADER_BYTES]);
+}
+
+#[test]
+fn every_flipped_byte_is_noticed() {
+    let blob = every_operator();
+    for at in 0..blob.len() {
+        for flip in [1, 0x80, 0xff] {
+            let mut damaged = blob.clone();
+            damaged[at] ^= flip;
+            let error = Model::parse(&damaged).expect_err("a flipped byte went unnoticed");
+            assert!(at < 16 || error == FormatError::Checksum, "byte {at}: {error}");
+        }
+    }
+}
+
+#[test]
+fn every_flipped_byte_behind_a_right_checksum_is_refused_or_runs() {
+    let blob = every_operator();
+    let mut outcomes = [0; 3];
+    for at in 0..blob.len() {
+        for flip in [1, 2, 0x10, 0x80, 0xff] {
+            let mut damaged = blob.clone();
+            damaged[at] ^= flip;
+            outcomes[fuzz::blob(&damaged) as usize] += 1;
+        }
+    }
+    // Both happen often, or the deep checks were never met.
+    let [refused, _too_large, ran] = outcomes;
+    assert!(refused > 1000 && ran > 1000, "refused, too large, ran: {outcomes:?}");
+}
+
+#[test]
+fn every_truncation_is_refused() {
+    let blob = every_operator();
+    for len in 0..blob.len() {
+        assert!(Model::parse(&blob[..len]).is_err(), "{len} bytes passed");
+        // With the length and checksum of the rest made right, what lacks may be padding alone.
+        fuzz::blob(&blob[..len]);
+    }
+}
+
+#[test]
+fn ten_thousand_random_mutations_are_refused_or_run() {
+    let blob = every_operator();
+    let mut random = Random(7);
+    let words = [0u32, 1, 0x7f, 0xff, 0x100, 0x7fff, 0xffff, 0x1_0000, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff];
+    for _ in 0..10_000 {
+        let mut damaged = blob.clone();
+        // The weights are most of the bytes and the least of the dangers.
+        let reach = if random.next() % 4 == 0 { damaged.len() } else { damaged.len() / 2 };
+        for _ in 0..=random.next() % 6 {
+            let at = random.next() as usize % reach;
+            let word = words[random.next() as usize % words.len()].to_le_bytes();
+            match random.next() % 3 {
+                0 => damaged[at] = random.next() as u8,
+                1 => damaged.iter_mut().skip(at).zip(&word[..2]).for_each(|(slot, &byte)| *slot = byte),
+                _ => damaged.iter_mut().skip(at / 4 * 4).zip(word).for_each(|(slot, byte)| *slot = byte),
+            }
+        }
+        fuzz::blob(&damaged);
+    }
+}
+
+#[test]
+fn the_corpus_is_refused_or_runs() {
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/blob");
+    let mut ran = 0;
+    for entry in std::fs::read_dir(corpus).expect("the corpus is part of the repository") {
+        let outcome = fuzz::blob(&std::fs::read(entry.unwrap().path()).unwrap());
+        ran += usize::from(outcome == Outcome::Ran);
+    }
+    assert!(ran > 0, "no blob of the corpus runs: make it anew with `cargo run -p pare-tests --example corpus`");
+}
+
+/// An Add of `a` and `b` into `sum`, whatever they share.
+fn add(tensors: impl FnOnce(&mut Builder) -> [u16; 3]) -> Vec<u8> {
+    let mut b = Builder::default();
+    let [first, second, sum] = tensors(&mut b);
+    (b.inputs, b.outputs) = (vec![first, second], vec![sum]);
+    let fields = [&1i32.to_le_bytes()[..], &2i32.to_le_bytes(), &[1, 0, 255]].concat();
+    b.layer(op::ADD, &[first, second], sum, &fields);
+    b.finish()
+}
+
+#[test]
+fn an_add_may_overwrite_its_first_operand_and_no_other() {
+    let apart = add(|b| [b.tensor(ROW, 0), b.tensor(ROW, 0), b.tensor(ROW, 0)]);
+    let on_first = add(|b| {
+        let first = b.tensor(ROW, 0);
+        [first, b.tensor(ROW, 0), b.tensor_on(first, ROW, 0)]
+    });
+    for blob in [apart, on_first] {
+        let model = Model::parse(&blob).unwrap();
+        let mut arena = vec![0; model.arena_bytes()];
+        let mut session = Session::new(model, &mut arena).unwrap();
+        session.input(0).copy_from_slice(&[0, 1, 2, 3, 100, 255, 7, 9]);
+        session.input(1).copy_from_slice(&[0, 0, 1, 1, 100, 255, 0, 0]);
+        session.run();
+        assert_eq!(session.output(0), [0, 1, 2, 3, 150, 255, 4, 5]);
+    }
+    let on_second = add(|b| {
+        let (first, second) = (b.tensor(ROW, 0), b.tensor(ROW, 0));
+        [first, second, b.tensor_on(second, ROW, 0)]
+    });
+    let doubled = add(|b| {
+        let first = b.tensor(ROW, 0);
+        [first, first, b.tensor_on(first, ROW, 0)]
+    });
+    for blob in [on_second, doubled] {
+        assert_eq!(Model::parse(&blob).unwrap_err(), FormatError::Arena { layer: 0 });
+    }
+}
+
+#[test]
+fn resizes_pick_and_mix_as_their_tables_say() {
+    let resize = |op: u8, entries: &[[u16; 3]; 2], width: usize| {
+        let mut b = Builder::default();
+        let shape = |w| Shape { h: 1, w, c: 2 };
+        let (input, output) = (b.tensor(shape(3), 0), b.tensor(shape(2), 0));
+        (b.inputs, b.outputs) = (vec![input], vec![output]);
+        // One row, which is row 0 whatever the entry's width; then two columns.
+        b.aux = vec![0; 12];
+        b.aux.extend(entries.iter().flat_map(|entry| &entry[..width]).flat_map(|v| v.to_le_bytes()));
+        b.layer(op, &[input], output, &[0u32.to_le_bytes(), 12u32.to_le_bytes()].concat());
+        let blob = b.finish();
+        let model = Model::parse(&blob)?;
+        let run = |isa| {
+            let mut arena = vec![0; model.arena_bytes()];
+            let mut session = Session::with_isa(model, &mut arena, isa).unwrap();
+            session.input(0).copy_from_slice(&[10, 110, 20, 120, 31, 255]);
+            session.run();
+            session.output(0).to_vec()
+        };
+        assert!(Isa::available().all(|isa| run(isa) == run(Isa::Reference)));
+        Ok(run(Isa::Reference))
+    };
+    let nearest = [[2, 0, 0], [0, 0, 0]];
+    assert_eq!(resize(op::RESIZE_NEAREST, &nearest, 1), Ok(vec![31, 255, 10, 110]));
+    // Halfway between 20 and 31 rounds up; all of the second is the second.
+    let mixed = [[1, 2, 128], [0, 1, 256]];
+    assert_eq!(resize(op::RESIZE_BILINEAR, &mixed, 3), Ok(vec![26, 188, 20, 120]));
+    let outside = FormatError::Layer("a table of a Resize");
+    assert_eq!(resize(op::RESIZE_NEAREST, &[[3, 0, 0]; 2], 1), Err(outside));
+    assert_eq!(resize(op::RESIZE_BILINEAR, &[[0, 3, 0]; 2], 3), Err(outside));
+    assert_eq!(resize(op::RESIZE_BILINEAR, &[[0, 1, 257]; 2], 3), Err(outside));
+}
+
+#[test]
+fn a_session_says_what_it_lacks() {
+    let blob = every_operator();
+    let model = Model::parse(&blob).unwrap();
+    let need = model.arena_bytes();
+    let small = Session::new(model, &mut vec![0; need - 1]).err();
+    assert_eq!(small, Some(SetupError::Arena { need, have: need - 1 }));
+
+    // The first layer's scratch moved onto the arena's end.
+    let mut moved = blob.clone();
+    let layers = model.header().layers as usize;
+    moved[layers + 4..layers + 8].copy_from_slice(&(need as u32).to_le_bytes());
+    seal(&mut moved);
+    let model = Model::parse(&moved).unwrap();
+    let error = Session::with_isa(model, &mut vec![0; need], Isa::Portable).err();
+    assert_eq!(error, Some(SetupError::Scratch { layer: 0, isa: Isa::Portable }));
+}
+
+#[test]
+fn missing_inputs_and_outputs_are_empty() {
+    let blob = every_operator();
+    let model = Model::parse(&blob).unwrap();
+    let mut arena = vec![0; model.arena_bytes()];
+    let mut session = Session::new(model, &mut arena).unwrap();
+    assert!(session.input(1).is_empty() && session.output(2).is_empty());
+    assert!(session.input_tensor(1).is_none() && session.output_tensor(0).is_some());
+}
