@@ -16,9 +16,11 @@ mod avx512;
 mod dense;
 mod depthwise;
 mod detect;
+mod widened;
 mod window;
 
 pub use detect::detect;
+pub use widened::{add, avg_pool, max_pool};
 
 use super::{ConvKernel, Isa, scratch};
 use crate::format::{Conv, Layout};
