@@ -5,7 +5,7 @@
 use core::arch::x86_64::*;
 use core::ops::Range;
 
-use super::dense::{Block, Dense, Tile};
+use super::dense::{Block, Dense, Stream, Tile};
 use super::depthwise::{Depthwise, InputRow, MAX_TAPS, OutputRow};
 use super::window::{Frame, Panels, Segment, Walk};
 use crate::format::{PANEL_CHANNELS, Requantise, WeightGroup};
@@ -24,6 +24,7 @@ unsafe impl Dense for Avx2 {
     const PIXELS: usize = 3;
     const PANELS: usize = 1;
     const LEVEL_BYTES: usize = 2;
+    const STREAM_PANELS: usize = 1;
 
     fn levels_in_place(_frame: &Frame<'_>, _group: &WeightGroup<'_>) -> bool {
         false
@@ -83,6 +84,26 @@ unsafe impl Dense for Avx2 {
                 _ => multiply::<3>(walk, tile, block),
             }
         }
+    }
+
+    #[target_feature(enable = "avx2,bmi2")]
+    unsafe fn stream(group: &WeightGroup<'_>, stream: &Stream<'_>) {
+        let decoder = Decoder::new(group);
+        let mut sums = [_mm256_setzero_si256(); 4];
+        let mut rest = stream.panels.codes;
+        for quad in 0..stream.quads {
+            // SAFETY: the window has that many quads.
+            let codes = unsafe { stream.window.add(4 * quad).cast::<i32>().read_unaligned() };
+            let codes = _mm256_cvtepu8_epi16(_mm_set1_epi32(codes));
+            for sum in &mut sums {
+                let levels = _mm256_cvtepi8_epi16(decoder.next(&mut rest));
+                *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(codes, levels));
+            }
+        }
+        let [a, b, c, d] = sums;
+        let scale = Scale::new(&stream.requantise, &stream.panels);
+        // SAFETY: the panel's channels lie in the output.
+        unsafe { scale.store([join(a, b), join(c, d)], stream.output.add(stream.panels.first)) };
     }
 }
 
@@ -236,20 +257,24 @@ impl Decoder {
     #[inline]
     #[target_feature(enable = "avx2,bmi2")]
     fn next(&self, rest: &mut &[u8]) -> __m128i {
-        let mut half = || {
-            let packed = match rest.first_chunk() {
-                Some(&eight) => u64::from_le_bytes(eight),
-                None => rest.iter().rev().fold(0, |packed, &byte| packed << 8 | u64::from(byte)),
-            };
-            *rest = rest.get(self.bits..).unwrap_or_default();
-            _pdep_u64(packed, self.mask) as i64
-        };
-        let (low, high) = (half(), half());
-        let codes = _mm_set_epi64x(high, low);
-        match self.bits {
-            ..=4 => _mm_shuffle_epi8(self.table, codes),
-            8 => codes,
-            _ => _mm_sub_epi8(_mm_xor_si128(codes, self.sign), self.sign),
+        let mut last = [0; 16];
+        let packed = rest.first_chunk().unwrap_or_else(|| {
+            last.iter_mut().zip(*rest).for_each(|(to, &from)| *to = from);
+            &last
+        });
+        *rest = rest.get(2 * self.bits..).unwrap_or_default();
+        if self.bits == 8 {
+            // SAFETY: 16 bytes.
+            return unsafe { _mm_loadu_si128(packed.as_ptr().cast()) };
+        }
+        // SAFETY: `bits < 8`, so both halves are within 16 bytes.
+        let half = |at: usize| unsafe { packed.as_ptr().add(at).cast::<u64>().read_unaligned() };
+        let spread = |packed: u64| _pdep_u64(packed, self.mask) as i64;
+        let codes = _mm_set_epi64x(spread(half(self.bits)), spread(half(0)));
+        if self.bits <= 4 {
+            _mm_shuffle_epi8(self.table, codes)
+        } else {
+            _mm_sub_epi8(_mm_xor_si128(codes, self.sign), self.sign)
         }
     }
 }

@@ -7,7 +7,7 @@
 use core::ops::Range;
 
 use super::window::{Frame, Panels, Walk};
-use crate::format::{Conv, PANEL_CHANNELS, Requantise, WeightGroup};
+use crate::format::{Conv, PANEL_CHANNELS, PANEL_DEPTH, Requantise, WeightGroup};
 use crate::kernels::scratch;
 
 /// Pixels of the largest tile of any instruction set.
@@ -67,6 +67,27 @@ pub(super) unsafe trait Dense {
     /// read along `walk`, whose quads are as many as the depth of a panel has, at each panel's
     /// levels. The block's channels of each pixel at `tile.outputs` lie in the output.
     unsafe fn tile(walk: &Walk, tile: &Tile, block: &Block<'_>);
+
+    /// Panels of a full stream.
+    const STREAM_PANELS: usize;
+
+    /// Multiplies a single window, decoding in registers.
+    ///
+    /// # Safety
+    /// The processor has the instructions. `1 <= stream.panels.len <= STREAM_PANELS`, panels of `group`, a panel
+    /// having `stream.quads` steps of codes and the window as many quads; at padding, the window is 0. The
+    /// panels' channels lie in the output.
+    unsafe fn stream(group: &WeightGroup<'_>, stream: &Stream<'_>);
+}
+
+/// A few panels and the one window that all of them meet.
+pub(super) struct Stream<'a> {
+    pub(super) panels: Panels<'a>,
+    /// `quads` times 4 codes.
+    pub(super) window: *const u8,
+    pub(super) quads: usize,
+    pub(super) requantise: Requantise,
+    pub(super) output: *mut u8,
 }
 
 impl Tile {
@@ -127,6 +148,36 @@ pub(super) fn run<D: Dense>(conv: &Conv<'_>, input: &[u8], output: &mut [u8], sc
             let output = frame.output.as_mut_ptr();
             let block = Block { panels, levels, level_step, requantise: conv.requantise, output };
             pixels::<D>(&mut frame, &block);
+        }
+    }
+}
+
+/// Dense convolution to a single pixel, fully connected layers above all: each weight is used once.
+pub(super) fn run_single<D: Dense>(conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) {
+    let Some(frame) = Frame::new(conv, input, output, scratch) else { return };
+    if conv.groups != 1 || conv.output.h != 1 || conv.output.w != 1 {
+        return;
+    }
+    let [rows, columns] = frame.inside();
+    let in_place = frame.segments == 1 && frame.len == frame.padded && rows.contains(&0) && columns.contains(&0);
+    let window = if in_place {
+        // Inside at (0, 0) means without padding, so the window starts the input.
+        frame.input.as_ptr()
+    } else {
+        let to = frame.scratch.as_mut_ptr();
+        // SAFETY: the instruction set was detected before this kernel was handed out. Scratch has room for levels,
+        // which are not needed here: more than the depth and 64 bytes.
+        unsafe { D::fetch(&frame, 0, 0, to) };
+        to
+    };
+    for group in conv.weight_groups() {
+        let mut index = 0;
+        while let Some(panels) = Panels::of(conv, &group, index, D::STREAM_PANELS) {
+            index += panels.len;
+            let (quads, output) = (frame.depth() / PANEL_DEPTH, frame.output.as_mut_ptr());
+            let stream = Stream { panels, window, quads, requantise: conv.requantise, output };
+            // SAFETY: the instruction set was detected; the depth of a panel is that of the window.
+            unsafe { D::stream(&group, &stream) };
         }
     }
 }
