@@ -8,7 +8,7 @@
 //! nothing that [`detect`] does not confirm, and the leaves are private. A leaf reads and writes
 //! through pointers: the loop nests derive them from a [`window::Frame`], which checks the extents of the
 //! convolution against the slices at hand, so that any safe caller, with any `Conv`, is served or
-//! left without output, never let out of bounds.
+//! left without (part of) its output, never let out of bounds.
 #![allow(unsafe_code, reason = "vector instructions and the addresses they read")]
 
 mod avx2;
@@ -26,9 +26,10 @@ use super::{ConvKernel, Isa, scratch};
 use crate::format::{Conv, Layout};
 
 /// The kernel of `isa` for a convolution whose weights are all in [`Layout::X86`]; `None` for other
-/// layouts and when this processor lacks the instructions.
+/// layouts, for extents beyond 2^24 and when this processor lacks the instructions.
 pub(super) fn conv_kernel(isa: Isa, conv: &Conv<'_>) -> Option<ConvKernel> {
-    if !detect(isa) || conv.weight_groups().any(|group| group.layout != Layout::X86) {
+    let panels = conv.weight_groups().all(|group| group.layout == Layout::X86);
+    if !(detect(isa) && panels && window::is_supported(conv)) {
         return None;
     }
     let single = conv.output.h == 1 && conv.output.w == 1;
