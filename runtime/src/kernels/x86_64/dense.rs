@@ -97,10 +97,15 @@ impl Tile {
     #[inline]
     fn extend(&mut self, most: usize, run: Run) -> usize {
         let added = run.count.min(most.min(MAX_PIXELS) - self.len);
-        let slots = self.windows.iter_mut().zip(&mut self.outputs).skip(self.len).take(added);
-        for (i, (window, output)) in slots.enumerate() {
-            *window = run.window.wrapping_add(i * run.step);
-            *output = run.output + i * run.output_step;
+        let slots = self.len..self.len + added;
+        let (mut window, mut output) = (run.window, run.output);
+        for slot in self.windows.get_mut(slots.clone()).unwrap_or_default() {
+            *slot = window;
+            window = window.wrapping_add(run.step);
+        }
+        for slot in self.outputs.get_mut(slots).unwrap_or_default() {
+            *slot = output;
+            output += run.output_step;
         }
         self.len += added;
         added
