@@ -58,7 +58,7 @@ impl fmt::Display for FormatError {
             FormatError::Checksum => write!(f, "the blob's checksum does not match: it was damaged"),
             FormatError::Truncated(part) => write!(f, "damaged blob: {part} end early"),
             FormatError::Section => write!(f, "damaged blob: a section does not start at a multiple of 64"),
-            FormatError::Layer(part) => write!(f, "damaged blob: {part} is out of bounds"),
+            FormatError::Layer(part) => write!(f, "damaged blob: {part}: out of bounds"),
             FormatError::UnknownOp(op) => {
                 write!(f, "operator {op} is unknown to this runtime: update it or recompile the model")
             }

@@ -161,10 +161,13 @@ pub fn every_operator() -> Vec<u8> {
     let conv = b.conv(image, &ConvProblem::new(ConvSpec { weights: formats, ..dense }));
     let depthwise = ConvSpec::depthwise(shape(6, 6, 8), 3, 1, WeightFormat::Linear(2), Layout::X86);
     let depthwise = b.conv(conv, &ConvProblem::new(depthwise));
+    let formats = vec![(WeightFormat::Linear(3), Layout::X86, 5), (WeightFormat::Ternary, Layout::X86, 3)];
+    let pointwise = ConvSpec::dense(shape(6, 6, 8), 8, 1, 1, WeightFormat::Linear(3), Layout::X86);
+    let pointwise = b.conv(depthwise, &ConvProblem::new(ConvSpec { weights: formats, ..pointwise }));
 
     let sum = b.tensor_on(conv, shape(6, 6, 8), 9);
     let add = [&70_000i32.to_le_bytes()[..], &50_000i32.to_le_bytes(), &[17, 0, 255]].concat();
-    b.layer(op::ADD, &[conv, depthwise], sum, &add);
+    b.layer(op::ADD, &[conv, pointwise], sum, &add);
     b.aux.extend((0..=255u8).map(|code| code.max(9)));
     let bent = b.tensor_on(sum, shape(6, 6, 8), 9);
     b.layer(op::LUT, &[sum], bent, &0u32.to_le_bytes());

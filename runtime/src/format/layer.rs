@@ -323,13 +323,14 @@ impl<'a> Conv<'a> {
         if first == self.output.c { Ok(()) } else { Err(FormatError::Layer("the channel counts of the weight groups")) }
     }
 
-    /// Whether the channels are whole: a bias and a multiplier each, and a weight group for every one.
-    /// True of all that come out of a blob; the fields being public, kernels make sure.
+    /// Whether no extent of the kernel is 0 and the channels are whole: a bias and a multiplier each, and a
+    /// weight group for every one. True of all that come out of a blob, but the fields are public.
     pub(crate) fn is_whole(&self) -> bool {
         let c_out = self.output.c;
         let divisible =
             self.groups > 0 && self.input.c.is_multiple_of(self.groups) && c_out.is_multiple_of(self.groups);
-        divisible && self.bias.len() == c_out && self.mult.len() == c_out && self.check_groups().is_ok()
+        let steps = self.kernel.iter().chain(&self.stride).chain(&self.dilation).all(|&step| step > 0);
+        steps && divisible && self.bias.len() == c_out && self.mult.len() == c_out && self.check_groups().is_ok()
     }
 }
 

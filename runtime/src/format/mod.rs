@@ -101,6 +101,17 @@
 //! any width are whole bytes (16 codes), and data of a group begins at a multiple of 64 when its format
 //! is 0x08 and of 4 otherwise.
 //!
+//! # Limits
+//! [`Model::parse`](crate::Model::parse) refuses what no compiler writes, so that kernels need not expect it:
+//! * `lo <= hi`, both codes of the output; entries of a Lut codes of the output; an operator that moves codes
+//!   (MaxPool apart, which clamps) to a tensor of fewer bits than it reads;
+//! * windows that reach more than 255 positions beyond the far edge of the input; pools with a window that
+//!   misses the input, or of more than 2^23 positions;
+//! * a weight group of a wider layout than the header's, channel counts that do not add up, records whose
+//!   length is no multiple of 4.
+//!
+//! A blob can still ask for more work than its host likes: see [`Model::work`](crate::Model::work).
+//!
 //! # Arithmetic
 //! Sums wrap in i32 (the compiler proves that they do not). See [`crate::requant`] for the rounding high
 //! multiply, and [`crate::kernels::reference`] for each operator.

@@ -1,6 +1,6 @@
 //! The arithmetic, once for every instruction set.
 //!
-//! [`reference`] is the definition: obvious scalar code, one function an operator. [`portable`] is fast
+//! [`mod@reference`] is the definition: obvious scalar code, one function an operator. [`portable`] is fast
 //! without any special instruction. Every other module holds the kernels of one instruction set and
 //! nothing else; a kernel is bit-exact to the reference, by property test, and has a bench.
 //!
@@ -155,17 +155,17 @@ impl ConvKernel {
         }
     }
 
-    /// Computes the convolution that this kernel was chosen for: `input` and `output` of the lengths of its
-    /// shapes, `scratch` of `scratch_bytes` at least. Does nothing when one of them is shorter or the
-    /// convolution lacks biases, multipliers or weight groups: kernels rely on that.
-    #[inline]
+    /// Computes a convolution like the one that this kernel was chosen for: `input` and `output` of the
+    /// lengths of its shapes, `scratch` of `scratch_bytes` at least. Does nothing when one of them differs
+    /// or the convolution lacks biases, multipliers or weight groups.
     pub fn run(&self, conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) {
         if conv.is_whole() {
-            self.run_whole(conv, input, output, scratch);
+            // Kernels rely on the scratch that they asked for, and this may be another convolution.
+            ConvKernel::choose(self.isa, conv).run_whole(conv, input, output, scratch);
         }
     }
 
-    /// The same for a convolution fresh from a parsed model, which needs no second look.
+    /// The same for the very convolution that the kernel was chosen for, out of a parsed model.
     #[inline]
     pub(crate) fn run_whole(&self, conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) {
         let fits = input.len() == conv.input.len() && output.len() == conv.output.len();
@@ -175,7 +175,7 @@ impl ConvKernel {
     }
 }
 
-/// The operators besides convolution; arguments as in [`reference`].
+/// The operators besides convolution; arguments as in [`mod@reference`].
 impl Isa {
     /// See [`reference::add`].
     pub fn add(self, p: &Add, a: &mut [u8], b: &[u8]) {

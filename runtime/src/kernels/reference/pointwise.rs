@@ -26,7 +26,7 @@ pub fn lut(table: &[u8], codes: &mut [u8]) {
 ///
 /// With `d = max - code` and `mult = scale * log2(e)` in Q29 (see [`softmax_mult`]), the exponential is
 /// `e = 2^-(d * mult / 2^29)` in Q30: the integer part of the exponent shifts, the fraction goes through
-/// [`exp2_of_minus`]. Then `code = min(255, (256 * e + sum / 2) / sum)`, `sum` over the run in u64.
+/// a polynomial (`exp2_of_minus`). Then `code = min(255, (256 * e + sum / 2) / sum)`, `sum` over the run in u64.
 pub fn softmax(mult: u32, channels: usize, input: &[u8], output: &mut [u8]) {
     let channels = channels.max(1);
     for (input, output) in input.chunks(channels).zip(output.chunks_mut(channels)) {
@@ -54,7 +54,7 @@ const FRACTION: u32 = (1 << 29) - 1;
 /// each product truncated.
 fn exp2_of_minus(f: u32) -> u32 {
     const COEFFICIENTS: [i64; 6] = [-1_016_701, 9_888_282, -59_375_904, 257_890_191, -744_256_774, 1_073_741_764];
-    COEFFICIENTS.iter().fold(0, |sum, &c| (sum * i64::from(f) >> 29) + c) as u32
+    COEFFICIENTS.iter().fold(0, |sum, &c| ((sum * i64::from(f)) >> 29) + c) as u32
 }
 
 #[cfg(test)]

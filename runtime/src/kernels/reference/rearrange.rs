@@ -40,8 +40,12 @@ pub fn resize_nearest(p: &Resize<'_>, input: &[u8], output: &mut [u8]) {
 }
 
 /// With rows `y0`, `y1` and weight `fy` of the second in 1/256, and columns alike:
-/// `((in[y0][x0] * (256 - fx) + in[y0][x1] * fx) * (256 - fy) + (in[y1][x0] * (256 - fx) + in[y1][x1] * fx) * fy
-/// + 2^15) >> 16`.
+///
+/// ```text
+/// upper = in[y0][x0] * (256 - fx) + in[y0][x1] * fx
+/// lower = in[y1][x0] * (256 - fx) + in[y1][x1] * fx
+/// out   = (upper * (256 - fy) + lower * fy + 2^15) >> 16
+/// ```
 pub fn resize_bilinear(p: &Resize<'_>, input: &[u8], output: &mut [u8]) {
     for [y, x, c] in elements(p.output) {
         let ((y0, y1, fy), (x0, x1, fx)) = (p.row_mix(y), p.column_mix(x));
