@@ -140,11 +140,11 @@ unsafe fn multiply<const P: usize, const N: usize>(walk: &Walk, tile: &Tile, blo
                 }
             }
         }
-        // Through memory, so that the loops above keep all sums in registers: `sums` is never indexed by a variable.
+        // A copy, so that `sums` is never indexed by a variable and stays in registers all through the loops above.
         let mut done = [[_mm512_setzero_si512(); N]; P];
         for p in 0..P {
             for n in 0..N {
-                _mm512_storeu_si512((&raw mut done).cast::<__m512i>().add(p * N + n).cast(), sums[p][n]);
+                done[p][n] = sums[p][n];
             }
         }
         for p in 0..P {

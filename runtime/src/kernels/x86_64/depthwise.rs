@@ -165,7 +165,7 @@ impl OutputRow<'_> {
 
 /// Depthwise convolution; leaves the output alone if the arguments do not fit together.
 pub(super) fn run<D: Depthwise>(conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) {
-    let Some(mut frame) = Frame::new(conv, input, output, scratch) else { return };
+    let Some(frame) = Frame::new(conv, input, output, scratch) else { return };
     if !conv.is_depthwise() {
         return;
     }
@@ -181,7 +181,7 @@ pub(super) fn run<D: Depthwise>(conv: &Conv<'_>, input: &[u8], output: &mut [u8]
     for group in conv.weight_groups() {
         let mut index = 0;
         while let Some(panel) = Panels::of(conv, &group, index, 1) {
-            channels::<D>(&mut frame, &group, &panel, &around);
+            channels::<D>(&frame, &group, &panel, &around);
             index += 1;
         }
     }
@@ -197,12 +197,12 @@ struct Around {
     tail: [u8; 2 * PANEL_CHANNELS],
 }
 
-fn channels<D: Depthwise>(frame: &mut Frame<'_>, group: &WeightGroup<'_>, panel: &Panels<'_>, around: &Around) {
+fn channels<D: Depthwise>(frame: &Frame<'_>, group: &WeightGroup<'_>, panel: &Panels<'_>, around: &Around) {
     let conv = frame.conv;
     let cells = X86Cells::of(conv, D::TAPS);
     let [kh, kw] = conv.kernel;
     let ring_row_bytes = cells.row * X86_CELL;
-    let levels = frame.scratch.as_mut_ptr();
+    let levels = frame.scratch;
     // SAFETY: scratch holds the levels, the weights and the ring; `Frame` checked its length. The
     // instruction set was detected before this kernel was handed out.
     let (weights, ring) = unsafe {
@@ -225,7 +225,7 @@ fn channels<D: Depthwise>(frame: &mut Frame<'_>, group: &WeightGroup<'_>, panel:
         weights,
         pixels: conv.output.w,
         // SAFETY: the panel's channels are among those of the first pixel.
-        output: unsafe { frame.output.as_mut_ptr().add(panel.first) },
+        output: unsafe { frame.output.add(panel.first) },
         output_step: conv.output.c,
     };
     // The next row to fill and its place in the ring, the first row of the window; rows of padding count.

@@ -10,6 +10,7 @@
 //! convolution against the slices at hand, so that any safe caller, with any `Conv`, is served or
 //! left without (part of) its output, never let out of bounds.
 #![allow(unsafe_code, reason = "vector instructions and the addresses they read")]
+#![allow(clippy::needless_range_loop, reason = "sums are indexed by pixel and panel, that is what tiles are")]
 
 mod avx2;
 mod avx512;

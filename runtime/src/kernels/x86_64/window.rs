@@ -1,5 +1,6 @@
 //! Where a convolution reads and writes, checked against the memory at hand.
 
+use core::marker::PhantomData;
 use core::ops::Range;
 
 use crate::format::{Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH, WeightGroup};
@@ -7,16 +8,17 @@ use crate::kernels::scratch;
 
 /// A convolution and its memory. Invariants, on which every pointer below rests:
 ///
-/// * `input` holds `h * w * c_in` bytes and `output` `h * w * c_out`, all extents being at least 1;
-/// * `scratch` starts at an address divisible by 64 where the slice allows, and holds what
-///   [`scratch::x86_conv`] says, less the bytes skipped to get there (at most [`scratch::X86_SLACK`]);
+/// * `input` holds `h * w * c_in` bytes and `output` leads to `h * w * c_out`, all extents being at least 1;
+/// * `scratch` leads to what [`scratch::x86_conv`] says, less the bytes skipped to reach an address
+///   divisible by 64 (at most [`scratch::X86_SLACK`]); the frame owns both for its life;
 /// * `bias` and `mult` have an entry for each output channel;
 /// * it is dense or depthwise; extents and steps are below 2^24 each, so that no coordinate overflows.
 pub(super) struct Frame<'a> {
     pub(super) conv: &'a Conv<'a>,
     pub(super) input: &'a [u8],
-    pub(super) output: &'a mut [u8],
-    pub(super) scratch: &'a mut [u8],
+    pub(super) output: *mut u8,
+    pub(super) scratch: *mut u8,
+    memory: PhantomData<&'a mut [u8]>,
     /// Segments of a window, codes of each, and codes of each with padding.
     pub(super) segments: usize,
     pub(super) len: usize,
@@ -62,11 +64,11 @@ impl<'a> Frame<'a> {
         if !(is_supported(conv) && held && channels && scratch.len() >= scratch::x86_conv(conv)) {
             return None;
         }
-        let skip = scratch.as_ptr().align_offset(64).min(scratch::X86_SLACK).min(scratch.len());
-        let scratch = scratch.get_mut(skip..)?;
+        let skip = scratch.as_ptr().align_offset(64).min(scratch::X86_SLACK);
+        let (output, scratch) = (output.as_mut_ptr(), scratch.get_mut(skip..)?.as_mut_ptr());
         let (segments, len) = conv.segments();
         let padded = len.next_multiple_of(PANEL_DEPTH);
-        Some(Frame { conv, input, output, scratch, segments, len, padded })
+        Some(Frame { conv, input, output, scratch, memory: PhantomData, segments, len, padded })
     }
 
     /// Depth of a dense panel.
