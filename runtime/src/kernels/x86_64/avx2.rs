@@ -7,6 +7,7 @@ use core::ops::Range;
 
 use super::dense::{Block, Dense, Stream, Tile};
 use super::depthwise::{Depthwise, InputRow, MAX_TAPS, OutputRow};
+use super::store::store_some;
 use super::window::{Frame, Panels, Segment, Walk};
 use crate::format::{PANEL_CHANNELS, Requantise, WeightGroup};
 use crate::kernels::scratch::X86_CELL;
@@ -213,14 +214,12 @@ impl Scale {
         let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(words);
         let codes = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
         let codes = _mm_min_epu8(_mm_max_epu8(codes, self.lo), self.hi);
-        // SAFETY: the contract; 16 bytes of `some`.
+        // SAFETY: the contract.
         unsafe {
             if self.channels == PANEL_CHANNELS {
                 _mm_storeu_si128(to.cast(), codes);
             } else {
-                let mut some = [0u8; PANEL_CHANNELS];
-                _mm_storeu_si128(some.as_mut_ptr().cast(), codes);
-                to.copy_from_nonoverlapping(some.as_ptr(), self.channels);
+                store_some(codes, self.channels, to);
             }
         }
     }

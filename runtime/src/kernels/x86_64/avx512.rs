@@ -10,6 +10,7 @@ use core::ops::Range;
 
 use super::dense::{Block, Dense, MAX_PIXELS, Stream, Tile};
 use super::depthwise::{Depthwise, InputRow, MAX_TAPS, OutputRow};
+use super::store::store_some;
 use super::window::{Frame, Panels, Segment, Walk};
 use crate::format::{PANEL_CHANNELS, Requantise, WeightFormat, WeightGroup};
 
@@ -179,7 +180,7 @@ struct Scale {
     round: __m512i,
     lo: __m512i,
     hi: __m512i,
-    channels: __mmask16,
+    channels: usize,
 }
 
 impl Scale {
@@ -195,7 +196,7 @@ impl Scale {
             round: _mm512_set1_epi64((i64::from(requantise.zero) << 32) + (1 << 31)),
             lo: _mm512_set1_epi8(requantise.lo as i8),
             hi: _mm512_set1_epi8(requantise.hi as i8),
-            channels: lanes(channels.len()) as __mmask16,
+            channels: channels.len(),
         }
     }
 
@@ -210,7 +211,7 @@ impl Scale {
         _mm512_mask_blend_epi32(0xaaaa, even, _mm512_add_epi64(odd, self.round))
     }
 
-    /// Stores the codes of four pixels, or of one to four panels.
+    /// Stores the codes of four pixels.
     ///
     /// # Safety
     /// Each address takes the panel's channels.
@@ -221,37 +222,26 @@ impl Scale {
             #[inline(always)]
             |sums| self.apply(sums),
         );
-        // SAFETY: the contract.
-        unsafe { store_codes([a, b, c, d], self.lo, self.hi, to, [self.channels; 4]) };
-    }
-}
-
-/// Clamps four times 16 numbers to codes and stores them.
-///
-/// # Safety
-/// Each address takes the bytes that its mask names.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-unsafe fn store_codes([a, b, c, d]: [__m512i; 4], lo: __m512i, hi: __m512i, to: [*mut u8; 4], masks: [__mmask16; 4]) {
-    // Both packs saturate, which is within any clamp to codes.
-    let codes = _mm512_packus_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
-    let codes = _mm512_min_epu8(_mm512_max_epu8(codes, lo), hi);
-    // Quarter `i` holds channels 4i.. of a, b, c, d: transpose.
-    let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    let codes = _mm512_permutexvar_epi32(order, codes);
-    let quarters = [
-        _mm512_castsi512_si128(codes),
-        _mm512_extracti32x4_epi32::<1>(codes),
-        _mm512_extracti32x4_epi32::<2>(codes),
-        _mm512_extracti32x4_epi32::<3>(codes),
-    ];
-    for i in 0..4 {
-        // SAFETY: the contract.
-        unsafe {
-            if masks[i] == 0xffff {
-                _mm_storeu_si128(to[i].cast(), quarters[i]);
-            } else {
-                _mm_mask_storeu_epi8(to[i].cast(), masks[i], quarters[i]);
+        // Both packs saturate, which is within any clamp to codes.
+        let codes = _mm512_packus_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
+        let codes = _mm512_min_epu8(_mm512_max_epu8(codes, self.lo), self.hi);
+        // Quarter `i` holds channels 4i.. of a, b, c, d: transpose.
+        let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+        let codes = _mm512_permutexvar_epi32(order, codes);
+        let quarters = [
+            _mm512_castsi512_si128(codes),
+            _mm512_extracti32x4_epi32::<1>(codes),
+            _mm512_extracti32x4_epi32::<2>(codes),
+            _mm512_extracti32x4_epi32::<3>(codes),
+        ];
+        for (to, codes) in to.into_iter().zip(quarters) {
+            // SAFETY: the contract.
+            unsafe {
+                if self.channels == PANEL_CHANNELS {
+                    _mm_storeu_si128(to.cast(), codes);
+                } else {
+                    store_some(codes, self.channels, to);
+                }
             }
         }
     }

@@ -17,6 +17,7 @@ mod avx512;
 mod dense;
 mod depthwise;
 mod detect;
+mod store;
 mod widened;
 mod window;
 
