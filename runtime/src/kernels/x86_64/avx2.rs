@@ -219,7 +219,7 @@ impl Scale {
             if self.channels == PANEL_CHANNELS {
                 _mm_storeu_si128(to.cast(), codes);
             } else {
-                store_some(codes, self.channels, to);
+                store_some(&[codes], self.channels, &[to]);
             }
         }
     }

@@ -234,14 +234,14 @@ impl Scale {
             _mm512_extracti32x4_epi32::<2>(codes),
             _mm512_extracti32x4_epi32::<3>(codes),
         ];
-        for (to, codes) in to.into_iter().zip(quarters) {
-            // SAFETY: the contract.
-            unsafe {
-                if self.channels == PANEL_CHANNELS {
-                    _mm_storeu_si128(to.cast(), codes);
-                } else {
-                    store_some(codes, self.channels, to);
+        // SAFETY: the contract.
+        unsafe {
+            if self.channels == PANEL_CHANNELS {
+                for i in 0..4 {
+                    _mm_storeu_si128(to[i].cast(), quarters[i]);
                 }
+            } else {
+                store_some(&quarters, self.channels, &to);
             }
         }
     }

@@ -1,12 +1,12 @@
 //! Kernels for x86-64: AVX2 with BMI2, and AVX-512 with VNNI.
 //!
-//! A kernel is a loop nest ([`dense`], [`depthwise`]; safe but for the calls) over leaves of one
-//! instruction set ([`avx2`], [`avx512`]): decode weights, fetch a window, multiply a tile of
+//! A kernel is a loop nest (`dense`, `depthwise`; safe but for the calls) over leaves of one
+//! instruction set (`avx2`, `avx512`): decode weights, fetch a window, multiply a tile of
 //! pixels by panels of 16 channels. Weight formats differ in the decoder alone.
 //!
-//! Soundness. A leaf runs only on a processor that has its instructions: [`conv_kernel`] hands out
+//! Soundness. A leaf runs only on a processor that has its instructions: `conv_kernel` hands out
 //! nothing that [`detect`] does not confirm, and the leaves are private. A leaf reads and writes
-//! through pointers: the loop nests derive them from a [`window::Frame`], which checks the extents of the
+//! through pointers: the loop nests derive them from a `window::Frame`, which checks the extents of the
 //! convolution against the slices at hand, so that any safe caller, with any `Conv`, is served or
 //! left without (part of) its output, never let out of bounds.
 #![allow(unsafe_code, reason = "vector instructions and the addresses they read")]
