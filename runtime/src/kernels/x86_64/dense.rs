@@ -134,6 +134,9 @@ pub(super) fn run<D: Dense>(conv: &Conv<'_>, input: &[u8], output: &mut [u8], sc
     if conv.groups != 1 {
         return;
     }
+    if conv.output.h == 1 && conv.output.w == 1 {
+        return single::<D>(&frame);
+    }
     for group in conv.weight_groups() {
         let mut index = 0;
         while let Some(panels) = Panels::of(conv, &group, index, D::PANELS) {
@@ -157,23 +160,16 @@ pub(super) fn run<D: Dense>(conv: &Conv<'_>, input: &[u8], output: &mut [u8], sc
     }
 }
 
-/// Dense convolution to a single pixel, fully connected layers above all: each weight is used once.
-pub(super) fn run_single<D: Dense>(conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) {
-    let Some(frame) = Frame::new(conv, input, output, scratch) else { return };
-    if conv.groups != 1 || conv.output.h != 1 || conv.output.w != 1 {
-        return;
-    }
-    let [rows, columns] = frame.inside();
-    let in_place = frame.segments == 1 && frame.len == frame.padded && rows.contains(&0) && columns.contains(&0);
-    let window = if in_place {
-        // Inside at (0, 0) means without padding, so the window starts the input.
+/// A single pixel, as fully connected layers have: each weight is used once.
+fn single<D: Dense>(frame: &Frame<'_>) {
+    let conv = frame.conv;
+    let window = if scratch::x86_streams_in_place(conv) {
         frame.input.as_ptr()
     } else {
-        let to = frame.scratch;
-        // SAFETY: the instruction set was detected before this kernel was handed out. Scratch has room for levels,
-        // which are not needed here: more than the depth and 64 bytes.
-        unsafe { D::fetch(&frame, 0, 0, to) };
-        to
+        // SAFETY: the instruction set was detected before this kernel was handed out. Scratch has room for the
+        // depth and 64 bytes, since nothing is decoded to it.
+        unsafe { D::fetch(frame, 0, 0, frame.scratch) };
+        frame.scratch.cast_const()
     };
     for group in conv.weight_groups() {
         let mut index = 0;

@@ -34,13 +34,10 @@ pub(super) fn conv_kernel(isa: Isa, conv: &Conv<'_>) -> Option<ConvKernel> {
     if !(detect(isa) && panels && window::is_supported(conv)) {
         return None;
     }
-    let single = conv.output.h == 1 && conv.output.w == 1;
     let run: Run = match isa {
         Isa::Avx2 if conv.is_depthwise() => depthwise::run::<avx2::Avx2>,
-        Isa::Avx2 if single => dense::run_single::<avx2::Avx2>,
         Isa::Avx2 => dense::run::<avx2::Avx2>,
         Isa::Avx512Vnni if conv.is_depthwise() => depthwise::run::<avx512::Avx512>,
-        Isa::Avx512Vnni if single => dense::run_single::<avx512::Avx512>,
         Isa::Avx512Vnni => dense::run::<avx512::Avx512>,
         Isa::Reference | Isa::Portable => return None,
     };

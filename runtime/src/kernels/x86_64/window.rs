@@ -64,7 +64,7 @@ impl<'a> Frame<'a> {
         if !(is_supported(conv) && held && channels && scratch.len() >= scratch::x86_conv(conv)) {
             return None;
         }
-        let skip = scratch.as_ptr().align_offset(64).min(scratch::X86_SLACK);
+        let skip = scratch.as_ptr().align_offset(64).min(scratch::X86_SLACK).min(scratch.len());
         let (output, scratch) = (output.as_mut_ptr(), scratch.get_mut(skip..)?.as_mut_ptr());
         let (segments, len) = conv.segments();
         let padded = len.next_multiple_of(PANEL_DEPTH);
