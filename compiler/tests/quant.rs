@@ -92,9 +92,10 @@ fn calibrated(graph: &Graph) -> Calibration {
     calibrate(graph, &samples(graph, SAMPLES), SAMPLES, &CalibrationConfig::with_seed(3)).unwrap()
 }
 
+/// Of the logits.
 fn output_sqnr(graph: &Graph, quantized: &Quantized) -> f64 {
     let (float, fake) = (Net::float(graph).unwrap(), Net::fake_quantized(quantized).unwrap());
-    sqnr(&float, &fake, &samples(graph, SAMPLES), SAMPLES).unwrap()[&graph.nodes[8].output]
+    sqnr(&float, &fake, &samples(graph, SAMPLES), SAMPLES).unwrap()[&graph.nodes[7].output]
 }
 
 fn uniform(graph: &Graph, format: &str, bits: u8) -> Policy {
