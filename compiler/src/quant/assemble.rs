@@ -99,9 +99,10 @@ impl<'a> CodeBank<'a> {
                 Some(layer) if !outputs.contains(&node.output) => layer.activation_bits,
                 _ => DEFAULT_BITS,
             };
-            codes[node.output.0 as usize] = match only_moves(&node.op) {
-                true => codes[node.inputs[0].0 as usize],
-                false => Some(fixed_code(node, bits).unwrap_or_else(|| self.range(node.output, bits))),
+            codes[node.output.0 as usize] = if only_moves(&node.op) {
+                codes[node.inputs[0].0 as usize]
+            } else {
+                Some(fixed_code(node, bits).unwrap_or_else(|| self.range(node.output, bits)))
             };
         }
         codes

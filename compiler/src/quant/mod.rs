@@ -30,6 +30,9 @@ use crate::ir::{Graph, NodeId};
 use crate::policy::WeightFormat;
 
 /// How floats become codes; the policy says which codes.
+///
+/// Of the choices, [`ClipMethod::Mse`], [`Rounding::DataAware`] and [`BiasCorrection::MeanInput`] kept most
+/// validation accuracy of ResNet-8 on CIFAR-10, all without training; the others are there to compare with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct QuantConfig {
     /// Where activations are clipped.
