@@ -222,6 +222,11 @@ def onnx_models():
         ("HardSigmoid", {"alpha": 0.25, "beta": 0.4}), ("Identity", {}),
     ]:
         yield kind.lower(), net([op(kind, "x", **attributes)])
+    yield "hard_swish_written_out", net(
+        [op("Add", "x three", "a"), op("Clip", "a lo hi", "b"), op("Mul", "x b", "c"), op("Div", "c hi")],
+        {"three": f32(3)[0], "lo": f32(0)[0], "hi": f32(6)[0]},
+    )
+    yield "hard_swish_gated", net([op("HardSigmoid", "x", "a", alpha=1 / 6, beta=0.5), op("Mul", "a x")])
     yield "prelu_uniform", net([op("PRelu", "x s")], {"s": np.full((6, 1, 1), 0.3, np.float32)})
     yield "softmax", net([op("Softmax", "x")], x=[1, 9])
     yield "softmax_channels", net([op("Softmax", "x", axis=1)])
@@ -297,6 +302,15 @@ def onnx_models():
     yield "qdq_conv_weights", net(
         [op("DequantizeLinear", "q s z0", "w", axis=0), op("DequantizeLinear", "bq bs", "b", axis=0), op("Conv", "x w b")],
         {"q": codes, "s": scales, "z0": np.zeros(4, np.int8), "bq": np.array([5, -9, 100, 0], np.int32), "bs": scales},
+    )
+
+    # Codes of 16 bits, so fine that the rounding does not show.
+    yield "qdq_activations", net(
+        [
+            op("QuantizeLinear", "x s zp", "q"), op("DequantizeLinear", "q s zp", "d"), op("Tanh", "d", "t"),
+            op("QuantizeLinear", "t s zp", "r"), op("DequantizeLinear", "r s zp"),
+        ],
+        {"s": f32(1e-4)[0], "zp": np.int16(0)}, opset=21,
     )
 
     # Small nets.

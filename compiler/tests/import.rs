@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::path::Path;
+
 use pare::import::{ImportError, import, native, onnx, tflite};
 use pare::ir::Graph;
 use pare::passes::simplify;
@@ -94,6 +96,18 @@ fn all_unsupported_nodes_are_listed_with_shapes_and_a_way_out() {
     assert_eq!(items[0].shapes, [[1, 2, 4, 4]]);
     assert!(items[0].suggestion.as_deref().unwrap().contains("resize"));
     assert!(error.to_string().contains("2 unsupported nodes"));
+}
+
+#[test]
+fn quantised_activations_leave_their_range() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/goldens/ops/qdq_activations.onnx");
+    let graph = import(&file).unwrap();
+    let kinds: Vec<&str> = graph.nodes.iter().map(|node| node.op.name()).collect();
+    assert_eq!(kinds, ["tanh"]);
+    for id in [graph.inputs[0], graph.outputs[0]] {
+        let (min, max) = graph.value(id).range.unwrap();
+        assert!((min + 3.2768).abs() < 1e-4 && (max - 3.2767).abs() < 1e-4, "{min} {max}");
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Grows a [`Graph`] node by node: infers shapes, gives names, gathers what is unsupported.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{ImportError, UnsupportedNode};
@@ -9,7 +9,7 @@ use crate::ir::verify::{is_name_byte, verify};
 use crate::ir::{Clamp, Graph, Node, Op, Unary, Value, ValueId};
 
 /// Nodes that a file may have: bounds the time that a hostile one can take.
-pub(super) const MAX_NODES: usize = 10_000;
+pub(super) const MAX_NODES: usize = 4096;
 
 /// Bytes of a node's name; its constants add two.
 const MAX_NAME: usize = 22;
@@ -51,14 +51,15 @@ pub(super) struct Tensor {
 
 pub(super) struct Builder {
     graph: Graph,
-    names: BTreeSet<String>,
+    /// Names given, and the suffix to try next when one is wanted again.
+    names: BTreeMap<String, usize>,
     unsupported: Vec<UnsupportedNode>,
 }
 
 impl Builder {
     pub fn new(name: &str) -> Builder {
         let graph = Graph { name: sanitise(name, "model", 64), ..Graph::default() };
-        Builder { graph, names: BTreeSet::new(), unsupported: Vec::new() }
+        Builder { graph, names: BTreeMap::new(), unsupported: Vec::new() }
     }
 
     pub fn input(&mut self, hint: &str, shape: Vec<usize>, range: Option<(f32, f32)>) -> ValueId {
@@ -139,6 +140,46 @@ impl Builder {
         self.mul_constant(hint, x, &Tensor { shape: vec![], data: Arc::new(vec![factor]) })
     }
 
+    /// `a * b`, which is supported where the one is a gate of the other: hard-swish written out, as
+    /// exporters do that lack the operator.
+    pub fn product(&mut self, hint: &str, a: ValueId, b: ValueId) -> Result<ValueId, Problem> {
+        let gated = self.gate(b, a).map(|factor| (a, factor)).or_else(|| self.gate(a, b).map(|factor| (b, factor)));
+        let Some((x, factor)) = gated else {
+            let problem = Problem::unsupported("the product of two activations");
+            return Err(problem.suggest("multiply by a constant, or leave out squeeze-and-excitation"));
+        };
+        if factor == 1.0 {
+            return self.unary(hint, Unary::HardSwish, x);
+        }
+        let swish = self.unary(&format!("{hint}.swish"), Unary::HardSwish, x)?;
+        self.scale(hint, swish, factor)
+    }
+
+    /// The factor `f` for which `gate` is `f * min(max(x + 3, 0), 6) / 6`.
+    fn gate(&self, gate: ValueId, x: ValueId) -> Option<f32> {
+        let node = self.graph.node(self.graph.producer(gate)?);
+        let operand = *node.inputs.first()?;
+        let number = |node: &Node| match self.graph.value(*node.inputs.get(1)?).data.as_ref()?.as_slice() {
+            &[number] => Some(number),
+            _ => None,
+        };
+        match node.op {
+            Op::Unary(Unary::HardSigmoid { alpha, beta: 0.5 }) if operand == x => {
+                ((alpha - 1.0 / 6.0).abs() < 1e-6).then_some(1.0)
+            }
+            Op::Unary(Unary::Clamp(Clamp::RELU6)) => {
+                let sum = self.graph.node(self.graph.producer(operand)?);
+                let is_shifted = matches!(sum.op, Op::Add { clamp: Clamp::NONE }) && sum.inputs.first() == Some(&x);
+                (is_shifted && number(sum) == Some(3.0)).then_some(6.0)
+            }
+            Op::Mul => {
+                let factor = self.gate(operand, x)? * number(node)?;
+                Some(if (factor - 1.0).abs() < 1e-6 { 1.0 } else { factor })
+            }
+            _ => None,
+        }
+    }
+
     /// A scalar, or as many numbers as `x` has channels with no other dimension above 1.
     fn channel_constant(&mut self, owner: &str, x: ValueId, constant: &Tensor) -> Result<ValueId, Problem> {
         let channels = self.shape(x).last().copied();
@@ -168,6 +209,7 @@ impl Builder {
 
     /// Stands for the result of an unsupported node, so that the nodes after it can be checked.
     pub fn placeholder(&mut self, shape: Vec<usize>) -> ValueId {
+        let shape = if shape::checked_len(&shape).is_some() { shape } else { vec![1] };
         self.graph.add_value(Value { name: String::new(), shape, data: None, range: None })
     }
 
@@ -200,20 +242,18 @@ impl Builder {
         }
     }
 
+    /// `name`, or `name` cut and numbered where something bears it.
     fn unused(&mut self, name: String) -> String {
-        if self.names.insert(name.clone()) {
-            return name;
-        }
-        let mut count = 2usize;
-        loop {
-            let suffix = format!("_{count}");
+        let mut candidate = name.clone();
+        while self.names.contains_key(&candidate) {
+            let number = self.names.entry(name.clone()).or_insert(2);
+            let suffix = format!("_{number}");
+            *number += 1;
             let kept = name.len().min(MAX_NAME.saturating_sub(suffix.len()));
-            let candidate = format!("{}{suffix}", name.get(..kept).unwrap_or_default());
-            if self.names.insert(candidate.clone()) {
-                return candidate;
-            }
-            count += 1;
+            candidate = format!("{}{suffix}", name.get(..kept).unwrap_or_default());
         }
+        self.names.insert(candidate.clone(), 2);
+        candidate
     }
 }
 

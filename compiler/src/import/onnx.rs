@@ -1,8 +1,8 @@
 //! ONNX files, float and quantised with QuantizeLinear/DequantizeLinear pairs.
 //!
-//! * [`guard`]: what must hold of the bytes before `rten-onnx` decodes them.
-//! * [`constant`]: initialisers, and the arithmetic on constants that exporters leave in a graph.
-//! * [`translate`]: one operator at a time into the graph.
+//! * `guard`: what must hold of the bytes before `rten-onnx` decodes them.
+//! * `constant`: initialisers, and the arithmetic on constants that exporters leave in a graph.
+//! * `translate`: one operator at a time into the graph.
 //!
 //! # Layout
 //! ONNX numbers the axes `[n, c, h, w]`; the graph stores images `[n, h, w, c]`. Each value carries

@@ -1,11 +1,15 @@
 //! TensorFlow Lite files: float, float16 and quantised ones.
 //!
-//! * [`flatbuffer`]: the bounded reader of the container.
-//! * [`model`]: the dozen tables of the schema that matter, constants dequantised.
-//! * [`translate`]: one operator at a time into the graph.
-//! * [`naming`]: short names out of the paths that converters leave.
+//! * `flatbuffer`: the bounded reader of the container.
+//! * `model`: the dozen tables of the schema that matter, constants dequantised.
+//! * `translate`: one operator at a time into the graph.
+//! * `naming`: short names out of the paths that converters leave.
 //!
-//! Only the first subgraph is read. A first dimension that the file leaves open is the batch, 1.
+//! Only the first subgraph is read. A first dimension that the file leaves open is the batch, 1. A
+//! fused TANH is applied, as the schema says; the reference kernels ignore it.
+//!
+//! Time and memory are bounded by the file's size: tables are counted, names cut, and operand lists
+//! and constants, which tables may share, are charged to budgets.
 
 mod flatbuffer;
 mod model;

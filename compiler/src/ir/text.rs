@@ -58,9 +58,8 @@ pub fn parse_with(
 ) -> Result<Graph, ParseError> {
     let mut parser = GraphParser { graph: Graph::default(), ids: BTreeMap::new(), fetch: &mut fetch };
     for (i, line) in text.lines().enumerate() {
-        let line = line.split('#').next().unwrap_or_default();
-        let statement = Tokens { rest: line }.peek_is_some().then_some(Tokens { rest: line });
-        if let Some(tokens) = statement {
+        let tokens = Tokens { rest: line.split('#').next().unwrap_or_default() };
+        if tokens.peek_is_some() {
             parser.statement(tokens).map_err(|problem| ParseError { line: i + 1, problem })?;
         }
     }

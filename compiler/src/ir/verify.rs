@@ -45,7 +45,7 @@ pub enum VerifyError {
     /// Invariant 3.
     #[error("value `{0}` is defined more than once")]
     DefinedTwice(String),
-    /// Invariants 3 and 4.
+    /// Invariant 4.
     #[error("{place} reads value `{value}` before it is computed")]
     Undefined {
         /// Reader.
@@ -53,6 +53,9 @@ pub enum VerifyError {
         /// What it reads.
         value: String,
     },
+    /// Invariant 3.
+    #[error("value `{0}` is neither an input nor a constant, and no node computes it")]
+    Orphan(String),
     /// Invariant 5.
     #[error("value `{value}` has the shape {shape:?}: {problem}")]
     Shape {
@@ -165,7 +168,10 @@ pub fn verify(graph: &Graph) -> Result<(), VerifyError> {
         }
         define(graph, &mut defined, node.output)?;
     }
-    outputs(graph, &defined)
+    if let Some(orphan) = defined.iter().position(|&defined| !defined) {
+        return Err(VerifyError::Orphan(graph.values[orphan].name.clone()));
+    }
+    outputs(graph)
 }
 
 /// Whether the textual form and the command line can write `name` without quotes.
@@ -274,7 +280,7 @@ fn attributes(node: &Node) -> Result<(), VerifyError> {
     if holds { Ok(()) } else { Err(VerifyError::Attribute { node: node.name.clone(), problem }) }
 }
 
-fn outputs(graph: &Graph, defined: &[bool]) -> Result<(), VerifyError> {
+fn outputs(graph: &Graph) -> Result<(), VerifyError> {
     if graph.inputs.is_empty() {
         return Err(VerifyError::Empty("input"));
     }
@@ -285,10 +291,6 @@ fn outputs(graph: &Graph, defined: &[bool]) -> Result<(), VerifyError> {
         let value = lookup(graph, id, || "the list of outputs".to_owned())?;
         if value.is_constant() {
             return Err(VerifyError::ConstantOutput(value.name.clone()));
-        }
-        if !defined[id.0 as usize] {
-            let place = "the list of outputs".to_owned();
-            return Err(VerifyError::Undefined { place, value: value.name.clone() });
         }
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! Exact rewrites of the graph: what they leave computes the same numbers, up to the rounding of
 //! `f32`, with fewer nodes.
 //!
-//! A pass looks at one node and answers with [`Edits`], if there is anything to do there; it never
+//! A pass looks at one node and answers with edits, if there is anything to do there; it never
 //! touches the graph. [`simplify`] applies the edits to a copy, lets the verifier look at it, and
 //! only then goes on from there: a failing pass leaves the graph as it was.
 
@@ -10,6 +10,7 @@ mod fold_affine;
 mod fold_affine_ahead;
 mod fuse_clamp;
 mod fuse_pad;
+mod merge_affine;
 mod merge_layout;
 mod permute_weights;
 mod share;
@@ -31,6 +32,7 @@ const PASSES: &[Pass] = &[
     Pass { name: "merge_layout", rewrite: merge_layout::rewrite },
     Pass { name: "share", rewrite: share::rewrite },
     Pass { name: "fuse_pad", rewrite: fuse_pad::rewrite },
+    Pass { name: "merge_affine", rewrite: merge_affine::rewrite },
     Pass { name: "fold_affine", rewrite: fold_affine::rewrite },
     Pass { name: "fuse_clamp", rewrite: fuse_clamp::rewrite },
     Pass { name: "fold_affine_ahead", rewrite: fold_affine_ahead::rewrite },
@@ -81,11 +83,11 @@ fn run(pass: &Pass, graph: &Graph) -> Option<Graph> {
     let mut at = 0;
     while at < rewritten.nodes.len() && fuel > 0 {
         match (pass.rewrite)(&rewritten, NodeId(at as u32)) {
-            Some(edits) => {
+            Some(edits) if edits.are_finite() => {
                 edits.apply(&mut rewritten);
                 fuel -= 1;
             }
-            None => at += 1,
+            _ => at += 1,
         }
     }
     (fuel < 2 * graph.nodes.len()).then(|| rewritten.compact())
@@ -124,6 +126,11 @@ impl Edits {
     fn constant(&mut self, graph: &Graph, name: String, shape: Vec<usize>, data: Vec<f32>) -> ValueId {
         self.values.push(Value { name, shape, data: Some(data.into()), range: None });
         ValueId((graph.values.len() + self.values.len() - 1) as u32)
+    }
+
+    /// Whether folding kept within `f32`: else the nodes had better stay apart.
+    fn are_finite(&self) -> bool {
+        self.values.iter().filter_map(|value| value.data.as_ref()).all(|data| data.iter().all(|x| x.is_finite()))
     }
 
     fn apply(self, graph: &mut Graph) {

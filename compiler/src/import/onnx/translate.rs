@@ -7,7 +7,7 @@ use rten_onnx::onnx::{AttributeProto, DataType, GraphProto, NodeProto, TypeProto
 use super::constant::{self, Constant, axes, lowest_and_highest, reshape_dims, squeezed, unsqueezed};
 use crate::import::builder::{Builder, MAX_NODES, Problem, Tensor};
 use crate::import::{ImportError, UnsupportedNode};
-use crate::ir::shape::windows;
+use crate::ir::shape::{checked_len, windows};
 use crate::ir::{
     Clamp, Conv2d, Coordinates, DepthToSpaceOrder, Graph, Op, Padding, Pool, ResizeMode, Rounding, Unary, ValueId,
 };
@@ -162,6 +162,10 @@ impl<'a> Translator<'a> {
             let problem = problem.suggest("export the model with fixed sizes and a first dimension of 1, the batch");
             self.builder.refuse(problem, described(name, "input", vec![]))?;
         }
+        if checked_len(&dims).is_none() {
+            let problem = format!("the input `{name}` has the shape {dims:?}");
+            return Err(ImportError::Malformed { file: self.file.clone(), problem });
+        }
         let order = self.input_order(name, dims.len());
         let shape = order.iter().filter_map(|&axis| dims.get(axis).copied()).collect();
         let id = self.builder.input(name, shape, None);
@@ -252,7 +256,8 @@ impl<'a> Translator<'a> {
     /// What the nodes after an unsupported one see: the shape that the file records, if it does.
     fn stand_in(&mut self, output: &str) -> Known {
         let info = self.proto.value_info.iter().find(|info| info.name.as_deref() == Some(output));
-        let dims = info.and_then(declared_dims).filter(|dims| dims.iter().skip(1).all(|&d| d > 0));
+        let is_sound = |dims: &Vec<usize>| checked_len(dims).is_some() && dims.iter().skip(1).all(|&d| d > 0);
+        let dims = info.and_then(declared_dims).filter(is_sound);
         match dims {
             Some(mut dims) if matches!(dims.first(), Some(0 | 1)) => {
                 dims[0] = 1;
@@ -530,10 +535,9 @@ impl<'a> Translator<'a> {
     fn mul(&mut self, call: &Call<'_>) -> Result<Activation, Problem> {
         match (call.constant(0), call.constant(1)) {
             (None, None) => {
-                let problem = Problem::unsupported("the product of two activations");
-                Err(problem.suggest(
-                    "multiply by a constant, use HardSwish as one operator, or leave out squeeze-and-excitation",
-                ))
+                let (a, b) = (self.activation(call, 0)?, self.activation(call, 1)?);
+                let b = self.stored(&b, &a.order, &call.hint)?;
+                Ok(Activation { id: self.builder.product(&call.hint, a.id, b)?, ..a })
             }
             (None, Some(constant)) => self.affine(call, 0, constant, Builder::mul_constant),
             (Some(constant), _) => self.affine(call, 1, constant, Builder::mul_constant),

@@ -123,9 +123,11 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// A string; empty where it is absent, with replacement characters where it is no UTF-8.
-    pub fn string(&self, index: usize) -> Result<String> {
-        Ok(String::from_utf8_lossy(self.scalars::<1>(index)?.0).into_owned())
+    /// A string, cut to `limit` bytes; empty where it is absent, with replacement characters where it
+    /// is no UTF-8.
+    pub fn string(&self, index: usize, limit: usize) -> Result<String> {
+        let bytes = self.scalars::<1>(index)?.0;
+        Ok(String::from_utf8_lossy(bytes.get(..limit).unwrap_or(bytes)).into_owned())
     }
 
     /// First byte and count of a vector that lies inside the buffer.

@@ -12,6 +12,8 @@ use crate::ir::shape::checked_len;
 const MAX_TENSORS: usize = 8 * MAX_NODES;
 /// Dimensions that a tensor may have.
 const MAX_RANK: usize = 8;
+/// Bytes of a name that are read.
+const MAX_NAME: usize = 1024;
 
 /// The first subgraph of a file.
 pub struct Model<'a> {
@@ -72,11 +74,16 @@ impl<'a> Model<'a> {
         let subgraph = root.tables(2, MAX_NODES)?.first().copied().unwrap_or_else(Table::empty);
         let tensors = subgraph.tables(0, MAX_TENSORS)?;
         let operators = subgraph.tables(3, MAX_NODES)?;
+        // Operators may share their lists of operands; ever the same long one would fill the memory.
+        let mut operands = bytes.len();
         Ok(Model {
             tensors: tensors.iter().map(|table| TensorInfo::read(table, &buffers)).collect::<Result<_, _>>()?,
-            operators: operators.iter().map(|table| Operator::read(table, &codes)).collect::<Result<_, _>>()?,
-            inputs: indices(&subgraph, 1)?.into_iter().flatten().collect(),
-            outputs: indices(&subgraph, 2)?.into_iter().flatten().collect(),
+            operators: operators
+                .iter()
+                .map(|table| Operator::read(table, &codes, &mut operands))
+                .collect::<Result<_, _>>()?,
+            inputs: indices(&subgraph, 1, &mut bytes.len())?.into_iter().flatten().collect(),
+            outputs: indices(&subgraph, 2, &mut bytes.len())?.into_iter().flatten().collect(),
             budget: Cell::new(bytes.len().saturating_mul(2).saturating_add(4096)),
         })
     }
@@ -120,25 +127,24 @@ impl<'a> Model<'a> {
     }
 }
 
-/// Tensor numbers; -1 stands for an operand left out.
-fn indices(table: &Table<'_>, field: usize) -> Result<Vec<Option<usize>>, Malformed> {
+/// Tensor numbers, charged to a budget; -1 stands for an operand left out.
+fn indices(table: &Table<'_>, field: usize, budget: &mut usize) -> Result<Vec<Option<usize>>, Malformed> {
     let indices = table.scalars::<4>(field)?;
-    if indices.len() > MAX_TENSORS {
-        return Err(Malformed { what: "an operator with too many operands", at: 0 });
-    }
+    let left = budget.checked_sub(indices.len());
+    *budget = left.ok_or(Malformed { what: "more operands than the file has room for", at: 0 })?;
     Ok(indices.iter().map(|index| usize::try_from(i32::from_le_bytes(index)).ok()).collect())
 }
 
 impl<'a> Operator<'a> {
-    fn read(table: &Table<'a>, codes: &[Table<'a>]) -> Result<Operator<'a>, Malformed> {
+    fn read(table: &Table<'a>, codes: &[Table<'a>], operands: &mut usize) -> Result<Operator<'a>, Malformed> {
         let code = codes.get(table.u32(0)? as usize).copied();
         let code = code.ok_or(Malformed { what: "an operator without a code", at: 0 })?;
         Ok(Operator {
             // Old files have the number in a byte, new ones in a word; the larger counts.
             code: i32::from(code.i8(0, 0)?).max(code.i32(3, 0)?),
-            custom: code.string(1)?,
-            inputs: indices(table, 1)?,
-            outputs: indices(table, 2)?,
+            custom: code.string(1, MAX_NAME)?,
+            inputs: indices(table, 1, operands)?,
+            outputs: indices(table, 2, operands)?,
             options: table.table(4)?,
         })
     }
@@ -156,7 +162,7 @@ impl<'a> TensorInfo<'a> {
         }
         let quantisation = table.table(4)?;
         Ok(TensorInfo {
-            name: table.string(3)?,
+            name: table.string(3, MAX_NAME)?,
             shape: shape.iter().map(i32::from_le_bytes).collect(),
             kind: Kind::of(table.i8(1, 0)?),
             data: buffer.scalars::<1>(0)?.bytes(),

@@ -7,6 +7,7 @@ use super::naming::layer_name;
 use super::opcodes::operator_name;
 use crate::import::builder::{Builder, Problem, Tensor};
 use crate::import::{ImportError, UnsupportedNode};
+use crate::ir::shape::checked_len;
 use crate::ir::{
     Clamp, Conv2d, Coordinates, DepthToSpaceOrder, Graph, Op, Padding, Pool, ResizeMode, Rounding, Unary, ValueId,
 };
@@ -38,6 +39,8 @@ enum Fused {
     Tanh,
 }
 
+/// Its number in the schema.
+const DEQUANTIZE: i32 = 6;
 /// `min(max(x, -1), 1)`.
 const RELU_N1_TO_1: Clamp = Clamp { min: -1.0, max: 1.0 };
 /// `min(max(x, 0), 1)`.
@@ -93,6 +96,9 @@ impl<'a> Translator<'a> {
                 };
                 self.builder.refuse(problem, node)?;
             }
+        }
+        if checked_len(&shape).is_none() {
+            return Err(malformed(format!("input `{}` has the shape {shape:?}", tensor.name)));
         }
         let id = self.builder.input(tensor.name.rsplit('/').next().unwrap_or_default(), shape, tensor.range());
         if let Some(value) = self.values.get_mut(index) {
@@ -227,9 +233,7 @@ impl<'a> Translator<'a> {
     /// The stored constant behind a tensor: float16 weights pass through DEQUANTIZE.
     fn source(&self, index: usize) -> usize {
         let producer = |index| {
-            let dequantize = |op: &&Operator<'_>| {
-                operator_name(op.code) == Some("DEQUANTIZE") && op.outputs.first() == Some(&Some(index))
-            };
+            let dequantize = |op: &&Operator<'_>| op.code == DEQUANTIZE && op.outputs.first() == Some(&Some(index));
             self.model.operators.iter().find(dequantize)?.inputs.first().copied().flatten()
         };
         match self.model.tensors.get(index) {
@@ -443,7 +447,11 @@ impl<'a> Translator<'a> {
         let (x, constant) = match (self.constant(call, 0)?, self.constant(call, 1)?) {
             (_, Some(constant)) => (self.activation(call, 0)?, constant),
             (Some(constant), None) => (self.activation(call, 1)?, constant),
-            (None, None) => return Err(product_of_activations()),
+            (None, None) => {
+                let (a, b) = (self.activation(call, 0)?, self.activation(call, 1)?);
+                let product = self.builder.product(&call.hint, a, b)?;
+                return self.activate(call, fused, product);
+            }
         };
         let product = self.builder.mul_constant(&call.hint, x, &constant)?;
         self.activate(call, fused, product)
@@ -569,8 +577,8 @@ impl<'a> Translator<'a> {
             _ => self.declared(call)?,
         };
         let len: usize = self.builder.shape(x).iter().product();
-        let known: i64 = wanted.iter().filter(|&&d| d >= 0).product();
-        let open = usize::try_from(known).ok().and_then(|known| len.checked_div(known)).unwrap_or(0);
+        let known = wanted.iter().filter_map(|&d| usize::try_from(d).ok()).try_fold(1usize, usize::checked_mul);
+        let open = known.and_then(|known| len.checked_div(known)).unwrap_or(0);
         let shape: Vec<usize> = wanted.iter().map(|&d| usize::try_from(d).unwrap_or(open)).collect();
         self.builder.reshape(&call.hint, x, &shape)
     }
@@ -663,11 +671,6 @@ fn axis(axis: i64, rank: usize) -> Result<usize, Problem> {
     let from_start = if axis < 0 { axis.saturating_add(rank as i64) } else { axis };
     let found = usize::try_from(from_start).ok().filter(|&axis| axis < rank);
     found.ok_or_else(|| Problem::Invalid(format!("axis {axis} of {rank} dimensions")))
-}
-
-fn product_of_activations() -> Problem {
-    Problem::unsupported("the product of two activations")
-        .suggest("multiply by a constant, or leave out squeeze-and-excitation")
 }
 
 fn unknown(kind: &str) -> Problem {
