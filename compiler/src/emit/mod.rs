@@ -10,6 +10,7 @@ pub use source::{c_header, rust_stub};
 
 /// A name as an identifier of C and Rust.
 pub fn symbol(name: &str) -> String {
-    let clean: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).collect();
+    let clean: String =
+        name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).collect();
     if clean.starts_with(|c: char| c.is_ascii_digit()) { format!("model_{clean}") } else { clean }
 }

@@ -42,8 +42,7 @@ pub fn lower_bound(buffers: &[Buffer]) -> usize {
 
 /// Packs the buffers.
 pub fn plan(buffers: &[Buffer]) -> Placement {
-    let padded: Vec<Buffer> =
-        buffers.iter().map(|b| Buffer { bytes: b.bytes.next_multiple_of(ALIGN), ..*b }).collect();
+    let padded: Vec<Buffer> = buffers.iter().map(|b| Buffer { bytes: b.bytes.next_multiple_of(ALIGN), ..*b }).collect();
     let bound = lower_bound(&padded);
     let mut best: Option<Placement> = None;
     for order in orders(&padded) {

@@ -18,9 +18,7 @@ mod plan;
 
 use pare_runtime::format::Layout;
 
-pub use plan::{
-    MemoryBlock, Plan, PlannedConv, PlannedLayer, PlannedOp, PlannedTensor, PlannedWeights, PlannedWindow,
-};
+pub use plan::{MemoryBlock, Plan, PlannedConv, PlannedLayer, PlannedOp, PlannedTensor, PlannedWeights, PlannedWindow};
 
 use crate::quant::Quantized;
 use legalise::Lowering;
@@ -48,7 +46,9 @@ pub enum LowerError {
         bound: i64,
     },
     /// A real factor is out of the fixed-point range.
-    #[error("layer `{layer}`: its scales differ too much for 32-bit arithmetic (factor {factor}); check the calibration data")]
+    #[error(
+        "layer `{layer}`: its scales differ too much for 32-bit arithmetic (factor {factor}); check the calibration data"
+    )]
     Factor {
         /// The layer.
         layer: String,

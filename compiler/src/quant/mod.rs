@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::assemble::only_moves;
 pub use self::assemble::{CodeBank, quantize};
 pub use self::calibrate::{Calibration, CalibrationConfig, calibrate};
 pub use self::histogram::Histogram;
@@ -114,7 +115,7 @@ pub struct Quantized {
     /// The simplified float graph.
     pub graph: Graph,
     /// Code of each activation, by [`ValueId`]; `None` for constants. Values that operators merely
-    /// move (reshape, transpose, pad, max pool, nearest resize, depth to space) share their source's
+    /// move (reshape, transpose, pad, max pool, resize, depth to space) share their source's
     /// code; the operands of a concat may differ from its output, lowering rescales them.
     pub activations: Vec<Option<ActivationCode>>,
     /// Weights of each weighted node.
