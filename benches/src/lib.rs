@@ -1,1 +1,1 @@
-
+//! Benches of kernels and networks; see the files under `benches/`.

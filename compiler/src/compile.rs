@@ -226,7 +226,8 @@ impl<'a> Workshop<'a> {
         let float = self.float_score()?;
         let layers = Layers::of(graph);
         let config = self.lower_config();
-        let (latency, macs, bitops) = (Latency::new(layers.clone(), table), Macs(layers.clone()), Bitops(layers.clone()));
+        let (latency, macs, bitops) =
+            (Latency::new(layers.clone(), table), Macs(layers.clone()), Bitops(layers.clone()));
         let blob_bytes = |policy: &Policy| {
             let plan = draft(graph, policy, &config)?;
             Ok(Bytes(crate::emit::emit(&plan, &self.metadata())?.bytes.len() as u64))
@@ -330,7 +331,7 @@ fn table_path(cache: &Path, p: &Provenance) -> PathBuf {
 }
 
 /// The value of a cell, made by `make` when there is none yet.
-fn once<'c, T, E>(cell: &'c OnceCell<T>, make: impl FnOnce() -> Result<T, E>) -> Result<&'c T, E> {
+fn once<T, E>(cell: &OnceCell<T>, make: impl FnOnce() -> Result<T, E>) -> Result<&T, E> {
     if let Some(value) = cell.get() {
         return Ok(value);
     }

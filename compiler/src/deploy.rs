@@ -176,10 +176,8 @@ impl Reference {
 
 /// Makes the logits the output of a classifier; leaves other networks as they are.
 fn drop_final_softmax(graph: &mut Graph) {
-    let ends_in_softmax = graph
-        .nodes
-        .last()
-        .is_some_and(|node| node.op == Op::Softmax && graph.outputs == [node.output]);
+    let ends_in_softmax =
+        graph.nodes.last().is_some_and(|node| node.op == Op::Softmax && graph.outputs == [node.output]);
     if ends_in_softmax && let Some(softmax) = graph.nodes.pop() {
         graph.outputs = vec![softmax.inputs[0]];
     }

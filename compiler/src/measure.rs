@@ -58,11 +58,8 @@ pub fn host_rows(
     step: &mut dyn FnMut(&str),
 ) -> Result<Vec<Row>, MeasureError> {
     let calibration = noise_calibration(graph)?;
-    let quant = QuantConfig {
-        clip: ClipMethod::MinMax,
-        rounding: Rounding::Nearest,
-        bias_correction: BiasCorrection::Off,
-    };
+    let quant =
+        QuantConfig { clip: ClipMethod::MinMax, rounding: Rounding::Nearest, bias_correction: BiasCorrection::Off };
     let bank = CodeBank::new(graph, &calibration, &quant)?;
     let layers = Layers::of(graph);
     let mut rows = BTreeMap::new();

@@ -86,7 +86,7 @@ impl Target {
         if let Some(target) = built_in.iter().find(|t| t.name == name) {
             return Ok(target.clone());
         }
-        if !Path::new(name).extension().is_some_and(|e| e == "toml") {
+        if Path::new(name).extension().is_none_or(|e| e != "toml") {
             let known = built_in.iter().map(|t| t.name.as_str()).collect::<Vec<_>>().join(", ");
             return Err(TargetError::Unknown { name: name.to_owned(), known });
         }

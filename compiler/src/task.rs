@@ -161,7 +161,11 @@ impl Samples {
     ///
     /// # Errors
     /// Those of `infer`, and of the metric.
-    pub fn score<E>(&self, indices: &[u32], mut infer: impl FnMut(&[f32]) -> Result<Vec<f32>, E>) -> Result<Figure, TaskError>
+    pub fn score<E>(
+        &self,
+        indices: &[u32],
+        mut infer: impl FnMut(&[f32]) -> Result<Vec<f32>, E>,
+    ) -> Result<Figure, TaskError>
     where
         TaskError: From<E>,
     {

@@ -86,10 +86,10 @@ fn a_damaged_text_never_panics() {
         for new in ['%', '9', '-', '[', ' ', '\n', 'é'] {
             let mut text = original.to_owned();
             text.replace_range(i..=i, new.encode_utf8(&mut [0; 4]));
-            if let Ok(graph) = text::parse(&text) {
-                if verify(&graph).is_ok() {
-                    simplify(graph).unwrap();
-                }
+            if let Ok(graph) = text::parse(&text)
+                && verify(&graph).is_ok()
+            {
+                simplify(graph).unwrap();
             }
         }
     }

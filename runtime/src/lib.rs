@@ -19,12 +19,17 @@
 //! * [`kernels::reference`] *is* the definition of the arithmetic; every other kernel is bit-exact to it.
 #![no_std]
 #![deny(unsafe_code)]
+// Only what turns codes into real numbers and back, before and after a run.
+#![deny(clippy::float_arithmetic)]
 
 #[cfg(target_endian = "big")]
 compile_error!("pare-runtime reads little-endian blobs in place: big-endian targets are not supported");
 
+#[deny(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 pub mod format;
+#[deny(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 pub mod model;
+#[deny(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 pub mod session;
 
 pub mod arena;

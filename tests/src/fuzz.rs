@@ -1,12 +1,21 @@
-//! What the fuzz targets call, and the tests that replay their corpus.
+//! What the fuzz targets call, and the tests that replay their corpora.
+//!
+//! Every target takes bytes from anywhere and ends soon with an [`Outcome`]; a panic is the finding.
+
+#[cfg(feature = "compiler")]
+mod importers;
+pub mod mutate;
 
 use std::ops::Range;
+use std::path::Path;
 
 use pare_runtime::format::LayerOp;
 use pare_runtime::kernels::scratch::conv_scratch_bytes;
 use pare_runtime::{Isa, Model, Session};
 
 use crate::blob::seal;
+#[cfg(feature = "compiler")]
+pub use importers::{onnx, tflite};
 
 /// Arena and work that a hostile blob may claim before it is turned away, as a host would.
 const ARENA_LIMIT: usize = 1 << 20;
@@ -19,8 +28,27 @@ pub enum Outcome {
     Refused,
     /// A blob, but of more memory or work than this harness gives it.
     TooLarge,
-    /// It ran.
+    /// A blob that ran, or a model that became a graph.
     Ran,
+}
+
+/// The seeds of a target: its corpus, and for the readers of model files the golden models of one operator each.
+///
+/// # Errors
+/// Those of the file system.
+pub fn seeds(target: &str) -> std::io::Result<Vec<Vec<u8>>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = vec![];
+    for dir in [root.join("fuzz/corpus").join(target), root.join("goldens/ops")] {
+        for entry in std::fs::read_dir(&dir)? {
+            let path = entry?.path();
+            if dir.ends_with(target) || path.extension().is_some_and(|extension| extension == target) {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    files.iter().map(std::fs::read).collect()
 }
 
 /// Parses bytes as a blob, length and checksum made right, and runs it on every instruction set.

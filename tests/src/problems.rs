@@ -117,7 +117,8 @@ impl ConvProblem {
             input.fill(255);
         }
         // Mostly of the size that compiled networks have, sometimes anything.
-        let mut number = |bits: u32| (random.next() as i32) >> if random.next() % 4 == 0 { 0 } else { 32 - bits };
+        let mut number =
+            |bits: u32| (random.next() as i32) >> if random.next().is_multiple_of(4) { 0 } else { 32 - bits };
         let bias = (0..output.c).map(|_| number(16)).collect();
         let mult = (0..output.c).map(|_| number(24)).collect();
         let mut problem = ConvProblem { spec, input, bias, mult, records: vec![], weights: vec![] };

@@ -13,6 +13,8 @@
 //! core (`RAYON_NUM_THREADS=1`, as for the committed weights); other kinds of processor sum in
 //! another order and end at slightly different weights.
 
+#![allow(clippy::print_stdout, reason = "progress and the result, for the person who trains")]
+
 mod net;
 mod ops;
 

@@ -11,16 +11,16 @@ use pare::rng::Pcg32;
 use crate::ops::{BatchNorm, Depthwise, Moments, patches};
 
 /// Rows and columns of an image.
-pub const EDGE: usize = 32;
+pub(crate) const EDGE: usize = 32;
 /// Kinds of glyph.
-pub const CLASSES: usize = 10;
+pub(crate) const CLASSES: usize = 10;
 
 const STEM: usize = 16;
 /// Output channels and stride of each block.
 const BLOCKS: [(usize, usize); 7] = [(32, 2), (32, 1), (64, 2), (64, 1), (64, 1), (96, 2), (96, 1)];
 
 /// A convolution without bias, and the batch norm behind it.
-pub struct Layer {
+pub(crate) struct Layer {
     name: String,
     /// `[taps, channels]` for the depthwise ones, else `[taps * c_in, c_out]`.
     weight: Var,
@@ -45,7 +45,7 @@ enum Shortcut {
 }
 
 /// The network under training.
-pub struct Net {
+pub(crate) struct Net {
     stem: Layer,
     blocks: Vec<Block>,
     classifier: Var,
@@ -53,13 +53,13 @@ pub struct Net {
 }
 
 /// What stands behind each convolution while the network runs: `rows` is its output, `[pixels, channels]`.
-pub trait Norm {
+pub(crate) trait Norm {
     /// Normalises and clamps the output of `layer`.
     fn apply(&mut self, layer: &Layer, rows: &Tensor) -> Result<Tensor>;
 }
 
 /// Normalises by the statistics of the batch itself, as in training.
-pub struct BatchStatistics;
+pub(crate) struct BatchStatistics;
 
 impl Norm for BatchStatistics {
     fn apply(&mut self, layer: &Layer, rows: &Tensor) -> Result<Tensor> {
@@ -70,7 +70,7 @@ impl Norm for BatchStatistics {
 /// Each layer's batch norm as one factor and one shift a channel, in the order of the layers; while
 /// running, the layers still to come.
 #[derive(Clone)]
-pub struct Folded {
+pub(crate) struct Folded {
     affine: std::collections::VecDeque<Affine>,
 }
 
@@ -136,7 +136,7 @@ fn random(shape: [usize; 2], deviation: f32, rng: &mut Pcg32) -> Result<Tensor> 
 
 impl Net {
     /// A network with random weights.
-    pub fn new(rng: &mut Pcg32) -> Result<Self> {
+    pub(crate) fn new(rng: &mut Pcg32) -> Result<Self> {
         let stem = Layer::new("stem".to_owned(), 9, 1, STEM, Clamp::RELU, rng)?;
         let mut blocks = Vec::new();
         let mut c_in = STEM;
@@ -157,14 +157,14 @@ impl Net {
     }
 
     /// Everything that is trained.
-    pub fn parameters(&self) -> Vec<Var> {
+    pub(crate) fn parameters(&self) -> Vec<Var> {
         let layers = self.blocks.iter().flat_map(|block| [&block.depthwise, &block.pointwise]);
         let layers = std::iter::once(&self.stem).chain(layers);
         layers.flat_map(Layer::parameters).chain([self.classifier.clone(), self.bias.clone()]).collect()
     }
 
     /// Logits `[n, CLASSES]` of images `[n, EDGE, EDGE, 1]`.
-    pub fn forward(&self, images: &Tensor, norm: &mut impl Norm) -> Result<Tensor> {
+    pub(crate) fn forward(&self, images: &Tensor, norm: &mut impl Norm) -> Result<Tensor> {
         let n = images.dim(0)?;
         let stem = norm.apply(&self.stem, &patches(images)?.matmul(&self.stem.weight)?)?;
         let mut x = stem.reshape((n, EDGE, EDGE, STEM))?;
@@ -183,14 +183,14 @@ impl Net {
     }
 
     /// Fixes the batch norms by the statistics of `images`.
-    pub fn fold(&self, images: &Tensor) -> Result<Folded> {
+    pub(crate) fn fold(&self, images: &Tensor) -> Result<Folded> {
         let mut folding = Folding { affine: Default::default() };
         self.forward(&images.detach(), &mut folding)?;
         Ok(Folded { affine: folding.affine })
     }
 
     /// The network as Pare's graph, batch norms folded into weights and biases, and a softmax behind.
-    pub fn graph(&self, name: &str, folded: &Folded) -> Result<Graph> {
+    pub(crate) fn graph(&self, name: &str, folded: &Folded) -> Result<Graph> {
         let mut affine = folded.affine.iter();
         let mut builder = Builder { graph: Graph { name: name.to_owned(), ..Graph::default() } };
         let input = builder.activation("image", [1, EDGE, EDGE, 1]);

@@ -8,7 +8,7 @@ const KERNEL: usize = 3;
 const EPSILON: f32 = 1e-5;
 
 /// The 3x3 surroundings of every pixel of `[n, h, w, 1]`, zeros outside: `[n * h * w, 9]`.
-pub fn patches(images: &Tensor) -> Result<Tensor> {
+pub(crate) fn patches(images: &Tensor) -> Result<Tensor> {
     let (n, h, w, _) = images.dims4()?;
     let pixels = images.flatten_all()?.to_vec1::<f32>()?;
     let geometry = Geometry { n, h, w, c: 1, stride: 1 };
@@ -19,7 +19,7 @@ pub fn patches(images: &Tensor) -> Result<Tensor> {
 
 /// 3x3 convolution of each channel by itself, one pixel of zeros around: `[n, h, w, c]` and
 /// weights `[9, c]` give `[n, h / stride, w / stride, c]`.
-pub struct Depthwise {
+pub(crate) struct Depthwise {
     pub stride: usize,
 }
 
@@ -99,14 +99,14 @@ impl CustomOp2 for Depthwise {
 }
 
 /// Statistics of each channel over all rows.
-pub struct Moments {
+pub(crate) struct Moments {
     pub mean: Vec<f32>,
     /// `1 / sqrt(variance + 1e-5)`.
     pub inverse_deviation: Vec<f32>,
 }
 
 impl Moments {
-    pub fn of(rows: &[f32], channels: usize) -> Self {
+    pub(crate) fn of(rows: &[f32], channels: usize) -> Self {
         let count = (rows.len() / channels) as f32;
         let mut mean = vec![0.0; channels];
         for row in rows.chunks_exact(channels) {
@@ -126,7 +126,7 @@ impl Moments {
 
 /// Batch norm (Ioffe & Szegedy 2015) of `[rows, channels]` by the batch's own statistics, with
 /// gamma and beta `[channels]`, and a clamp.
-pub struct BatchNorm {
+pub(crate) struct BatchNorm {
     pub clamp: Clamp,
 }
 

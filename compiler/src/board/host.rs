@@ -32,10 +32,8 @@ pub fn infer(blob: &[u8], isa: Isa, codes: &[u8]) -> Result<Vec<u8>, HostError> 
     let mut outputs = vec![0; codes.len() / input_len * output_len];
     // Large enough to hide a session's set-up, small enough to share the work.
     const CHUNK: usize = 64;
-    outputs
-        .par_chunks_mut(output_len * CHUNK)
-        .zip(codes.par_chunks(input_len * CHUNK))
-        .try_for_each(|(outputs, codes)| -> Result<(), HostError> {
+    outputs.par_chunks_mut(output_len * CHUNK).zip(codes.par_chunks(input_len * CHUNK)).try_for_each(
+        |(outputs, codes)| -> Result<(), HostError> {
             let mut arena = AlignedBytes::zeroed(model.arena_bytes());
             let mut session = Session::with_isa(model, &mut arena, isa)?;
             for (output, sample) in outputs.chunks_mut(output_len).zip(codes.chunks(input_len)) {
@@ -44,7 +42,8 @@ pub fn infer(blob: &[u8], isa: Isa, codes: &[u8]) -> Result<Vec<u8>, HostError> 
                 get_outputs(&session, output);
             }
             Ok(())
-        })?;
+        },
+    )?;
     Ok(outputs)
 }
 

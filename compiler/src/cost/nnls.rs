@@ -2,7 +2,7 @@
 //! *Solving Least Squares Problems* (1974), chapter 23.
 
 /// The `x >= 0` that minimises `|a x - b|`; `a` is given by rows, all equally long.
-pub fn nnls(a: &[Vec<f64>], b: &[f64]) -> Vec<f64> {
+pub(super) fn nnls(a: &[Vec<f64>], b: &[f64]) -> Vec<f64> {
     let n = a.first().map_or(0, Vec::len);
     let gram: Vec<Vec<f64>> = (0..n).map(|i| (0..n).map(|j| dot(a, i, |row, _| row[j])).collect()).collect();
     let target: Vec<f64> = (0..n).map(|i| dot(a, i, |_, r| b[r])).collect();

@@ -24,11 +24,11 @@ pub(super) enum Problem {
 }
 
 impl Problem {
-    pub fn unsupported(why: impl Into<String>) -> Problem {
+    pub(super) fn unsupported(why: impl Into<String>) -> Problem {
         Problem::Unsupported { why: why.into(), suggestion: None }
     }
 
-    pub fn suggest(self, rewrite: impl Into<String>) -> Problem {
+    pub(super) fn suggest(self, rewrite: impl Into<String>) -> Problem {
         match self {
             Problem::Unsupported { why, .. } => Problem::Unsupported { why, suggestion: Some(rewrite.into()) },
             invalid => invalid,
@@ -57,12 +57,12 @@ pub(super) struct Builder {
 }
 
 impl Builder {
-    pub fn new(name: &str) -> Builder {
+    pub(super) fn new(name: &str) -> Builder {
         let graph = Graph { name: sanitise(name, "model", 64), ..Graph::default() };
         Builder { graph, names: BTreeMap::new(), unsupported: Vec::new() }
     }
 
-    pub fn input(&mut self, hint: &str, shape: Vec<usize>, range: Option<(f32, f32)>) -> ValueId {
+    pub(super) fn input(&mut self, hint: &str, shape: Vec<usize>, range: Option<(f32, f32)>) -> ValueId {
         let name = self.name(hint, "input");
         let id = self.graph.add_value(Value { name, shape, data: None, range });
         self.graph.inputs.push(id);
@@ -71,24 +71,24 @@ impl Builder {
 
     /// A constant that belongs to the node `owner`: `role` is `w` for weights, `b` for a bias, `c`
     /// for the operand of an addition or product.
-    pub fn constant(&mut self, owner: &str, role: &str, tensor: Tensor) -> ValueId {
+    pub(super) fn constant(&mut self, owner: &str, role: &str, tensor: Tensor) -> ValueId {
         let name = self.unused(format!("{owner}.{role}"));
         self.graph.add_value(Value { name, shape: tensor.shape, data: Some(tensor.data), range: None })
     }
 
     /// A name for a node that nothing bears yet, as like `hint` as can be.
-    pub fn name(&mut self, hint: &str, fallback: &str) -> String {
+    pub(super) fn name(&mut self, hint: &str, fallback: &str) -> String {
         let name = sanitise(hint, fallback, MAX_NAME);
         self.unused(name)
     }
 
     /// Adds a node under a name from [`Builder::name`]; its output bears the same.
-    pub fn node(&mut self, name: String, op: Op, inputs: Vec<ValueId>) -> Result<ValueId, Problem> {
+    pub(super) fn node(&mut self, name: String, op: Op, inputs: Vec<ValueId>) -> Result<ValueId, Problem> {
         self.node_shaped(name, op, inputs, &[])
     }
 
     /// Adds a node whose operator chooses its shape: reshape, resize.
-    pub fn node_shaped(
+    pub(super) fn node_shaped(
         &mut self,
         name: String,
         op: Op,
@@ -107,7 +107,7 @@ impl Builder {
     }
 
     /// The same elements under another shape; nothing to do when it is the same.
-    pub fn reshape(&mut self, hint: &str, x: ValueId, shape: &[usize]) -> Result<ValueId, Problem> {
+    pub(super) fn reshape(&mut self, hint: &str, x: ValueId, shape: &[usize]) -> Result<ValueId, Problem> {
         if self.shape(x) == shape {
             return Ok(x);
         }
@@ -115,34 +115,34 @@ impl Builder {
         self.node_shaped(name, Op::Reshape, vec![x], shape)
     }
 
-    pub fn unary(&mut self, hint: &str, function: Unary, x: ValueId) -> Result<ValueId, Problem> {
+    pub(super) fn unary(&mut self, hint: &str, function: Unary, x: ValueId) -> Result<ValueId, Problem> {
         let op = Op::Unary(function);
         let name = self.name(hint, op.name());
         self.node(name, op, vec![x])
     }
 
     /// `x + constant`, the constant broadcast to the last dimension.
-    pub fn add_constant(&mut self, hint: &str, x: ValueId, constant: &Tensor) -> Result<ValueId, Problem> {
+    pub(super) fn add_constant(&mut self, hint: &str, x: ValueId, constant: &Tensor) -> Result<ValueId, Problem> {
         let name = self.name(hint, "add");
         let constant = self.channel_constant(&name, x, constant)?;
         self.node(name, Op::Add { clamp: Clamp::NONE }, vec![x, constant])
     }
 
     /// `x * constant`, the constant broadcast to the last dimension.
-    pub fn mul_constant(&mut self, hint: &str, x: ValueId, constant: &Tensor) -> Result<ValueId, Problem> {
+    pub(super) fn mul_constant(&mut self, hint: &str, x: ValueId, constant: &Tensor) -> Result<ValueId, Problem> {
         let name = self.name(hint, "mul");
         let constant = self.channel_constant(&name, x, constant)?;
         self.node(name, Op::Mul, vec![x, constant])
     }
 
     /// `x * factor`.
-    pub fn scale(&mut self, hint: &str, x: ValueId, factor: f32) -> Result<ValueId, Problem> {
+    pub(super) fn scale(&mut self, hint: &str, x: ValueId, factor: f32) -> Result<ValueId, Problem> {
         self.mul_constant(hint, x, &Tensor { shape: vec![], data: Arc::new(vec![factor]) })
     }
 
     /// `a * b`, which is supported where the one is a gate of the other: hard-swish written out, as
     /// exporters do that lack the operator.
-    pub fn product(&mut self, hint: &str, a: ValueId, b: ValueId) -> Result<ValueId, Problem> {
+    pub(super) fn product(&mut self, hint: &str, a: ValueId, b: ValueId) -> Result<ValueId, Problem> {
         let gated = self.gate(b, a).map(|factor| (a, factor)).or_else(|| self.gate(a, b).map(|factor| (b, factor)));
         let Some((x, factor)) = gated else {
             let problem = Problem::unsupported("the product of two activations");
@@ -195,27 +195,27 @@ impl Builder {
         Ok(self.constant(owner, "c", Tensor { shape, data: constant.data.clone() }))
     }
 
-    pub fn shape(&self, id: ValueId) -> &[usize] {
+    pub(super) fn shape(&self, id: ValueId) -> &[usize] {
         &self.graph.value(id).shape
     }
 
     /// Notes the real range that the file records for a value; the first record stands, being
     /// nearest to what computes it.
-    pub fn record_range(&mut self, id: ValueId, range: Option<(f32, f32)>) {
+    pub(super) fn record_range(&mut self, id: ValueId, range: Option<(f32, f32)>) {
         if let Some(value) = self.graph.values.get_mut(id.0 as usize) {
             value.range = value.range.or(range);
         }
     }
 
     /// Stands for the result of an unsupported node, so that the nodes after it can be checked.
-    pub fn placeholder(&mut self, shape: Vec<usize>) -> ValueId {
+    pub(super) fn placeholder(&mut self, shape: Vec<usize>) -> ValueId {
         let shape = if shape::checked_len(&shape).is_some() { shape } else { vec![1] };
         self.graph.add_value(Value { name: String::new(), shape, data: None, range: None })
     }
 
     /// Notes a node that does not translate. Nonsense after an unsupported node may come of standing
     /// in for it, so only the first error of that kind counts, and only with nothing before it.
-    pub fn refuse(&mut self, problem: Problem, node: UnsupportedNode) -> Result<(), ImportError> {
+    pub(super) fn refuse(&mut self, problem: Problem, node: UnsupportedNode) -> Result<(), ImportError> {
         match problem {
             Problem::Unsupported { why, suggestion } => {
                 self.unsupported.push(UnsupportedNode { why, suggestion, ..node });
@@ -229,7 +229,7 @@ impl Builder {
     }
 
     /// The finished graph, verified.
-    pub fn finish(mut self, outputs: Vec<ValueId>) -> Result<Graph, ImportError> {
+    pub(super) fn finish(mut self, outputs: Vec<ValueId>) -> Result<Graph, ImportError> {
         let file = self.graph.name.clone();
         if !self.unsupported.is_empty() {
             return Err(ImportError::Unsupported { file, items: self.unsupported });

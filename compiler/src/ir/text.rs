@@ -74,10 +74,10 @@ pub(super) fn print(graph: &Graph, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     }
     for node in &graph.nodes {
         for &id in &node.inputs {
-            if let (Some(data), Some(printed)) = (&graph.value(id).data, printed.get_mut(id.0 as usize)) {
-                if !std::mem::replace(printed, true) {
-                    print_constant(f, Declared(graph, id), data)?;
-                }
+            if let (Some(data), Some(printed)) = (&graph.value(id).data, printed.get_mut(id.0 as usize))
+                && !std::mem::replace(printed, true)
+            {
+                print_constant(f, Declared(graph, id), data)?;
             }
         }
         print_node(f, graph, node)?;
@@ -298,7 +298,7 @@ fn operator(keyword: &str, attributes: &mut Attributes<'_>) -> Result<Op, String
         "concat" => Op::Concat { axis: attributes.number("axis")? },
         "pad" => {
             let flat: Vec<usize> = attributes.list("pads")?;
-            if flat.len() % 2 != 0 {
+            if !flat.len().is_multiple_of(2) {
                 return Err("`pads` needs two numbers for each axis".to_owned());
             }
             let pads = flat.chunks_exact(2).filter_map(|pair| Some((*pair.first()?, *pair.get(1)?))).collect();

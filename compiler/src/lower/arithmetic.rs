@@ -7,7 +7,7 @@ use crate::quant::ActivationCode;
 
 /// Multipliers of one layer and the shift they share.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Multipliers {
+pub(super) struct Multipliers {
     /// One an output channel.
     pub mult: Vec<i32>,
     /// Left shift of the accumulator before the high multiply.
@@ -19,7 +19,7 @@ pub struct Multipliers {
 /// `pre` is the *smallest* shift that lets every multiplier fit 31 bits. The runtime's product is exact
 /// in 64 bits, so a larger shift would only take bits from `mult`; one above 0 is needed for factors of
 /// 1/2 and more.
-pub fn multipliers(factors: &[f64]) -> Option<Multipliers> {
+pub(super) fn multipliers(factors: &[f64]) -> Option<Multipliers> {
     let largest = factors.iter().copied().fold(0.0, f64::max);
     let pre = (0..=31u8).find(|&pre| fixed(largest, pre) <= f64::from(i32::MAX))?;
     Some(Multipliers { mult: factors.iter().map(|&f| fixed(f, pre) as i32).collect(), pre })
@@ -40,13 +40,13 @@ pub fn coarsen(levels: &mut [i8], ratio: f64, format: WeightFormat, codebook: &[
 }
 
 /// The requantisation into `code`, with a fused clamp.
-pub fn requantise(code: &ActivationCode, clamp: Clamp, pre: u8) -> Requantise {
+pub(super) fn requantise(code: &ActivationCode, clamp: Clamp, pre: u8) -> Requantise {
     let (lo, hi) = clamp_codes(code, clamp);
     Requantise { pre, zero: code.zero, lo, hi }
 }
 
 /// The codes between which a clamp keeps a value.
-pub fn clamp_codes(code: &ActivationCode, clamp: Clamp) -> (u8, u8) {
+pub(super) fn clamp_codes(code: &ActivationCode, clamp: Clamp) -> (u8, u8) {
     let lo = if clamp.min.is_finite() { code.encode(clamp.min) } else { 0 };
     let hi = if clamp.max.is_finite() { code.encode(clamp.max) } else { code.max_code() };
     (lo.min(hi), hi)
@@ -56,7 +56,7 @@ pub fn clamp_codes(code: &ActivationCode, clamp: Clamp) -> (u8, u8) {
 ///
 /// The larger multiplier takes 21 bits, so that two products of 9-bit differences, their sum and the
 /// rounding term stay below 2^31.
-pub fn add_multipliers(a: f64, b: f64) -> Option<(i32, i32, u8)> {
+pub(super) fn add_multipliers(a: f64, b: f64) -> Option<(i32, i32, u8)> {
     let fixed = |m: f64, shift: u8| (m * 2f64.powi(shift.into())).round();
     let shift = (1..=30u8).rev().find(|&shift| fixed(a.max(b), shift) <= f64::from(1 << 21))?;
     Some((fixed(a, shift) as i32, fixed(b, shift) as i32, shift))

@@ -169,7 +169,7 @@ mod tests {
             let placement = plan(&buffers);
             prop_assert!(placement.bytes >= lower_bound(&buffers));
             for (i, a) in buffers.iter().enumerate() {
-                prop_assert!(placement.offsets[i] % ALIGN == 0);
+                prop_assert!(placement.offsets[i].is_multiple_of(ALIGN));
                 prop_assert!(placement.offsets[i] + a.bytes <= placement.bytes);
                 for (j, b) in buffers.iter().enumerate().skip(i + 1) {
                     let (x, y) = (placement.offsets[i], placement.offsets[j]);

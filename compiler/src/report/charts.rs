@@ -260,7 +260,7 @@ fn number(value: f64, scale: &Scale) -> String {
 
 fn small(value: f64) -> String {
     match value {
-        v if v == 0.0 => "0".to_owned(),
+        0.0 => "0".to_owned(),
         v if v < 0.001 => format!("{v:.0e}"),
         v if v < 0.1 => format!("{v:.3}"),
         v => format!("{v:.2}"),

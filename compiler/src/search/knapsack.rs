@@ -342,7 +342,7 @@ pub(super) mod tests {
     use super::*;
 
     /// A random instance with falling values and rising weights, most of them feasible.
-    pub fn instance(random: &mut SplitMix64) -> Knapsack {
+    pub(crate) fn instance(random: &mut SplitMix64) -> Knapsack {
         let layers = 1 + random.below(6);
         let sizes: Vec<usize> = (0..layers).map(|_| 1 + random.below(5)).collect();
         let falling = |random: &mut SplitMix64, n: usize| {
@@ -366,7 +366,7 @@ pub(super) mod tests {
         Knapsack { values, limits }
     }
 
-    pub fn brute_force(knapsack: &Knapsack) -> Option<(f64, Selection)> {
+    pub(crate) fn brute_force(knapsack: &Knapsack) -> Option<(f64, Selection)> {
         let mut best: Option<(f64, Selection)> = None;
         let mut choices = vec![0; knapsack.values.len()];
         loop {

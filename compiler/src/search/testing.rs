@@ -15,7 +15,7 @@ use super::{Budget, Evaluator, Event, Problem, Score, Space, SplitMix64};
 type Planner = fn(&Policy) -> Result<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
 /// A chain of pointwise convolutions.
-pub struct Synthetic {
+pub(crate) struct Synthetic {
     pub space: Space,
     pub budget: Budget,
     pub fails_after: Option<usize>,
@@ -28,7 +28,7 @@ pub struct Synthetic {
 }
 
 impl Synthetic {
-    pub fn new(layers: usize, weights: &[u8], widths: &[u8], seed: u64) -> Synthetic {
+    pub(crate) fn new(layers: usize, weights: &[u8], widths: &[u8], seed: u64) -> Synthetic {
         let mut random = SplitMix64(seed);
         let graph = chain(layers, &mut random);
         let formats: Vec<WeightFormat> = weights.iter().map(|&b| WeightFormat::Linear(b)).collect();
@@ -46,7 +46,7 @@ impl Synthetic {
         }
     }
 
-    pub fn problem(&self) -> Problem<'_> {
+    pub(crate) fn problem(&self) -> Problem<'_> {
         Problem {
             space: &self.space,
             costs: vec![&self.size, &self.bitops, &self.ram],
@@ -58,12 +58,12 @@ impl Synthetic {
         }
     }
 
-    pub fn scored(&self) -> usize {
+    pub(crate) fn scored(&self) -> usize {
         self.scored.get()
     }
 
     /// The loss: a sum over layers, and something for neighbours that both suffer.
-    pub fn loss(&self, policy: &Policy) -> f64 {
+    pub(crate) fn loss(&self, policy: &Policy) -> f64 {
         let damage: Vec<f64> = self
             .space
             .sites()
@@ -100,7 +100,7 @@ fn peak(policy: &Policy) -> Result<Bytes, Box<dyn std::error::Error + Send + Syn
 }
 
 /// Pointwise convolutions `conv0`, `conv1` … on 8 by 8 pixels, from 3 channels to random numbers.
-pub fn chain(layers: usize, random: &mut SplitMix64) -> Graph {
+pub(crate) fn chain(layers: usize, random: &mut SplitMix64) -> Graph {
     let mut graph = Graph { name: "chain".into(), ..Graph::default() };
     let value = |name: String, shape: Vec<usize>, data| Value { name, shape, data, range: None };
     let mut channels = 3;
@@ -126,6 +126,6 @@ pub fn chain(layers: usize, random: &mut SplitMix64) -> Graph {
 }
 
 /// Listens to nothing.
-pub fn quiet() -> impl FnMut(Event) {
+pub(crate) fn quiet() -> impl FnMut(Event) {
     |_| {}
 }

@@ -3,7 +3,7 @@
 use pare::ir::{Conv2d, Coordinates, DepthToSpaceOrder, Graph, Node, Op, Padding, Pool, ResizeMode, Rounding};
 
 /// The outputs of a verified graph for one sample of each input.
-pub fn run(graph: &Graph, inputs: &[Vec<f32>]) -> Vec<Vec<f32>> {
+pub(crate) fn run(graph: &Graph, inputs: &[Vec<f32>]) -> Vec<Vec<f32>> {
     let mut values: Vec<Option<Vec<f32>>> =
         graph.values.iter().map(|value| value.data.as_ref().map(|data| data.to_vec())).collect();
     for (id, input) in graph.inputs.iter().zip(inputs) {

@@ -617,6 +617,7 @@ fn decode_conv<'a>(
     let steps = conv.stride.iter().chain(&conv.dilation).chain(&conv.kernel);
     let divisible = groups > 0 && conv.input.c.is_multiple_of(groups) && c_out.is_multiple_of(groups);
     let (extents, outs) = ([conv.input.h, conv.input.w], [conv.output.h, conv.output.w]);
+    #[allow(clippy::indexing_slicing, reason = "k is an axis, 0 or 1, of arrays of two")]
     let near = |k: usize| {
         let window = (conv.kernel[k] - 1) * conv.dilation[k] + 1;
         reaches(outs[k], conv.stride[k], window, conv.pad[k], extents[k])
@@ -647,6 +648,7 @@ fn decode_pool(f: Reader<'_>, input: &Tensor, output: &Tensor) -> Result<Pool, F
     };
     let extents = [(pool.output.h, pool.input.h), (pool.output.w, pool.input.w)];
     // Every window meets the input, so that a mean has a count and a maximum an element.
+    #[allow(clippy::indexing_slicing, reason = "k is an axis, 0 or 1, of arrays of two")]
     let meets = |k: usize, (out, size): (usize, usize)| {
         let last = (out.max(1) - 1).saturating_mul(pool.stride[k]);
         let near = reaches(out, pool.stride[k], pool.kernel[k], pool.pad[k], size);

@@ -276,6 +276,7 @@ impl Layout {
 }
 
 /// CRC-32 (IEEE 802.3, reflected) as in the header.
+#[allow(clippy::indexing_slicing, reason = "a nibble into a table of 16")]
 pub fn crc32(bytes: &[u8]) -> u32 {
     const TABLE: [u32; 16] = {
         let mut table = [0u32; 16];

@@ -187,6 +187,7 @@ impl Tensor {
     }
 
     /// The nearest code to a real number, ties to even codes, clamped. For the host: no kernel calls it.
+    #[allow(clippy::float_arithmetic, reason = "between codes and real numbers, outside a run")]
     pub fn encode(&self, real: f32) -> u8 {
         let code = real / self.scale + f32::from(self.zero);
         // `as` saturates and maps NaN to 0; adding and subtracting 2^23 rounds to the nearest integer.
@@ -195,6 +196,7 @@ impl Tensor {
     }
 
     /// The real number a code stands for. For the host: no kernel calls it.
+    #[allow(clippy::float_arithmetic, reason = "between codes and real numbers, outside a run")]
     pub fn decode(&self, code: u8) -> f32 {
         self.scale * (f32::from(code) - f32::from(self.zero))
     }

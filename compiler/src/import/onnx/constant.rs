@@ -17,7 +17,7 @@ const MAX_RANK: usize = 8;
 
 /// A constant. `f64` holds `f32` and every integer that can be a size exactly.
 #[derive(Clone, Debug)]
-pub struct Constant {
+pub(super) struct Constant {
     pub dims: Vec<usize>,
     pub kind: DataType,
     pub data: Arc<Vec<f64>>,
@@ -25,7 +25,7 @@ pub struct Constant {
 
 impl Constant {
     /// Decodes an initialiser.
-    pub fn decode(proto: &TensorProto) -> Result<Constant, Problem> {
+    pub(super) fn decode(proto: &TensorProto) -> Result<Constant, Problem> {
         let name = proto.name.as_deref().unwrap_or("unnamed");
         if proto.data_location == Some(DataLocation::EXTERNAL) {
             let problem = Problem::unsupported(format!("the data of `{name}` lies in another file"));
@@ -56,30 +56,30 @@ impl Constant {
     }
 
     /// A list of sizes, axes or the like.
-    pub fn integers(values: impl IntoIterator<Item = i64>) -> Constant {
+    pub(super) fn integers(values: impl IntoIterator<Item = i64>) -> Constant {
         let data: Vec<f64> = values.into_iter().map(|value| value as f64).collect();
         Constant { dims: vec![data.len()], kind: DataType::INT64, data: Arc::new(data) }
     }
 
     /// As real numbers for the graph.
-    pub fn tensor(&self) -> Tensor {
+    pub(super) fn tensor(&self) -> Tensor {
         Tensor { shape: self.dims.clone(), data: Arc::new(self.data.iter().map(|&x| x as f32).collect()) }
     }
 
     /// As sizes or axes.
-    pub fn to_integers(&self) -> Vec<i64> {
+    pub(super) fn to_integers(&self) -> Vec<i64> {
         self.data.iter().map(|&x| x as i64).collect()
     }
 
     /// The number in a constant of one element.
-    pub fn scalar(&self) -> Option<f64> {
+    pub(super) fn scalar(&self) -> Option<f64> {
         match self.data.as_slice() {
             [x] => Some(*x),
             _ => None,
         }
     }
 
-    pub fn reshaped(&self, dims: Vec<usize>) -> Constant {
+    pub(super) fn reshaped(&self, dims: Vec<usize>) -> Constant {
         Constant { dims, ..self.clone() }
     }
 
@@ -88,7 +88,7 @@ impl Constant {
     }
 
     /// The elements in the order of the permuted axes.
-    pub fn transposed(&self, perm: &[usize]) -> Option<Constant> {
+    pub(super) fn transposed(&self, perm: &[usize]) -> Option<Constant> {
         let mut sorted = perm.to_vec();
         sorted.sort_unstable();
         if !sorted.into_iter().eq(0..self.dims.len()) {
@@ -112,7 +112,7 @@ impl UndefinedKind for DataType {
 }
 
 /// The codes of an 8- or 16-bit type; `None` for any other.
-pub fn lowest_and_highest(kind: DataType) -> Option<(f64, f64)> {
+pub(super) fn lowest_and_highest(kind: DataType) -> Option<(f64, f64)> {
     match kind {
         DataType::UINT8 => Some((0.0, 255.0)),
         DataType::INT8 => Some((-128.0, 127.0)),
@@ -123,7 +123,11 @@ pub fn lowest_and_highest(kind: DataType) -> Option<(f64, f64)> {
 }
 
 /// The result of an operator on constants alone; `None` when it is not one that is folded.
-pub fn fold(op: &str, attributes: &Attributes<'_>, inputs: &[Option<Constant>]) -> Result<Option<Constant>, Problem> {
+pub(super) fn fold(
+    op: &str,
+    attributes: &Attributes<'_>,
+    inputs: &[Option<Constant>],
+) -> Result<Option<Constant>, Problem> {
     let operand = |i: usize| inputs.get(i).and_then(Option::as_ref);
     let Some(x) = operand(0) else { return Ok(None) };
     let folded = match op {
@@ -163,7 +167,7 @@ pub fn fold(op: &str, attributes: &Attributes<'_>, inputs: &[Option<Constant>]) 
 }
 
 /// The shape that Reshape asks for: 0 copies a dimension, -1 takes what is left.
-pub fn reshape_dims(from: &[usize], wanted: &[i64], keep_zero: bool) -> Result<Vec<usize>, Problem> {
+pub(super) fn reshape_dims(from: &[usize], wanted: &[i64], keep_zero: bool) -> Result<Vec<usize>, Problem> {
     let invalid = || Problem::Invalid(format!("reshapes {from:?} to {wanted:?}"));
     if wanted.len() > MAX_RANK {
         return Err(invalid());
@@ -189,7 +193,7 @@ pub fn reshape_dims(from: &[usize], wanted: &[i64], keep_zero: bool) -> Result<V
 }
 
 /// Without the axes given, or without any of size 1.
-pub fn squeezed(dims: &[usize], given: Option<Vec<i64>>) -> Result<Vec<usize>, Problem> {
+pub(super) fn squeezed(dims: &[usize], given: Option<Vec<i64>>) -> Result<Vec<usize>, Problem> {
     let dropped = match given {
         Some(given) => axes(&given, dims.len())?,
         None => (0..dims.len()).filter(|&i| dims.get(i) == Some(&1)).collect(),
@@ -198,7 +202,7 @@ pub fn squeezed(dims: &[usize], given: Option<Vec<i64>>) -> Result<Vec<usize>, P
 }
 
 /// With axes of size 1 where the result shall have them.
-pub fn unsqueezed(dims: &[usize], given: Option<Vec<i64>>) -> Result<Vec<usize>, Problem> {
+pub(super) fn unsqueezed(dims: &[usize], given: Option<Vec<i64>>) -> Result<Vec<usize>, Problem> {
     let given = given.unwrap_or_default();
     let rank = dims.len() + given.len();
     if rank > MAX_RANK {
@@ -210,7 +214,7 @@ pub fn unsqueezed(dims: &[usize], given: Option<Vec<i64>>) -> Result<Vec<usize>,
 }
 
 /// Axes counted from the start.
-pub fn axes(given: &[i64], rank: usize) -> Result<Vec<usize>, Problem> {
+pub(super) fn axes(given: &[i64], rank: usize) -> Result<Vec<usize>, Problem> {
     let from_start = |&axis: &i64| {
         let counted = if axis < 0 { axis.saturating_add(rank as i64) } else { axis };
         usize::try_from(counted).ok().filter(|&axis| axis < rank)

@@ -38,7 +38,7 @@ enum Content {
 }
 
 /// Checks the whole file; the error says what is wrong.
-pub fn check(bytes: &[u8]) -> Result<(), &'static str> {
+pub(super) fn check(bytes: &[u8]) -> Result<(), &'static str> {
     walk(bytes, Message::Model, 0, &mut 0)
 }
 

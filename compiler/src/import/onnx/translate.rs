@@ -16,7 +16,7 @@ use crate::ir::{
 const CHANNELS_LAST: [usize; 4] = [0, 2, 3, 1];
 
 /// Translates the nodes of a graph in order.
-pub struct Translator<'a> {
+pub(super) struct Translator<'a> {
     proto: &'a GraphProto,
     opset: i64,
     file: String,
@@ -54,30 +54,30 @@ struct Call<'a> {
 }
 
 /// The attributes of a node, by name.
-pub struct Attributes<'a>(&'a [AttributeProto]);
+pub(super) struct Attributes<'a>(&'a [AttributeProto]);
 
 impl<'a> Attributes<'a> {
     fn find(&self, name: &str) -> Option<&'a AttributeProto> {
         self.0.iter().find(|attribute| attribute.name.as_deref() == Some(name))
     }
 
-    pub fn int(&self, name: &str, default: i64) -> i64 {
+    pub(super) fn int(&self, name: &str, default: i64) -> i64 {
         self.find(name).and_then(|attribute| attribute.i).unwrap_or(default)
     }
 
-    pub fn ints(&self, name: &str) -> Option<Vec<i64>> {
+    pub(super) fn ints(&self, name: &str) -> Option<Vec<i64>> {
         self.find(name).map(|attribute| attribute.ints.clone())
     }
 
-    pub fn float(&self, name: &str, default: f32) -> f32 {
+    pub(super) fn float(&self, name: &str, default: f32) -> f32 {
         self.find(name).and_then(|attribute| attribute.f).unwrap_or(default)
     }
 
-    pub fn text(&self, name: &str, default: &'a str) -> &'a str {
+    pub(super) fn text(&self, name: &str, default: &'a str) -> &'a str {
         self.find(name).and_then(|attribute| attribute.s.as_deref()).unwrap_or(default)
     }
 
-    pub fn tensor(&self, name: &str) -> Result<Option<Constant>, Problem> {
+    pub(super) fn tensor(&self, name: &str) -> Result<Option<Constant>, Problem> {
         self.find(name).and_then(|attribute| attribute.t.as_ref()).map(Constant::decode).transpose()
     }
 
@@ -98,7 +98,7 @@ impl<'a> Attributes<'a> {
 }
 
 impl<'a> Translator<'a> {
-    pub fn new(
+    pub(super) fn new(
         proto: &'a GraphProto,
         opset: i64,
         name: &str,
@@ -135,7 +135,7 @@ impl<'a> Translator<'a> {
     }
 
     /// The graph, or everything that did not translate.
-    pub fn run(mut self) -> Result<Graph, ImportError> {
+    pub(super) fn run(mut self) -> Result<Graph, ImportError> {
         for (position, node) in self.proto.node.iter().enumerate() {
             self.node(position, node)?;
         }

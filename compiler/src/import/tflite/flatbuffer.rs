@@ -10,7 +10,7 @@
 /// Where the buffer breaks its own rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what} at byte {at}")]
-pub struct Malformed {
+pub(crate) struct Malformed {
     /// What is wrong there.
     pub what: &'static str,
     /// Offset in the file.
@@ -21,7 +21,7 @@ type Result<T> = std::result::Result<T, Malformed>;
 
 /// One table, its extent checked.
 #[derive(Clone, Copy)]
-pub struct Table<'a> {
+pub(super) struct Table<'a> {
     bytes: &'a [u8],
     at: usize,
     vtable: &'a [u8],
@@ -29,16 +29,16 @@ pub struct Table<'a> {
 
 /// A vector of scalars of `N` bytes each, in the file's little-endian form.
 #[derive(Clone, Copy, Default)]
-pub struct Scalars<'a, const N: usize>(&'a [u8]);
+pub(super) struct Scalars<'a, const N: usize>(&'a [u8]);
 
 impl<'a> Table<'a> {
     /// The root of a buffer.
-    pub fn root(bytes: &'a [u8]) -> Result<Table<'a>> {
+    pub(super) fn root(bytes: &'a [u8]) -> Result<Table<'a>> {
         Table::at(bytes, follow(bytes, 0)?)
     }
 
     /// A table without a field: all defaults.
-    pub fn empty() -> Table<'a> {
+    pub(super) fn empty() -> Table<'a> {
         Table { bytes: &[], at: 0, vtable: &[] }
     }
 
@@ -69,37 +69,37 @@ impl<'a> Table<'a> {
     }
 
     /// A signed byte: small numbers and enumerations.
-    pub fn i8(&self, index: usize, default: i8) -> Result<i8> {
+    pub(super) fn i8(&self, index: usize, default: i8) -> Result<i8> {
         Ok(self.scalar(index)?.map_or(default, i8::from_le_bytes))
     }
 
     /// A truth value; false by default.
-    pub fn bool(&self, index: usize) -> Result<bool> {
+    pub(super) fn bool(&self, index: usize) -> Result<bool> {
         Ok(self.i8(index, 0)? != 0)
     }
 
     /// A signed word.
-    pub fn i32(&self, index: usize, default: i32) -> Result<i32> {
+    pub(super) fn i32(&self, index: usize, default: i32) -> Result<i32> {
         Ok(self.scalar(index)?.map_or(default, i32::from_le_bytes))
     }
 
     /// An unsigned word; 0 by default.
-    pub fn u32(&self, index: usize) -> Result<u32> {
+    pub(super) fn u32(&self, index: usize) -> Result<u32> {
         Ok(self.scalar(index)?.map_or(0, u32::from_le_bytes))
     }
 
     /// An unsigned double word; 0 by default.
-    pub fn u64(&self, index: usize) -> Result<u64> {
+    pub(super) fn u64(&self, index: usize) -> Result<u64> {
         Ok(self.scalar(index)?.map_or(0, u64::from_le_bytes))
     }
 
     /// A real number.
-    pub fn f32(&self, index: usize, default: f32) -> Result<f32> {
+    pub(super) fn f32(&self, index: usize, default: f32) -> Result<f32> {
         Ok(self.scalar(index)?.map_or(default, f32::from_le_bytes))
     }
 
     /// A table below this one; the empty table where it is absent.
-    pub fn table(&self, index: usize) -> Result<Table<'a>> {
+    pub(super) fn table(&self, index: usize) -> Result<Table<'a>> {
         match self.field(index)? {
             Some(at) => Table::at(self.bytes, follow(self.bytes, at)?),
             None => Ok(Table::empty()),
@@ -107,7 +107,7 @@ impl<'a> Table<'a> {
     }
 
     /// A vector of tables, of at most `limit`.
-    pub fn tables(&self, index: usize, limit: usize) -> Result<Vec<Table<'a>>> {
+    pub(super) fn tables(&self, index: usize, limit: usize) -> Result<Vec<Table<'a>>> {
         let Some((start, count)) = self.vector(index, 4)? else { return Ok(Vec::new()) };
         if count > limit {
             return Err(Malformed { what: "more tables than a model has", at: start });
@@ -116,7 +116,7 @@ impl<'a> Table<'a> {
     }
 
     /// A vector of scalars; empty where it is absent.
-    pub fn scalars<const N: usize>(&self, index: usize) -> Result<Scalars<'a, N>> {
+    pub(super) fn scalars<const N: usize>(&self, index: usize) -> Result<Scalars<'a, N>> {
         match self.vector(index, N)? {
             Some((start, count)) => Ok(Scalars(slice(self.bytes, start, count * N, "a vector outside the file")?)),
             None => Ok(Scalars(&[])),
@@ -125,7 +125,7 @@ impl<'a> Table<'a> {
 
     /// A string, cut to `limit` bytes; empty where it is absent, with replacement characters where it
     /// is no UTF-8.
-    pub fn string(&self, index: usize, limit: usize) -> Result<String> {
+    pub(super) fn string(&self, index: usize, limit: usize) -> Result<String> {
         let bytes = self.scalars::<1>(index)?.0;
         Ok(String::from_utf8_lossy(bytes.get(..limit).unwrap_or(bytes)).into_owned())
     }
@@ -144,27 +144,27 @@ impl<'a> Table<'a> {
 
 impl<'a, const N: usize> Scalars<'a, N> {
     /// Number of elements.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.0.len() / N
     }
 
     /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// The raw element at `index`.
-    pub fn get(&self, index: usize) -> Option<[u8; N]> {
+    pub(super) fn get(&self, index: usize) -> Option<[u8; N]> {
         self.0.get(index.checked_mul(N)?..)?.first_chunk::<N>().copied()
     }
 
     /// The raw elements in order.
-    pub fn iter(self) -> impl Iterator<Item = [u8; N]> + 'a {
+    pub(super) fn iter(self) -> impl Iterator<Item = [u8; N]> + 'a {
         (0..self.len()).filter_map(move |i| self.get(i))
     }
 
     /// The bytes of all elements.
-    pub fn bytes(&self) -> &'a [u8] {
+    pub(super) fn bytes(&self) -> &'a [u8] {
         self.0
     }
 }

@@ -16,7 +16,7 @@ const MAX_RANK: usize = 8;
 const MAX_NAME: usize = 1024;
 
 /// The first subgraph of a file.
-pub struct Model<'a> {
+pub(super) struct Model<'a> {
     pub tensors: Vec<TensorInfo<'a>>,
     pub operators: Vec<Operator<'a>>,
     pub inputs: Vec<usize>,
@@ -27,7 +27,7 @@ pub struct Model<'a> {
 }
 
 /// One operator.
-pub struct Operator<'a> {
+pub(super) struct Operator<'a> {
     /// Its number in the schema.
     pub code: i32,
     /// The name of a custom operator.
@@ -40,7 +40,7 @@ pub struct Operator<'a> {
 }
 
 /// One tensor, its data not decoded yet.
-pub struct TensorInfo<'a> {
+pub(super) struct TensorInfo<'a> {
     pub name: String,
     pub shape: Vec<i32>,
     kind: Kind,
@@ -67,7 +67,7 @@ enum Kind {
 
 impl<'a> Model<'a> {
     /// Reads everything but the constants' elements.
-    pub fn read(bytes: &'a [u8]) -> Result<Model<'a>, Malformed> {
+    pub(super) fn read(bytes: &'a [u8]) -> Result<Model<'a>, Malformed> {
         let root = Table::root(bytes)?;
         let codes = root.tables(1, MAX_NODES)?;
         let buffers = root.tables(4, MAX_TENSORS)?;
@@ -88,14 +88,14 @@ impl<'a> Model<'a> {
         })
     }
 
-    pub fn tensor(&self, index: usize) -> Result<&TensorInfo<'a>, Problem> {
+    pub(super) fn tensor(&self, index: usize) -> Result<&TensorInfo<'a>, Problem> {
         self.tensors
             .get(index)
             .ok_or_else(|| Problem::Invalid(format!("refers to tensor {index}, which does not exist")))
     }
 
     /// The elements of a constant as real numbers; `None` when the tensor is no constant.
-    pub fn constant(&self, index: usize) -> Result<Option<Tensor>, Problem> {
+    pub(super) fn constant(&self, index: usize) -> Result<Option<Tensor>, Problem> {
         let tensor = self.tensor(index)?;
         if tensor.data.is_empty() {
             return Ok(None);
@@ -106,7 +106,7 @@ impl<'a> Model<'a> {
 
     /// The codes of a constant as they are stored: shapes, axes and paddings, and biases that
     /// bear no scale; `None` when the tensor is no constant.
-    pub fn integers(&self, index: usize) -> Result<Option<Vec<i64>>, Problem> {
+    pub(super) fn integers(&self, index: usize) -> Result<Option<Vec<i64>>, Problem> {
         let tensor = self.tensor(index)?;
         if tensor.data.is_empty() {
             return Ok(None);
@@ -173,28 +173,28 @@ impl<'a> TensorInfo<'a> {
     }
 
     /// Whether a constant stands behind it.
-    pub fn is_constant(&self) -> bool {
+    pub(super) fn is_constant(&self) -> bool {
         !self.data.is_empty()
     }
 
     /// Whether its elements are codes, which mean a number only with a scale.
-    pub fn is_integer(&self) -> bool {
+    pub(super) fn is_integer(&self) -> bool {
         !matches!(self.kind, Kind::Float32 | Kind::Float16)
     }
 
     /// Whether the file says what its codes mean.
-    pub fn is_quantised(&self) -> bool {
+    pub(super) fn is_quantised(&self) -> bool {
         !self.scales.is_empty()
     }
 
     /// Its shape as the file declares it.
-    pub fn dims(&self) -> Result<Vec<usize>, Problem> {
+    pub(super) fn dims(&self) -> Result<Vec<usize>, Problem> {
         let dims = self.shape.iter().map(|&d| usize::try_from(d)).collect::<Result<_, _>>();
         dims.map_err(|_| Problem::Invalid(format!("tensor `{}` has the shape {:?}", self.name, self.shape)))
     }
 
     /// Its scale for channel `i` of its quantised axis.
-    pub fn scale(&self, i: usize) -> Option<f32> {
+    pub(super) fn scale(&self, i: usize) -> Option<f32> {
         let i = if self.scales.len() == 1 { 0 } else { i };
         self.scales.get(i).map(f32::from_le_bytes)
     }
@@ -205,7 +205,7 @@ impl<'a> TensorInfo<'a> {
     }
 
     /// The real numbers that the codes of an activation span; `None` for float tensors.
-    pub fn range(&self) -> Option<(f32, f32)> {
+    pub(super) fn range(&self) -> Option<(f32, f32)> {
         let (lowest, highest) = match self.kind {
             Kind::Int8 => (-128, 127),
             Kind::Uint8 => (0, 255),

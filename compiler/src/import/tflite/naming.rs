@@ -21,7 +21,7 @@ fn keywords(op: &str) -> &'static [&'static str] {
 }
 
 /// A name for the operator `op` whose output tensor is called `output`.
-pub fn layer_name(op: &str, output: &str) -> String {
+pub(super) fn layer_name(op: &str, output: &str) -> String {
     let speaks = |component: &&str| {
         let component = component.to_ascii_lowercase();
         keywords(op).iter().any(|word| component.contains(word))

@@ -1,7 +1,7 @@
 //! Operator numbers of the schema, by name.
 
 /// The name of operator `code`, as the format calls it.
-pub fn operator_name(code: i32) -> Option<&'static str> {
+pub(super) fn operator_name(code: i32) -> Option<&'static str> {
     NAMES.get(usize::try_from(code).ok()?).copied()
 }
 

@@ -13,7 +13,7 @@ use crate::ir::{
 };
 
 /// Translates the operators of a model in order.
-pub struct Translator<'a> {
+pub(super) struct Translator<'a> {
     model: &'a Model<'a>,
     file: String,
     builder: Builder,
@@ -47,7 +47,7 @@ const RELU_N1_TO_1: Clamp = Clamp { min: -1.0, max: 1.0 };
 const RELU_0_TO_1: Clamp = Clamp { min: 0.0, max: 1.0 };
 
 impl<'a> Translator<'a> {
-    pub fn new(model: &'a Model<'a>, name: &str) -> Result<Translator<'a>, ImportError> {
+    pub(super) fn new(model: &'a Model<'a>, name: &str) -> Result<Translator<'a>, ImportError> {
         let mut translator = Translator {
             model,
             file: name.to_owned(),
@@ -61,7 +61,7 @@ impl<'a> Translator<'a> {
     }
 
     /// The graph, or everything that did not translate.
-    pub fn run(mut self) -> Result<Graph, ImportError> {
+    pub(super) fn run(mut self) -> Result<Graph, ImportError> {
         for (position, op) in self.model.operators.iter().enumerate() {
             if let Err((problem, node)) = self.operator(position, op) {
                 self.builder.refuse(problem, node)?;

@@ -44,6 +44,7 @@ pub fn softmax(mult: u32, channels: usize, input: &[u8], output: &mut [u8]) {
 
 /// The `mult` of [`softmax`] for inputs of this scale: `scale * log2(e)` in Q29. Scales above 5.5 saturate
 /// (a step is then a factor of 2^-8, the resolution of the output). For the host: no kernel calls it.
+#[allow(clippy::float_arithmetic, reason = "the compiler calls it; a run takes its result")]
 pub fn softmax_mult(scale: f32) -> u32 {
     (f64::from(scale) * core::f64::consts::LOG2_E * f64::from(1 << 29) + 0.5) as u32
 }
@@ -58,6 +59,7 @@ fn exp2_of_minus(f: u32) -> u32 {
 }
 
 #[cfg(test)]
+#[allow(clippy::float_arithmetic, reason = "what the integers are held against")]
 mod tests {
     extern crate std;
     use super::*;
