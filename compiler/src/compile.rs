@@ -4,7 +4,7 @@
 //! all remembered on disk never calibrates, measures nothing and ends in under a second.
 
 use std::cell::OnceCell;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use pare_runtime::Isa;
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ use crate::cost::layers::Layers;
 use crate::cost::macs::Macs;
 use crate::cost::ram::Ram;
 use crate::cost::size::{ExactSize, Size};
-use crate::cost::table::{LatencyTable, Row, TableError};
+use crate::cost::table::{LatencyTable, Provenance, Row, TableError};
 use crate::cost::{Cost, CostError};
 use crate::data::{DataError, Elements, Split};
 use crate::deploy::{DeployError, Deployed, Reference, deploy, draft};
@@ -175,9 +175,9 @@ impl<'a> Workshop<'a> {
     pub fn table(&self, events: &mut dyn FnMut(Event)) -> Result<LatencyTable, CompileError> {
         let Settings { target, isa, activation_bits, .. } = self.settings;
         let provenance = measure::host_provenance(&target.name, *isa);
-        let key = short_digest(&[&provenance.cpu, &provenance.isa, &provenance.runtime_version]);
-        let path = self.settings.cache.join("tables").join(format!("{}-{key}.json", target.name));
-        let known = if path.exists() { LatencyTable::load(&path)?.rows().to_vec() } else { Vec::new() };
+        let path = table_path(&self.settings.cache, &provenance);
+        let known = remembered_table(&self.settings.cache, target, *isa)?;
+        let known = known.map_or_else(Vec::new, |table| table.rows().to_vec());
         let layers = Layers::of(&self.task.graph);
         let missing = |format: &WeightFormat| {
             layers.iter().filter(|layer| layer.operator != "reshape").any(|layer| {
@@ -313,6 +313,21 @@ impl Evaluator for Scorer<'_, '_> {
         let reference = once(&self.reference, || self.workshop.reference(self.split))?;
         Ok(reference.score(bank, policy)?)
     }
+}
+
+/// The table that compilations on this machine have filled so far.
+///
+/// # Errors
+/// When there is one that cannot be read.
+pub fn remembered_table(cache: &Path, target: &Target, isa: Isa) -> Result<Option<LatencyTable>, TableError> {
+    let path = table_path(cache, &measure::host_provenance(&target.name, isa));
+    if path.exists() { LatencyTable::load(&path).map(Some) } else { Ok(None) }
+}
+
+/// Tables of different processors, kernels or runtime versions never mix.
+fn table_path(cache: &Path, p: &Provenance) -> PathBuf {
+    let key = short_digest(&[&p.cpu, &p.isa, &p.runtime_version]);
+    cache.join("tables").join(format!("{}-{key}.json", p.target))
 }
 
 /// The value of a cell, made by `make` when there is none yet.

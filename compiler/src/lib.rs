@@ -2,6 +2,7 @@
 //! meets them with the best accuracy out.
 
 pub mod board;
+pub mod cli;
 pub mod compile;
 pub mod cost;
 pub mod data;

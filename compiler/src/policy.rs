@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ir::{Graph, NodeId, Op, ResizeMode, ValueId};
+use crate::ir::{Graph, NodeId, Op, ValueId};
 
 /// How small integers stand for the weights of one output channel.
 ///
@@ -148,9 +148,8 @@ impl Policy {
             let chooses_width = match &node.op {
                 Op::Conv2d(_) | Op::FullyConnected { .. } | Op::Add { .. } | Op::Mul | Op::Unary(_) => true,
                 Op::Concat { .. } => true,
-                Op::Resize { mode, .. } => *mode == ResizeMode::Bilinear,
                 Op::Pad { .. } | Op::MaxPool(_) | Op::Reshape | Op::Transpose { .. } | Op::DepthToSpace { .. } => false,
-                Op::AvgPool(_) | Op::Softmax => false,
+                Op::Resize { .. } | Op::AvgPool(_) | Op::Softmax => false,
             };
             if !chooses_width {
                 continue;

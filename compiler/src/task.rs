@@ -146,6 +146,17 @@ impl Samples {
         Ok((inputs, labels))
     }
 
+    /// Network inputs of these samples, all windows, back to back.
+    pub fn inputs(&self, indices: &[u32]) -> Vec<f32> {
+        let mut sample = vec![0.0; self.dataset.sample_len()];
+        let mut inputs = Vec::new();
+        for &index in indices {
+            self.dataset.read(index, &self.preprocessing, &mut sample);
+            self.windows.iter(&sample).for_each(|window| inputs.extend(window));
+        }
+        inputs
+    }
+
     /// Scores samples through `infer`, which maps network inputs to outputs, both back to back.
     ///
     /// # Errors
@@ -161,19 +172,13 @@ impl Samples {
         // Bounds memory: some hundred thousand windows of a long recording would not fit.
         let chunk = (4096 / self.windows.count()).max(1);
         let mut accumulator = MetricAccumulator::new(self.metric, self.output_len);
-        let mut sample = vec![0.0; self.dataset.sample_len()];
         for some in indices.chunks(chunk) {
-            let mut inputs = Vec::new();
-            for &index in some {
-                self.dataset.read(index, &self.preprocessing, &mut sample);
-                self.windows.iter(&sample).for_each(|window| inputs.extend(window));
-            }
+            let inputs = self.inputs(some);
             let outputs = infer(&inputs)?;
             let per_sample = (inputs.len() / some.len(), outputs.len() / some.len());
             for (i, &index) in some.iter().enumerate() {
-                let part = |all: &'_ [f32], len: usize| all[i * len..(i + 1) * len].to_vec();
-                let (x, y) = (part(&inputs, per_sample.0), part(&outputs, per_sample.1));
-                accumulator.push(self.dataset.label(index), &x, &y)?;
+                let (x, y) = (&inputs[i * per_sample.0..][..per_sample.0], &outputs[i * per_sample.1..][..per_sample.1]);
+                accumulator.push(self.dataset.label(index), x, y)?;
             }
         }
         let n = accumulator.samples();

@@ -2,8 +2,8 @@
 //!
 //! `code = clamp(zero + (((acc << pre) * mult + 2^31) >> 32), lo, hi)`: the product in 64 bits, an
 //! arithmetic shift, hence one rounding, half up. One instruction on Cortex-M4 (SMMULR), a handful
-//! elsewhere, and nothing is rounded twice. `pre` is the largest shift that the accumulator's proven
-//! bound allows, so that `mult` keeps its significant bits.
+//! elsewhere, and nothing is rounded twice. `pre` is the smallest shift with which every `mult` of a layer
+//! fits i32: the product being exact, a larger one would only take bits from `mult`.
 
 use crate::format::Requantise;
 

@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ir::{Graph, Node, Op, ResizeMode, ValueId};
+use crate::ir::{Graph, Node, Op, ValueId};
 use crate::policy::{Policy, WeightChoice};
+use crate::quant::only_moves;
 
 use super::CostError;
 
@@ -146,7 +147,7 @@ fn layer(graph: &Graph, node: &Node) -> Layer {
         shape,
         macs: graph.macs(node),
         weights: weights.iter().product::<usize>() as u64 * u64::from(node.op.has_weights()),
-        moves: moves(&node.op),
+        moves: only_moves(&node.op),
         source: node.inputs.first().and_then(|&id: &ValueId| graph.producer(id)).map(|id| id.0 as usize),
     }
 }
@@ -158,13 +159,5 @@ fn image(shape: &[usize]) -> (usize, usize, usize) {
         [_, w, c] => (1, w, c),
         [.., c] => (1, 1, c),
         [] => (1, 1, 1),
-    }
-}
-
-fn moves(op: &Op) -> bool {
-    match op {
-        Op::Reshape | Op::Transpose { .. } | Op::Pad { .. } | Op::MaxPool(_) | Op::DepthToSpace { .. } => true,
-        Op::Resize { mode, .. } => matches!(mode, ResizeMode::Nearest(_)),
-        _ => false,
     }
 }

@@ -25,17 +25,13 @@ pub(super) fn nnls(a: &[Vec<f64>], b: &[f64]) -> Vec<f64> {
                 .filter(|&i| free[i] && trial[i] <= 0.0)
                 .map(|i| x[i] / (x[i] - trial[i]).max(f64::MIN_POSITIVE))
                 .fold(1.0, f64::min);
-            for i in 0..n {
-                x[i] += step * (trial[i] - x[i]);
-            }
+            x.iter_mut().zip(&trial).for_each(|(x, t)| *x += step * (t - *x));
             if step >= 1.0 {
                 break;
             }
-            for i in 0..n {
-                if free[i] && x[i] <= 1e-14 {
-                    x[i] = 0.0;
-                    free[i] = false;
-                }
+            for (x, free) in x.iter_mut().zip(&mut free).filter(|(x, free)| **free && **x <= 1e-14) {
+                *x = 0.0;
+                *free = false;
             }
         }
     }
@@ -60,11 +56,10 @@ fn solve_free(gram: &[Vec<f64>], target: &[f64], free: &[bool]) -> Option<Vec<f6
         if m[k][k].abs() < 1e-300 {
             return None;
         }
-        for r in k + 1..n {
-            let factor = m[r][k] / m[k][k];
-            for c in k..=n {
-                m[r][c] -= factor * m[k][c];
-            }
+        let pivot = m[k].clone();
+        for row in &mut m[k + 1..] {
+            let factor = row[k] / pivot[k];
+            row.iter_mut().zip(&pivot).skip(k).for_each(|(x, p)| *x -= factor * p);
         }
     }
     let mut x = vec![0.0; free.len()];
@@ -92,11 +87,11 @@ mod tests {
             let x = nnls(&a, &b);
             let residual: Vec<f64> =
                 a.iter().zip(&b).map(|(row, b)| b - row.iter().zip(&x).map(|(a, x)| a * x).sum::<f64>()).collect();
-            for j in 0..5 {
+            for (j, x) in x.iter().enumerate() {
                 let slope: f64 = a.iter().zip(&residual).map(|(row, r)| row[j] * r).sum();
-                assert!(x[j] >= 0.0);
+                assert!(*x >= 0.0);
                 assert!(slope < 1e-8, "no unknown would gain by growing");
-                assert!(x[j] * slope.abs() < 1e-8, "a positive unknown is at its minimum");
+                assert!(x * slope.abs() < 1e-8, "a positive unknown is at its minimum");
             }
         }
     }

@@ -70,6 +70,15 @@ impl Preprocessing {
     /// Elements as they are.
     pub const IDENTITY: Preprocessing = Preprocessing { scale: 1.0, mean: Vec::new() };
 
+    /// Turns elements of the data into what the network takes; channels innermost.
+    pub fn apply(&self, elements: &mut [f32]) {
+        let channels = self.mean.len().max(1);
+        for (i, x) in elements.iter_mut().enumerate() {
+            let mean = self.mean.get(i % channels).copied().unwrap_or(0.0);
+            *x = (*x - mean) * self.scale;
+        }
+    }
+
     /// Whether it can be applied to samples of `sample_shape`.
     ///
     /// # Errors
@@ -118,11 +127,7 @@ impl Dataset {
             Elements::F16(all) => fill(out, all[at..at + n].iter().map(|x| x.to_f32())),
             Elements::F32(all) => fill(out, all[at..at + n].iter().copied()),
         }
-        let channels = preprocessing.mean.len().max(1);
-        for (i, x) in out.iter_mut().enumerate() {
-            let mean = preprocessing.mean.get(i % channels).copied().unwrap_or(0.0);
-            *x = (*x - mean) * preprocessing.scale;
-        }
+        preprocessing.apply(out);
     }
 }
 

@@ -133,7 +133,7 @@ impl Default for Tables {
 
 fn record(plan: &Plan, layer: &PlannedLayer, tables: &mut Tables) -> Result<Vec<u8>, EmitError> {
     let (code, fields) = fields(plan, layer, tables)?;
-    let mut record = vec![code, short(layer.inputs.len(), "a concat")? as u8, 0, 0];
+    let mut record = vec![code, small(layer.inputs.len(), "a concat of more than 255 values")?, 0, 0];
     record.extend(word(layer.scratch)?.to_le_bytes());
     for &tensor in [layer.output].iter().chain(&layer.inputs) {
         record.extend(short(tensor, "its number of tensors")?.to_le_bytes());

@@ -4,7 +4,7 @@
 //! needs, both `uint32_t`.
 
 use object::write::{Object, StandardSection, Symbol, SymbolSection};
-use object::{Architecture, BinaryFormat, Endianness, SymbolFlags, SymbolKind, SymbolScope};
+use object::{Architecture, BinaryFormat, Endianness, SectionKind, SymbolFlags, SymbolKind, SymbolScope};
 
 /// Processor an object file is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
@@ -65,5 +65,7 @@ pub fn object_file(
     for (suffix, number) in numbers {
         define(suffix, &(number as u32).to_le_bytes(), 4);
     }
+    // Without this section linkers take the file for one that wants an executable stack.
+    file.add_section(Vec::new(), b".note.GNU-stack".to_vec(), SectionKind::Other);
     file.write()
 }

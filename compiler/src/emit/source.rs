@@ -37,14 +37,15 @@ pub fn c_header(name: &str, model: &Model<'_>) -> String {
 pub fn rust_stub(name: &str, model: &Model<'_>) -> String {
     let mut text = format!(
         "//! {name}: made by `pare compile`. Needs the crate `pare-runtime`; put `{name}.pare` beside this file.\n\n\
-         #[repr(align(64))]\nstruct Aligned<T: ?Sized>(T);\n\n\
-         static BLOB: &Aligned<[u8]> = &Aligned(*include_bytes!(\"{name}.pare\"));\n\n\
-         /// The network.\npub const MODEL: &[u8] = include_bytes!(\"{name}.pare\");\n\n\
-         /// Activations: `static mut ARENA: pare_runtime::Arena<ARENA_BYTES>`.\n\
-         pub const ARENA_BYTES: usize = pare_runtime::arena_bytes(MODEL);\n\n\
+         #[repr(align(64))]\nstruct Aligned([u8; {}]);\n\n\
+         static BLOB: Aligned = Aligned(*include_bytes!(\"{name}.pare\"));\n\n\
+         /// The network.\npub static MODEL: &[u8] = &BLOB.0;\n\n\
+         /// Activations: `pare_runtime::Arena<ARENA_BYTES>`.\n\
+         pub const ARENA_BYTES: usize = pare_runtime::arena_bytes(&BLOB.0);\n\n\
          /// Checks the blob; do it once.\n///\n/// # Errors\n/// When the blob was damaged.\n\
          pub fn model() -> Result<pare_runtime::Model<'static>, pare_runtime::FormatError> {{\n    \
-         pare_runtime::Model::parse(&BLOB.0)\n}}\n"
+         pare_runtime::Model::parse(MODEL)\n}}\n",
+        model.bytes().len(),
     );
     for (kind, index, tensor) in endpoints(model) {
         let prefix = format!("{}{index}", kind.to_uppercase());

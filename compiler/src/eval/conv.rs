@@ -123,8 +123,8 @@ impl DepthwiseConv {
             for &(w, x) in taps {
                 let w = &self.weights[w + from..][..LANES];
                 let x = &image[x + from..][..LANES];
-                for i in 0..LANES {
-                    sums[i] += w[i] * x[i];
+                for ((sum, w), x) in sums.iter_mut().zip(w).zip(x) {
+                    *sum += w * x;
                 }
             }
             out[from..from + LANES].copy_from_slice(&sums);

@@ -144,3 +144,29 @@ impl InplaceOp1 for Finish {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn codes_are_those_of_encode_and_decode(
+            x in -300.0f32..300.0,
+            scale in 0.01f32..2.0,
+            zero in 0u8..16,
+            bits in 4u8..=8,
+        ) {
+            let code = ActivationCode { scale, zero, bits };
+            let finish = Finish { clamp: Clamp::NONE, code: Some(code) };
+            let mut elements = [x];
+            finish.run(&mut elements);
+            prop_assert_eq!(elements[0], code.decode(code.encode(x)));
+            let once = elements;
+            finish.run(&mut elements);
+            prop_assert_eq!(elements, once);
+        }
+    }
+}

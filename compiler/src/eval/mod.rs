@@ -60,7 +60,7 @@ pub enum EvalError {
         /// Name of the node.
         node: String,
         /// What it said.
-        source: candle_core::Error,
+        source: Box<candle_core::Error>,
     },
 }
 
@@ -209,17 +209,15 @@ impl Net {
         let mut values: Vec<Option<Tensor>> = vec![None; self.values];
         let mut offset = 0;
         for input in &self.inputs {
-            let tensor = input
-                .tensor(strip, samples, self.sample_len(), offset)
-                .map_err(|source| EvalError::Tensor { node: "input".to_owned(), source })?;
+            let tensor =
+                input.tensor(strip, samples, self.sample_len(), offset).map_err(|source| refused("input", source))?;
             offset += input.len();
             observer(input.value, &tensor);
             values[input.value.0 as usize] = Some(tensor);
         }
         for step in &self.steps {
             let operands: Vec<&Tensor> = step.operands.iter().filter_map(|v| values[v.0 as usize].as_ref()).collect();
-            let output =
-                step.run(samples, &operands).map_err(|source| EvalError::Tensor { node: step.name.clone(), source })?;
+            let output = step.run(samples, &operands).map_err(|source| refused(&step.name, source))?;
             observer(step.output, &output);
             values[step.output.0 as usize] = Some(output);
             for dead in &step.dead {
@@ -234,8 +232,7 @@ impl Net {
         let mut outputs = Vec::new();
         for value in &self.outputs {
             let Some(tensor) = &values[value.0 as usize] else { continue };
-            let elements =
-                elements(tensor).map_err(|source| EvalError::Tensor { node: "output".to_owned(), source })?;
+            let elements = elements(tensor).map_err(|source| refused("output", source))?;
             outputs.push(elements);
         }
         if let [only] = outputs.as_mut_slice() {
@@ -384,6 +381,10 @@ fn mark_dead(steps: &mut [Step], graph: &Graph) {
             }
         }
     }
+}
+
+fn refused(node: &str, source: candle_core::Error) -> EvalError {
+    EvalError::Tensor { node: node.to_owned(), source: Box::new(source) }
 }
 
 fn batched(samples: usize, shape: &[usize]) -> Shape {

@@ -1,6 +1,6 @@
 //! From real scales to the integers that the runtime multiplies by.
 
-use pare_runtime::format::Requantise;
+use pare_runtime::format::{Requantise, WeightFormat};
 
 use crate::ir::Clamp;
 use crate::quant::ActivationCode;
@@ -27,6 +27,16 @@ pub(super) fn multipliers(factors: &[f64]) -> Option<Multipliers> {
 
 fn fixed(factor: f64, pre: u8) -> f64 {
     (factor * 2f64.powi(32 - i32::from(pre))).round()
+}
+
+/// Levels for steps `ratio` times as wide: the nearest that the format has.
+pub fn coarsen(levels: &mut [i8], ratio: f64, format: WeightFormat, codebook: &[i8]) {
+    let all: Vec<i8> = (0..1u16 << format.bits()).map(|code| format.level(code as u8, codebook)).collect();
+    for level in levels {
+        let wanted = f64::from(*level) / ratio;
+        let distance = |l: &i8| (f64::from(*l) - wanted).abs();
+        *level = all.iter().copied().min_by(|a, b| distance(a).total_cmp(&distance(b))).unwrap_or(*level);
+    }
 }
 
 /// The requantisation into `code`, with a fused clamp.

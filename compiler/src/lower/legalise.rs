@@ -3,7 +3,7 @@
 use pare_runtime::format::{Layout, Shape};
 use pare_runtime::kernels::{reference, scratch};
 
-use super::arithmetic::{add_multipliers, clamp_codes, multipliers, requantise};
+use super::arithmetic::{add_multipliers, clamp_codes, coarsen, multipliers, requantise};
 use super::memory::{self, Buffer};
 use super::plan::{
     MemoryBlock, Plan, PlannedConv, PlannedLayer, PlannedOp, PlannedTensor, PlannedWeights, PlannedWindow,
@@ -17,6 +17,12 @@ use crate::quant::{ActivationCode, Quantized};
 
 /// The level that stands for 1 in per-channel products, and its real step.
 const UNIT_LEVEL: i8 = 127;
+
+/// Positions of a pool's window at most: so many codes surely add up within 32 bits.
+const MAX_WINDOW: usize = 1 << 23;
+
+/// Most that a bias may be, shifted for the multiply: half of what 32 bits hold, the rest is for the sum.
+const BIAS_LIMIT: f64 = (1 << 30) as f64;
 
 /// State while walking the nodes.
 pub(super) struct Lowering<'a> {
@@ -85,7 +91,9 @@ impl<'a> Lowering<'a> {
             Op::AvgPool(pool) => self.avg_pool(node, id, pool),
             Op::MaxPool(pool) => {
                 let (lo, hi) = clamp_codes(&self.code(node.output), pool.clamp);
-                self.push(node, id, PlannedOp::MaxPool { window: pool_window(pool), lo, hi })
+                let window = pool_window(pool);
+                self.check_pool(node, pool, &window)?;
+                self.push(node, id, PlannedOp::MaxPool { window, lo, hi })
             }
             Op::Softmax => {
                 let mult = reference::softmax_mult(self.code(node.inputs[0]).scale);
@@ -137,12 +145,28 @@ impl<'a> Lowering<'a> {
         let (input, output) = (self.code(node.inputs[0]), self.code(node.output));
         let depth = real.levels.len() / real.scales.len();
         let (scale_in, scale_out) = (f64::from(input.scale), f64::from(output.scale));
+        let mut levels = real.levels.to_vec();
+        // A channel of zeros may have any scale: take one that gives its bias a fine step.
+        let fine = scale_out / scale_in / 4096.0;
+        let scale = |(levels, &scale): (&[i8], &f32)| match levels.iter().all(|&l| l == 0) {
+            true => fine,
+            false => f64::from(scale),
+        };
+        let mut scales: Vec<f64> = levels.chunks(depth).zip(real.scales).map(scale).collect();
+        let factors = |scales: &[f64]| scales.iter().map(|s| scale_in * s / scale_out).collect::<Vec<f64>>();
+        let given = factors(&scales);
+        let pre = multipliers(&given).ok_or_else(|| self.factor(node, &given))?.pre;
+        // Where weights are so small that the bias, counted in their steps, leaves 32 bits, the steps grow.
+        for (channel, levels) in levels.chunks_mut(depth).enumerate() {
+            let least = f64::from(real.bias[channel]).abs() / scale_in / BIAS_LIMIT * 2f64.powi(pre.into());
+            if scales[channel] < least {
+                coarsen(levels, least / scales[channel], real.formats[channel].into(), real.codebook);
+                scales[channel] = least;
+            }
+        }
         let mut bias = Vec::with_capacity(real.scales.len());
-        let mut factors = Vec::with_capacity(real.scales.len());
-        for (channel, levels) in real.levels.chunks(depth).enumerate() {
-            // A channel of zeros may have any scale: take one that gives its bias a fine step.
-            let dead = levels.iter().all(|&l| l == 0);
-            let scale = if dead { scale_out / scale_in / 4096.0 } else { f64::from(real.scales[channel]) };
+        for (channel, levels) in levels.chunks(depth).enumerate() {
+            let scale = scales[channel];
             let sum: i64 = levels.iter().map(|&l| i64::from(l)).sum();
             let folded =
                 (f64::from(real.bias[channel]) / (scale_in * scale)).round() - (i64::from(input.zero) * sum) as f64;
@@ -157,8 +181,8 @@ impl<'a> Lowering<'a> {
                 return Err(LowerError::Accumulator { layer: node.name.clone(), channel, bound });
             }
             bias.push((folded as i32, bound.unsigned_abs()));
-            factors.push(scale_in * scale / scale_out);
         }
+        let factors = factors(&scales);
         let m = multipliers(&factors).ok_or_else(|| self.factor(node, &factors))?;
         if let Some((channel, &(_, bound))) = bias.iter().enumerate().find(|(_, (_, b))| b << m.pre > i32::MAX as u64) {
             return Err(LowerError::Accumulator { layer: node.name.clone(), channel, bound: (bound << m.pre) as i64 });
@@ -179,9 +203,9 @@ impl<'a> Lowering<'a> {
             bias: bias.into_iter().map(|(b, _)| b).collect(),
             mult: m.mult,
             requantise: requantise(&output, real.conv.clamp, m.pre),
-            weights: runs(real, depth, layout),
+            weights: runs(real, &levels, depth, layout),
         };
-        self.check_conv(node, &planned)?;
+        self.check_conv(node, &planned, real.conv.pad)?;
         self.push(node, id, PlannedOp::Conv(planned))
     }
 
@@ -279,11 +303,12 @@ impl<'a> Lowering<'a> {
 
     fn avg_pool(&mut self, node: &Node, id: NodeId, pool: &Pool) -> Result<(), LowerError> {
         let (input, output) = (self.code(node.inputs[0]), self.code(node.output));
-        let count = (pool.kernel[0] * pool.kernel[1]) as f64;
-        let factors = [f64::from(input.scale) / (f64::from(output.scale) * count)];
-        let m = multipliers(&factors).ok_or_else(|| self.factor(node, &factors))?;
         let window = pool_window(pool);
-        self.check_window(node, &window)?;
+        self.check_pool(node, pool, &window)?;
+        let count = pool.kernel[0] * pool.kernel[1];
+        let factors = [f64::from(input.scale) / (f64::from(output.scale) * count as f64)];
+        let fits = |pre: u8| (count as u64 * u64::from(input.max_code())) << pre <= i32::MAX as u64;
+        let m = multipliers(&factors).filter(|m| fits(m.pre)).ok_or_else(|| self.factor(node, &factors))?;
         let requantise = requantise(&output, pool.clamp, m.pre);
         self.push(node, id, PlannedOp::AvgPool { window, mult: m.mult[0], requantise })
     }
@@ -373,8 +398,8 @@ impl<'a> Lowering<'a> {
         LowerError::Factor { layer: node.name.clone(), factor: factors.iter().copied().fold(0.0, f64::max) }
     }
 
-    fn check_conv(&self, node: &Node, conv: &PlannedConv) -> Result<(), LowerError> {
-        self.check_window(node, &conv.window)?;
+    fn check_conv(&self, node: &Node, conv: &PlannedConv, pad: Padding) -> Result<(), LowerError> {
+        self.check_window(node, &conv.window, pad)?;
         let limit = |what, value: usize, limit| {
             if value > limit { Err(LowerError::Limit { layer: node.name.clone(), what, limit }) } else { Ok(()) }
         };
@@ -384,13 +409,20 @@ impl<'a> Lowering<'a> {
         limit("its number of differently coded channel runs", conv.weights.len(), 255)
     }
 
-    fn check_window(&self, node: &Node, window: &PlannedWindow) -> Result<(), LowerError> {
+    fn check_pool(&self, node: &Node, pool: &Pool, window: &PlannedWindow) -> Result<(), LowerError> {
+        if pool.kernel[0].saturating_mul(pool.kernel[1]) > MAX_WINDOW {
+            return Err(LowerError::Limit { layer: node.name.clone(), what: "its window", limit: MAX_WINDOW });
+        }
+        self.check_window(node, window, pool.pad)
+    }
+
+    fn check_window(&self, node: &Node, window: &PlannedWindow, pad: Padding) -> Result<(), LowerError> {
         let limit = |what, value: usize, limit| {
             if value > limit { Err(LowerError::Limit { layer: node.name.clone(), what, limit }) } else { Ok(()) }
         };
         limit("its kernel", window.kernel[0].max(window.kernel[1]), 65_535)?;
         limit("its stride", window.stride[0].max(window.stride[1]), 255)?;
-        limit("its padding", window.pad[0].max(window.pad[1]), 255)
+        limit("its padding", pad.top.max(pad.bottom).max(pad.left).max(pad.right), 255)
     }
 
     /// Shares memory between operands and results where the operator allows it, then packs the arena.
@@ -443,7 +475,7 @@ impl<'a> Lowering<'a> {
             let (inputs, output) = (layer.inputs.clone(), layer.output);
             let in_place = match &layer.op {
                 PlannedOp::Lut(_) => dying(self, inputs[0]),
-                PlannedOp::Add { .. } if inputs[0] == inputs[1] => false,
+                PlannedOp::Add { .. } if self.buffers[inputs[0]] == self.buffers[inputs[1]] => false,
                 PlannedOp::Add { .. } if dying(self, inputs[0]) => true,
                 PlannedOp::Add { .. } if dying(self, inputs[1]) => {
                     self.swap_operands(index);
@@ -513,7 +545,7 @@ fn table_between(input: &ActivationCode, output: &ActivationCode, function: impl
 }
 
 /// Neighbouring channels of one format, as one group each.
-fn runs(real: &RealConv<'_>, depth: usize, layout: Layout) -> Vec<PlannedWeights> {
+fn runs(real: &RealConv<'_>, levels: &[i8], depth: usize, layout: Layout) -> Vec<PlannedWeights> {
     let mut first = 0;
     let mut groups = Vec::new();
     for run in real.formats.chunk_by(|a, b| a == b) {
@@ -525,7 +557,7 @@ fn runs(real: &RealConv<'_>, depth: usize, layout: Layout) -> Vec<PlannedWeights
         groups.push(PlannedWeights {
             format: run[0],
             layout,
-            levels: real.levels[first * depth..end * depth].to_vec(),
+            levels: levels[first * depth..end * depth].to_vec(),
             channels: run.len(),
             codebook,
         });

@@ -7,7 +7,7 @@ use super::calibrate::Calibration;
 use super::observer::code_for_range;
 use super::weights::Layer;
 use super::{ActivationCode, QuantConfig, QuantError, Quantized, WeightCodes};
-use crate::ir::{Graph, Node, NodeId, Op, ResizeMode, Unary, ValueId};
+use crate::ir::{Graph, Node, NodeId, Op, Unary, ValueId};
 use crate::policy::{Policy, WeightChoice, WeightFormat};
 
 /// Width where a policy says nothing, and of graph inputs and outputs whatever it says.
@@ -99,9 +99,10 @@ impl<'a> CodeBank<'a> {
                 Some(layer) if !outputs.contains(&node.output) => layer.activation_bits,
                 _ => DEFAULT_BITS,
             };
-            codes[node.output.0 as usize] = match only_moves(&node.op) {
-                true => codes[node.inputs[0].0 as usize],
-                false => Some(fixed_code(node, bits).unwrap_or_else(|| self.range(node.output, bits))),
+            codes[node.output.0 as usize] = if only_moves(&node.op) {
+                codes[node.inputs[0].0 as usize]
+            } else {
+                Some(fixed_code(node, bits).unwrap_or_else(|| self.range(node.output, bits)))
             };
         }
         codes
@@ -132,11 +133,12 @@ impl<'a> CodeBank<'a> {
     }
 }
 
-/// Whether the output's elements are some of the first operand's, so that both share a code.
+/// Whether the output's elements are some of the first operand's, or lie between them, so that both
+/// share a code.
 pub(crate) fn only_moves(op: &Op) -> bool {
     match op {
         Op::Reshape | Op::Transpose { .. } | Op::Pad { .. } | Op::MaxPool(_) | Op::DepthToSpace { .. } => true,
-        Op::Resize { mode, .. } => matches!(mode, ResizeMode::Nearest(_)),
+        Op::Resize { .. } => true,
         Op::Conv2d(_)
         | Op::FullyConnected { .. }
         | Op::Add { .. }
@@ -148,8 +150,9 @@ pub(crate) fn only_moves(op: &Op) -> bool {
     }
 }
 
-/// The code of outputs whose range is known beforehand.
+/// The code of outputs whose range is known beforehand. That of a softmax is part of its arithmetic.
 fn fixed_code(node: &Node, bits: u8) -> Option<ActivationCode> {
+    let bits = if node.op == Op::Softmax { DEFAULT_BITS } else { bits };
     let codes = f32::from(1u16 << bits);
     match node.op {
         Op::Softmax | Op::Unary(Unary::Sigmoid) => Some(ActivationCode { scale: 1.0 / codes, zero: 0, bits }),

@@ -81,3 +81,34 @@ impl Prefix {
         sum(2) - 2.0 * level * sum(1) + level * level * sum(0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_other_pair_is_better() {
+        let points: Vec<(f64, f64)> =
+            (0..40).map(|i| (f64::from(i * i % 97) * 2.3 - 110.0, 1.0 + f64::from(i % 5))).collect();
+        let cost = |levels: &[i8]| -> f64 {
+            let distance = |x: f64| levels.iter().map(|&l| (x - f64::from(l)).powi(2)).fold(f64::INFINITY, f64::min);
+            points.iter().map(|&(x, weight)| weight * distance(x)).sum()
+        };
+        let chosen = choose(points.iter().copied(), 2);
+        for a in -127..127i8 {
+            for b in a + 1..=127 {
+                assert!(cost(&chosen) <= cost(&[a, b]) + 1e-6, "{chosen:?} is worse than {a}, {b}");
+            }
+        }
+    }
+
+    #[test]
+    fn levels_are_distinct_and_ascending_even_for_one_point() {
+        for count in [4, 8, 16] {
+            let chosen = choose([(1.2, 1.0), (1.2, 3.0)].into_iter(), count);
+            assert_eq!(chosen.len(), count);
+            assert!(chosen.is_sorted_by(|a, b| a < b));
+            assert!(chosen.contains(&1));
+        }
+    }
+}

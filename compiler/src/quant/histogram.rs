@@ -6,7 +6,7 @@
 /// Bins on each side of zero.
 const SIDE: usize = 2048;
 
-/// Counts of `f32` elements; infinities and NaN are passed over.
+/// Counts of `f32` elements; infinities and NaN count as 0.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Histogram {
     /// Bins are `2^exponent` wide; `None` before the first element that is not zero.
@@ -118,4 +118,45 @@ fn exponent_for(min: f32, max: f32) -> Option<i32> {
         }
         exponent.max(-120)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn counts_do_not_depend_on_order(
+            mut elements in prop::collection::vec(-1e3f32..1e6, 1..200),
+            cut in 0usize..200,
+        ) {
+            let mut whole = Histogram::new();
+            whole.add(&elements);
+            elements.reverse();
+            let (first, second) = elements.split_at(cut.min(elements.len()));
+            let (mut a, mut b) = (Histogram::new(), Histogram::new());
+            for x in first {
+                a.add(&[*x]);
+            }
+            b.add(second);
+            a.merge(&b);
+            prop_assert_eq!(&a, &whole);
+            prop_assert_eq!(a.total(), elements.len() as u64);
+        }
+    }
+
+    #[test]
+    fn bins_lie_where_the_elements_are() {
+        let mut histogram = Histogram::new();
+        histogram.add(&[0.0, 0.0, -3.0, 5.0, f32::NAN, f32::INFINITY]);
+        let bins: Vec<_> = histogram.bins().collect();
+        assert_eq!((histogram.min(), histogram.max()), (-3.0, 5.0));
+        assert_eq!(bins.len(), 3);
+        for ((centre, count), (x, expected)) in bins.into_iter().zip([(-3.0, 1), (0.0, 4), (5.0, 1)]) {
+            assert!((centre - x as f64).abs() < 0.01, "{centre} for {x}");
+            assert_eq!(count, expected);
+        }
+    }
 }

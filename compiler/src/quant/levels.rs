@@ -54,3 +54,32 @@ impl Levels {
         self.nearest[cell]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formats_have_the_levels_of_the_contract() {
+        let levels = |format| Levels::fixed(format).unwrap().as_slice().to_vec();
+        assert_eq!(levels(WeightFormat::Linear(1)), [-1, 1]);
+        assert_eq!(levels(WeightFormat::Ternary), [-1, 0, 1]);
+        assert_eq!(levels(WeightFormat::Linear(2)), [-3, -1, 1, 3]);
+        assert_eq!(levels(WeightFormat::Linear(3)), [-3, -2, -1, 0, 1, 2, 3]);
+        assert_eq!(levels(WeightFormat::Linear(8)).len(), 255);
+        assert!(Levels::fixed(WeightFormat::Codebook(2)).is_none());
+    }
+
+    #[test]
+    fn nearest_is_nearest() {
+        for levels in [vec![-1, 1], vec![-3, -1, 1, 3], vec![-127, -100, 3, 4, 126], (-127..=127).collect()] {
+            let set = Levels::new(levels.clone());
+            for i in -2600..2600 {
+                let x = f64::from(i) / 20.0 + 0.013;
+                let distance = |level: i8| (f64::from(level) - x).abs();
+                let least = levels.iter().map(|&level| distance(level)).fold(f64::INFINITY, f64::min);
+                assert_eq!(distance(set.nearest(x)), least, "{x} among {levels:?}");
+            }
+        }
+    }
+}

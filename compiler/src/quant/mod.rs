@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::assemble::only_moves;
 pub use self::assemble::{CodeBank, quantize};
 pub use self::calibrate::{Calibration, CalibrationConfig, calibrate};
 pub use self::histogram::Histogram;
@@ -30,6 +31,9 @@ use crate::ir::{Graph, NodeId};
 use crate::policy::WeightFormat;
 
 /// How floats become codes; the policy says which codes.
+///
+/// Of the choices, [`ClipMethod::Mse`], [`Rounding::DataAware`] and [`BiasCorrection::MeanInput`] kept most
+/// validation accuracy of ResNet-8 on CIFAR-10, all without training; the others are there to compare with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct QuantConfig {
     /// Where activations are clipped.
@@ -111,7 +115,7 @@ pub struct Quantized {
     /// The simplified float graph.
     pub graph: Graph,
     /// Code of each activation, by [`ValueId`]; `None` for constants. Values that operators merely
-    /// move (reshape, transpose, pad, max pool, nearest resize, depth to space) share their source's
+    /// move (reshape, transpose, pad, max pool, resize, depth to space) share their source's
     /// code; the operands of a concat may differ from its output, lowering rescales them.
     pub activations: Vec<Option<ActivationCode>>,
     /// Weights of each weighted node.

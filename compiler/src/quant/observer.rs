@@ -137,3 +137,73 @@ impl RealCode {
         self.scale * (code - self.zero)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const METHODS: [ClipMethod; 4] =
+        [ClipMethod::MinMax, ClipMethod::Percentile(0.99), ClipMethod::Mse, ClipMethod::Kl];
+
+    fn histogram(elements: &[f32]) -> Histogram {
+        let mut histogram = Histogram::new();
+        histogram.add(elements);
+        histogram
+    }
+
+    proptest! {
+        #[test]
+        fn zero_is_exact_and_ranges_stay_within_the_data(
+            elements in prop::collection::vec(-10.0f32..30.0, 1..100),
+            bits in 2u8..=8,
+        ) {
+            let histogram = histogram(&elements);
+            for method in METHODS {
+                let (lo, hi) = method.range(&histogram, bits);
+                prop_assert!(histogram.min() <= lo && lo <= 0.0 && 0.0 <= hi && hi <= histogram.max());
+                let code = code_for_range(lo, hi, bits);
+                prop_assert_eq!(code.decode(code.encode(0.0)), 0.0);
+            }
+        }
+
+        #[test]
+        fn mse_is_no_worse_than_the_extremes(
+            elements in prop::collection::vec(-1.0f32..1.0, 10..100),
+            outlier in 0.0f32..50.0,
+            bits in 2u8..=8,
+        ) {
+            let histogram = histogram(&[elements, vec![outlier]].concat());
+            let bins: Vec<_> = histogram.bins().collect();
+            let loss = |method: ClipMethod| {
+                let (lo, hi) = method.range(&histogram, bits);
+                squared_error(&bins, lo, hi, bits)
+            };
+            prop_assert!(loss(ClipMethod::Mse) <= loss(ClipMethod::MinMax));
+        }
+    }
+
+    #[test]
+    fn after_a_relu_the_zero_point_is_zero() {
+        let histogram = histogram(&[0.0, 0.0, 0.5, 1.0, 2.0, 2.5]);
+        for method in METHODS {
+            let (lo, hi) = method.range(&histogram, 8);
+            assert_eq!(code_for_range(lo, hi, 8).zero, 0, "{method:?}");
+        }
+    }
+
+    #[test]
+    fn percentile_cuts_outliers_only() {
+        let mut elements = vec![1.0; 999];
+        elements.push(100.0);
+        let (_, hi) = ClipMethod::Percentile(0.99).range(&histogram(&elements), 8);
+        assert!((hi - 1.0).abs() < 0.1, "{hi}");
+    }
+
+    #[test]
+    fn a_tensor_of_zeros_has_a_usable_scale() {
+        let (lo, hi) = ClipMethod::Mse.range(&histogram(&[0.0; 8]), 8);
+        assert!(code_for_range(lo, hi, 8).scale > 0.0);
+    }
+}

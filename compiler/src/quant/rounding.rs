@@ -259,9 +259,73 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
     let (a_blocks, b_blocks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
     let rest: f64 = a_blocks.remainder().iter().zip(b_blocks.remainder()).map(|(a, b)| a * b).sum();
     for (a, b) in a_blocks.zip(b_blocks) {
-        for i in 0..LANES {
-            sums[i] += a[i] * b[i];
+        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
+            *sum += a * b;
         }
     }
     sums.iter().sum::<f64>() + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::policy::WeightFormat;
+    use crate::quant::codebook;
+
+    /// `XᵀX / rows` of correlated inputs.
+    fn hessian(k: usize, rows: &[f64]) -> Vec<f64> {
+        let mut hessian = vec![0.0; k * k];
+        for row in rows.chunks_exact(k) {
+            let mean = row.iter().sum::<f64>() / k as f64;
+            for i in 0..k {
+                for j in 0..k {
+                    hessian[i * k + j] += (row[i] + mean) * (row[j] + mean);
+                }
+            }
+        }
+        hessian
+    }
+
+    proptest! {
+        #[test]
+        fn data_aware_never_costs_more_than_nearest(
+            k in 1usize..24,
+            weights in prop::collection::vec(-1.0f64..1.0, 24),
+            rows in prop::collection::vec(-1.0f64..3.0, 24 * 30),
+            format in prop::sample::select(WeightFormat::ALL.to_vec()),
+        ) {
+            let objective = Objective::new(k, hessian(k, &rows));
+            let weights = &weights[..k];
+            let levels = Levels::fixed(format).unwrap_or_else(|| {
+                Levels::new(codebook::choose(weights.iter().map(|w| (w * 127.0, 1.0)), 1 << format.bits()))
+            });
+            let (plain, aware) = (nearest(weights, &objective, &levels), data_aware(weights, &objective, &levels));
+            let (plain_cost, aware_cost) = (objective.cost(weights, &plain), objective.cost(weights, &aware));
+            prop_assert!(aware_cost <= plain_cost * (1.0 + 1e-9) + 1e-12, "{aware_cost} > {plain_cost}");
+            for rounded in [plain, aware] {
+                prop_assert!(rounded.scale > 0.0);
+                prop_assert!(rounded.levels.iter().all(|level| levels.as_slice().contains(level)));
+            }
+        }
+    }
+
+    #[test]
+    fn data_aware_lets_errors_cancel() {
+        // Two inputs that are always equal: only the sum of their weights counts.
+        let objective = Objective::new(2, vec![1.0, 1.0, 1.0, 1.0]);
+        let levels = Levels::fixed(WeightFormat::Ternary).unwrap();
+        let aware = data_aware(&[0.6, 0.4], &objective, &levels);
+        assert!(objective.cost(&[0.6, 0.4], &aware) < 1e-12, "{aware:?}");
+    }
+
+    #[test]
+    fn inputs_that_are_always_zero_do_no_harm() {
+        let objective = Objective::new(2, vec![0.0; 4]);
+        let levels = Levels::fixed(WeightFormat::Linear(4)).unwrap();
+        let rounded = data_aware(&[0.5, -0.25], &objective, &levels);
+        assert!((rounded.scale * f64::from(rounded.levels[0]) - 0.5).abs() < 0.05, "{rounded:?}");
+        assert_eq!(data_aware(&[0.0, 0.0], &objective, &levels).levels, [0, 0]);
+    }
 }

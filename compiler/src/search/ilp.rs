@@ -5,7 +5,7 @@ use good_lp::{
     variable,
 };
 
-use super::knapsack::{Knapsack, Limit, Relaxed, Solution, scale};
+use super::knapsack::{Knapsack, Relaxed, Solution, scale};
 use super::{SearchError, Selection};
 
 /// Seconds after which the best selection so far is taken, unproved.
@@ -143,8 +143,7 @@ fn program(knapsack: &Knapsack, open: &[Vec<usize>], margins: &[f64]) -> Result<
 fn breaks(knapsack: &Knapsack, selection: &Selection, margins: &mut [f64]) -> bool {
     let mut broken = false;
     for (limit, margin) in knapsack.limits.iter().zip(margins) {
-        let alone = Knapsack { values: knapsack.values.clone(), limits: vec![Limit::clone(limit)] };
-        if !alone.within(selection) {
+        if !limit.holds(selection) {
             *margin += MARGIN;
             broken = true;
         }
@@ -155,8 +154,8 @@ fn breaks(knapsack: &Knapsack, selection: &Selection, margins: &mut [f64]) -> bo
 #[cfg(test)]
 mod tests {
     use super::super::SplitMix64;
-    use super::super::knapsack::lagrangian;
     use super::super::knapsack::tests::{brute_force, instance};
+    use super::super::knapsack::{Limit, lagrangian};
     use super::*;
 
     #[test]

@@ -63,6 +63,13 @@ impl Solution {
     }
 }
 
+impl Limit {
+    /// Whether the chosen weights are within the limit, rounding errors aside.
+    pub fn holds(&self, selection: &Selection) -> bool {
+        sum(&self.weights, selection) <= self.at_most + slack(self)
+    }
+}
+
 impl Knapsack {
     /// The summed value of a selection.
     pub fn value(&self, selection: &Selection) -> f64 {
@@ -71,7 +78,7 @@ impl Knapsack {
 
     /// Whether a selection is within every limit.
     pub fn within(&self, selection: &Selection) -> bool {
-        self.limits.iter().all(|limit| sum(&limit.weights, selection) <= limit.at_most + slack(limit))
+        self.limits.iter().all(|limit| limit.holds(selection))
     }
 
     /// The selection that minimises the value plus the priced weights; ties go to lighter choices.
@@ -158,7 +165,7 @@ impl<'a> Search<'a> {
         let limit = &self.knapsack.limits[0];
         let weight = |selection: &Selection| sum(&limit.weights, selection);
         let mut heavy = self.meet(&[0.0]);
-        if weight(&heavy) <= limit.at_most + slack(limit) {
+        if limit.holds(&heavy) {
             return;
         }
         let by_weight = Knapsack { values: limit.weights.clone(), limits: Vec::new() };
@@ -176,7 +183,7 @@ impl<'a> Search<'a> {
             if below >= line - 1e-12 * line.abs().max(1e-12) {
                 break;
             }
-            if weight(&middle) <= limit.at_most + slack(limit) {
+            if limit.holds(&middle) {
                 light = middle;
             } else {
                 heavy = middle;

@@ -179,7 +179,11 @@ impl ConvKernel {
 impl Isa {
     /// See [`reference::add`].
     pub fn add(self, p: &Add, a: &mut [u8], b: &[u8]) {
-        reference::add(p, a, b);
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 | Isa::Avx512Vnni => x86_64::add(self, p, a, b),
+            _ => reference::add(p, a, b),
+        }
     }
 
     /// See [`reference::lut`].
@@ -191,6 +195,8 @@ impl Isa {
     pub fn avg_pool(self, p: &AvgPool, input: &[u8], output: &mut [u8]) {
         match self {
             Isa::Reference => reference::avg_pool(p, input, output),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 | Isa::Avx512Vnni => x86_64::avg_pool(self, p, input, output),
             _ => portable::avg_pool(p, input, output),
         }
     }
@@ -199,6 +205,8 @@ impl Isa {
     pub fn max_pool(self, p: &MaxPool, input: &[u8], output: &mut [u8]) {
         match self {
             Isa::Reference => reference::max_pool(p, input, output),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 | Isa::Avx512Vnni => x86_64::max_pool(self, p, input, output),
             _ => portable::max_pool(p, input, output),
         }
     }

@@ -32,12 +32,27 @@ pub(super) const fn x86_conv(conv: &Conv<'_>) -> usize {
         X86Cells::of(conv, X86_CELL_TAPS_MIN).total().saturating_mul(X86_CELL).saturating_add(levels)
     } else {
         let pixels = conv.output.h.saturating_mul(conv.output.w);
-        let pixels = if pixels < X86_TILE_PIXELS { pixels } else { X86_TILE_PIXELS };
         let (segments, len) = conv.segments();
         let depth = segments.saturating_mul(len.saturating_add(PANEL_DEPTH - 1) / PANEL_DEPTH * PANEL_DEPTH);
-        depth.saturating_mul(X86_LEVELS + pixels)
+        if x86_streams_in_place(conv) {
+            return 0;
+        }
+        match pixels {
+            // A window, but no levels: weights are decoded in registers.
+            1 => depth,
+            2..X86_TILE_PIXELS => depth.saturating_mul(X86_LEVELS + pixels),
+            _ => depth.saturating_mul(X86_LEVELS + X86_TILE_PIXELS),
+        }
     };
     used.saturating_add(2 * X86_SLACK)
+}
+
+/// Whether the output is a single pixel and its window the start of the input, contiguous and whole quads.
+pub(super) const fn x86_streams_in_place(conv: &Conv<'_>) -> bool {
+    let (segments, len) = conv.segments();
+    let [rows, columns] = [reach(conv.kernel[0], conv.dilation[0]), reach(conv.kernel[1], conv.dilation[1])];
+    let inside = conv.pad[0] == 0 && conv.pad[1] == 0 && rows <= conv.input.h && columns <= conv.input.w;
+    conv.output.h == 1 && conv.output.w == 1 && segments == 1 && len % PANEL_DEPTH == 0 && inside
 }
 
 /// Cells that a depthwise kernel keeps: the weights, and a ring of input rows as seen by an output row.

@@ -6,6 +6,7 @@ use super::lanes::{LANES, Lanes, load};
 use crate::format::{AvgPool, MaxPool, Pool};
 
 /// See [`reference::avg_pool`](crate::kernels::reference::avg_pool).
+#[inline(always)]
 pub fn avg_pool(p: &AvgPool, input: &[u8], output: &mut [u8]) {
     let full = (p.window.kernel[0] * p.window.kernel[1]) as i64;
     let add = |sum: i32, code: u8| sum.wrapping_add(code.into());
@@ -19,6 +20,7 @@ pub fn avg_pool(p: &AvgPool, input: &[u8], output: &mut [u8]) {
 }
 
 /// See [`reference::max_pool`](crate::kernels::reference::max_pool).
+#[inline(always)]
 pub fn max_pool(p: &MaxPool, input: &[u8], output: &mut [u8]) {
     pool(&p.window, input, output, 0, |highest: u8, code| highest.max(code), |highest, _| highest.min(p.hi).max(p.lo));
 }

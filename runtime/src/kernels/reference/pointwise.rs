@@ -4,6 +4,7 @@ use crate::format::Add;
 
 /// `clamp((((a - zero_a) * ma + (b - zero_b) * mb + 2^(shift - 1)) >> shift) + zero, lo, hi)`, in wrapping i32.
 /// `a` holds the first operand before and the sum after.
+#[inline(always)]
 pub fn add(p: &Add, a: &mut [u8], b: &[u8]) {
     let round = 1i32 << (p.shift.clamp(1, 31) - 1);
     for (a, &b) in a.iter_mut().zip(b) {

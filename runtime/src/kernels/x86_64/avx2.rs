@@ -5,8 +5,9 @@
 use core::arch::x86_64::*;
 use core::ops::Range;
 
-use super::dense::{Block, Dense, Tile};
+use super::dense::{Block, Dense, Stream, Tile};
 use super::depthwise::{Depthwise, InputRow, MAX_TAPS, OutputRow};
+use super::store::store_some;
 use super::window::{Frame, Panels, Segment, Walk};
 use crate::format::{PANEL_CHANNELS, Requantise, WeightGroup};
 use crate::kernels::scratch::X86_CELL;
@@ -24,6 +25,7 @@ unsafe impl Dense for Avx2 {
     const PIXELS: usize = 3;
     const PANELS: usize = 1;
     const LEVEL_BYTES: usize = 2;
+    const STREAM_PANELS: usize = 1;
 
     fn levels_in_place(_frame: &Frame<'_>, _group: &WeightGroup<'_>) -> bool {
         false
@@ -83,6 +85,26 @@ unsafe impl Dense for Avx2 {
                 _ => multiply::<3>(walk, tile, block),
             }
         }
+    }
+
+    #[target_feature(enable = "avx2,bmi2")]
+    unsafe fn stream(group: &WeightGroup<'_>, stream: &Stream<'_>) {
+        let decoder = Decoder::new(group);
+        let mut sums = [_mm256_setzero_si256(); 4];
+        let mut rest = stream.panels.codes;
+        for quad in 0..stream.quads {
+            // SAFETY: the window has that many quads.
+            let codes = unsafe { stream.window.add(4 * quad).cast::<i32>().read_unaligned() };
+            let codes = _mm256_cvtepu8_epi16(_mm_set1_epi32(codes));
+            for sum in &mut sums {
+                let levels = _mm256_cvtepi8_epi16(decoder.next(&mut rest));
+                *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(codes, levels));
+            }
+        }
+        let [a, b, c, d] = sums;
+        let scale = Scale::new(&stream.requantise, &stream.panels);
+        // SAFETY: the panel's channels lie in the output.
+        unsafe { scale.store([join(a, b), join(c, d)], stream.output.add(stream.panels.first)) };
     }
 }
 
@@ -192,14 +214,12 @@ impl Scale {
         let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(words);
         let codes = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
         let codes = _mm_min_epu8(_mm_max_epu8(codes, self.lo), self.hi);
-        // SAFETY: the contract; 16 bytes of `some`.
+        // SAFETY: the contract.
         unsafe {
             if self.channels == PANEL_CHANNELS {
                 _mm_storeu_si128(to.cast(), codes);
             } else {
-                let mut some = [0u8; PANEL_CHANNELS];
-                _mm_storeu_si128(some.as_mut_ptr().cast(), codes);
-                to.copy_from_nonoverlapping(some.as_ptr(), self.channels);
+                store_some(&[codes], self.channels, &[to]);
             }
         }
     }
@@ -236,20 +256,24 @@ impl Decoder {
     #[inline]
     #[target_feature(enable = "avx2,bmi2")]
     fn next(&self, rest: &mut &[u8]) -> __m128i {
-        let mut half = || {
-            let packed = match rest.first_chunk() {
-                Some(&eight) => u64::from_le_bytes(eight),
-                None => rest.iter().rev().fold(0, |packed, &byte| packed << 8 | u64::from(byte)),
-            };
-            *rest = rest.get(self.bits..).unwrap_or_default();
-            _pdep_u64(packed, self.mask) as i64
-        };
-        let (low, high) = (half(), half());
-        let codes = _mm_set_epi64x(high, low);
-        match self.bits {
-            ..=4 => _mm_shuffle_epi8(self.table, codes),
-            8 => codes,
-            _ => _mm_sub_epi8(_mm_xor_si128(codes, self.sign), self.sign),
+        let mut last = [0; 16];
+        let packed = rest.first_chunk().unwrap_or_else(|| {
+            last.iter_mut().zip(*rest).for_each(|(to, &from)| *to = from);
+            &last
+        });
+        *rest = rest.get(2 * self.bits..).unwrap_or_default();
+        if self.bits == 8 {
+            // SAFETY: 16 bytes.
+            return unsafe { _mm_loadu_si128(packed.as_ptr().cast()) };
+        }
+        // SAFETY: `bits < 8`, so both halves are within 16 bytes.
+        let half = |at: usize| unsafe { packed.as_ptr().add(at).cast::<u64>().read_unaligned() };
+        let spread = |packed: u64| _pdep_u64(packed, self.mask) as i64;
+        let codes = _mm_set_epi64x(spread(half(self.bits)), spread(half(0)));
+        if self.bits <= 4 {
+            _mm_shuffle_epi8(self.table, codes)
+        } else {
+            _mm_sub_epi8(_mm_xor_si128(codes, self.sign), self.sign)
         }
     }
 }
@@ -360,7 +384,7 @@ unsafe fn correlate<const N: usize>(row: &OutputRow<'_>, scale: &Scale, first: u
 unsafe fn interleave_edge(row: &InputRow, outputs: Range<usize>, to: *mut u8) {
     for output in outputs {
         for column in 0..row.columns {
-            let [a, b] = [row.tap(output, 2 * column), row.tap(output, 2 * column + 1)];
+            let [a, b, ..] = row.taps(output, 2 * column);
             // SAFETY: a row hands out addresses of 16 bytes; the cells fit.
             unsafe { store_pixels(a, b, to.add((output * row.columns + column) * CELL)) };
         }

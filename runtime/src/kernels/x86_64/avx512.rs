@@ -8,10 +8,11 @@
 use core::arch::x86_64::*;
 use core::ops::Range;
 
-use super::dense::{Block, Dense, MAX_PIXELS, Tile};
+use super::dense::{Block, Dense, MAX_PIXELS, Stream, Tile};
 use super::depthwise::{Depthwise, InputRow, MAX_TAPS, OutputRow};
+use super::store::store_some;
 use super::window::{Frame, Panels, Segment, Walk};
-use crate::format::{Conv, PANEL_CHANNELS, Requantise, WeightFormat, WeightGroup};
+use crate::format::{PANEL_CHANNELS, Requantise, WeightFormat, WeightGroup};
 
 /// Bytes of 16 channels by 4 levels.
 const STEP: usize = 64;
@@ -24,6 +25,7 @@ unsafe impl Dense for Avx512 {
     const PIXELS: usize = MAX_PIXELS;
     const PANELS: usize = 2;
     const LEVEL_BYTES: usize = 1;
+    const STREAM_PANELS: usize = 4;
 
     fn levels_in_place(frame: &Frame<'_>, group: &WeightGroup<'_>) -> bool {
         group.format == WeightFormat::Linear(8) && frame.len == frame.padded
@@ -85,6 +87,18 @@ unsafe impl Dense for Avx512 {
             }
         }
     }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+    unsafe fn stream(group: &WeightGroup<'_>, window: &Stream<'_>) {
+        // SAFETY: the contract.
+        unsafe {
+            match group.format.bits() {
+                8 => stream(&Bytes, window),
+                7 => stream(&Table128::new(group), window),
+                _ => stream(&Table64::new(group), window),
+            }
+        }
+    }
 }
 
 /// The lowest `n` of 64 lanes.
@@ -127,11 +141,11 @@ unsafe fn multiply<const P: usize, const N: usize>(walk: &Walk, tile: &Tile, blo
                 }
             }
         }
-        // Through memory, so that the loops above keep all sums in registers: `sums` is never indexed by a variable.
+        // A copy, so that `sums` is never indexed by a variable and stays in registers all through the loops above.
         let mut done = [[_mm512_setzero_si512(); N]; P];
         for p in 0..P {
             for n in 0..N {
-                _mm512_storeu_si512((&raw mut done).cast::<__m512i>().add(p * N + n).cast(), sums[p][n]);
+                done[p][n] = sums[p][n];
             }
         }
         for p in 0..P {
@@ -166,7 +180,7 @@ struct Scale {
     round: __m512i,
     lo: __m512i,
     hi: __m512i,
-    channels: __mmask16,
+    channels: usize,
 }
 
 impl Scale {
@@ -182,7 +196,7 @@ impl Scale {
             round: _mm512_set1_epi64((i64::from(requantise.zero) << 32) + (1 << 31)),
             lo: _mm512_set1_epi8(requantise.lo as i8),
             hi: _mm512_set1_epi8(requantise.hi as i8),
-            channels: lanes(channels.len()) as __mmask16,
+            channels: channels.len(),
         }
     }
 
@@ -197,7 +211,7 @@ impl Scale {
         _mm512_mask_blend_epi32(0xaaaa, even, _mm512_add_epi64(odd, self.round))
     }
 
-    /// Stores the codes of four pixels, or of one to four panels.
+    /// Stores the codes of four pixels.
     ///
     /// # Safety
     /// Each address takes the panel's channels.
@@ -208,37 +222,26 @@ impl Scale {
             #[inline(always)]
             |sums| self.apply(sums),
         );
-        // SAFETY: the contract.
-        unsafe { store_codes([a, b, c, d], self.lo, self.hi, to, [self.channels; 4]) };
-    }
-}
-
-/// Clamps four times 16 numbers to codes and stores them.
-///
-/// # Safety
-/// Each address takes the bytes that its mask names.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-unsafe fn store_codes([a, b, c, d]: [__m512i; 4], lo: __m512i, hi: __m512i, to: [*mut u8; 4], masks: [__mmask16; 4]) {
-    // Both packs saturate, which is within any clamp to codes.
-    let codes = _mm512_packus_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
-    let codes = _mm512_min_epu8(_mm512_max_epu8(codes, lo), hi);
-    // Quarter `i` holds channels 4i.. of a, b, c, d: transpose.
-    let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    let codes = _mm512_permutexvar_epi32(order, codes);
-    let quarters = [
-        _mm512_castsi512_si128(codes),
-        _mm512_extracti32x4_epi32::<1>(codes),
-        _mm512_extracti32x4_epi32::<2>(codes),
-        _mm512_extracti32x4_epi32::<3>(codes),
-    ];
-    for i in 0..4 {
+        // Both packs saturate, which is within any clamp to codes.
+        let codes = _mm512_packus_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
+        let codes = _mm512_min_epu8(_mm512_max_epu8(codes, self.lo), self.hi);
+        // Quarter `i` holds channels 4i.. of a, b, c, d: transpose.
+        let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+        let codes = _mm512_permutexvar_epi32(order, codes);
+        let quarters = [
+            _mm512_castsi512_si128(codes),
+            _mm512_extracti32x4_epi32::<1>(codes),
+            _mm512_extracti32x4_epi32::<2>(codes),
+            _mm512_extracti32x4_epi32::<3>(codes),
+        ];
         // SAFETY: the contract.
         unsafe {
-            if masks[i] == 0xffff {
-                _mm_storeu_si128(to[i].cast(), quarters[i]);
+            if self.channels == PANEL_CHANNELS {
+                for i in 0..4 {
+                    _mm_storeu_si128(to[i].cast(), quarters[i]);
+                }
             } else {
-                _mm_mask_storeu_epi8(to[i].cast(), masks[i], quarters[i]);
+                store_some(&quarters, self.channels, &to);
             }
         }
     }
@@ -412,115 +415,59 @@ unsafe fn decode_segments<L: Levels>(levels: &L, frame: &Frame<'_>, codes: &[u8]
     }
 }
 
-/// Convolution to a single pixel (fully connected): streams the weights, decoding in registers.
-pub(super) fn vector(conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) {
-    let Some(frame) = Frame::new(conv, input, output, scratch) else { return };
-    if conv.groups != 1 || conv.output.h != 1 || conv.output.w != 1 {
-        return;
-    }
-    let [rows, columns] = frame.inside();
-    let in_place = frame.segments == 1 && frame.len == frame.padded && rows.contains(&0) && columns.contains(&0);
-    let window = if in_place {
-        // Inside at (0, 0) means without padding, so the window starts the input.
-        frame.input.as_ptr()
-    } else {
-        let to = frame.scratch.as_mut_ptr();
-        // SAFETY: scratch has room for levels, which are not needed here, of more than the depth and slack.
-        unsafe { Avx512::fetch(&frame, 0, 0, to) };
-        to
-    };
-    for group in conv.weight_groups() {
-        let mut index = 0;
-        while let Some(panels) = Panels::of(conv, &group, index, 4) {
-            index += panels.len;
-            let (quads, output) = (frame.depth() / 4, frame.output.as_mut_ptr());
-            let stream = Stream { panels, window, quads, requantise: conv.requantise, output };
-            // SAFETY: the instruction set was detected before this kernel was handed out; a panel has `quads` steps.
-            unsafe { stream.run(&group) };
+/// Streams the panels against their window.
+///
+/// # Safety
+/// As [`Dense::stream`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+unsafe fn stream<L: Levels>(levels: &L, stream: &Stream<'_>) {
+    // SAFETY: the contract.
+    unsafe {
+        match stream.panels.len {
+            1 => stream_panels::<L, 1, 4>(levels, stream),
+            2 => stream_panels::<L, 2, 4>(levels, stream),
+            3 => stream_panels::<L, 3, 2>(levels, stream),
+            _ => stream_panels::<L, 4, 2>(levels, stream),
         }
     }
 }
 
-/// Up to four panels and the window that all of them meet.
-struct Stream<'a> {
-    panels: Panels<'a>,
-    /// `quads` times 4 codes.
-    window: *const u8,
-    quads: usize,
-    requantise: Requantise,
-    output: *mut u8,
-}
-
-impl Stream<'_> {
-    /// # Safety
-    /// The processor has the instructions; a panel has `quads` steps of codes, and the panels' channels lie in
-    /// the output.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-    unsafe fn run(&self, group: &WeightGroup<'_>) {
-        // SAFETY: the contract.
-        unsafe {
-            match group.format.bits() {
-                8 => self.run_levels(&Bytes),
-                7 => self.run_levels(&Table128::new(group)),
-                _ => self.run_levels(&Table64::new(group)),
-            }
-        }
-    }
-
-    /// # Safety
-    /// As [`run`](Self::run).
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-    unsafe fn run_levels<L: Levels>(&self, levels: &L) {
-        // SAFETY: the contract.
-        unsafe {
-            match self.panels.len {
-                1 => self.multiply::<L, 1, 4>(levels),
-                2 => self.multiply::<L, 2, 4>(levels),
-                3 => self.multiply::<L, 3, 2>(levels),
-                _ => self.multiply::<L, 4, 2>(levels),
-            }
-        }
-    }
-
-    /// `P` panels, each summed in `U` parts to keep the multipliers busy.
-    ///
-    /// # Safety
-    /// As [`run`](Self::run).
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-    unsafe fn multiply<L: Levels, const P: usize, const U: usize>(&self, levels: &L) {
-        let mut sums = [[_mm512_setzero_si512(); U]; P];
-        let codes = self.panels.codes.as_ptr();
-        let bytes = levels.bytes();
-        // SAFETY: steps below `quads`; results lie in the output: the contract.
-        unsafe {
-            let whole = self.quads / U * U;
-            let mut quad = 0;
-            while quad < whole {
-                for u in 0..U {
-                    let window = _mm512_set1_epi32(self.window.add(4 * (quad + u)).cast::<i32>().read_unaligned());
-                    for p in 0..P {
-                        let weights = levels.load(codes.add(p * self.panels.step + (quad + u) * bytes));
-                        sums[p][u] = _mm512_dpbusd_epi32(sums[p][u], window, weights);
-                    }
-                }
-                quad += U;
-            }
-            while quad < self.quads {
-                let window = _mm512_set1_epi32(self.window.add(4 * quad).cast::<i32>().read_unaligned());
-                for p in 0..P {
-                    let weights = levels.load(codes.add(p * self.panels.step + quad * bytes));
-                    sums[p][0] = _mm512_dpbusd_epi32(sums[p][0], window, weights);
-                }
-                quad += 1;
-            }
+/// `P` panels, each summed in `U` parts to keep the multipliers busy.
+///
+/// # Safety
+/// As [`Dense::stream`], with `P` panels.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+unsafe fn stream_panels<L: Levels, const P: usize, const U: usize>(levels: &L, stream: &Stream<'_>) {
+    let mut sums = [[_mm512_setzero_si512(); U]; P];
+    let panels = &stream.panels;
+    // SAFETY: steps below `quads`; results lie in the output: the contract.
+    unsafe {
+        let step = |sums: &mut [[__m512i; U]; P], quad: usize, u: usize| {
+            let window = _mm512_set1_epi32(stream.window.add(4 * quad).cast::<i32>().read_unaligned());
             for p in 0..P {
-                let mut sum = load_channels(self.panels.bias, self.panels.channels(p));
-                for u in 0..U {
-                    sum = _mm512_add_epi32(sum, sums[p][u]);
-                }
-                let scale = Scale::new(&self.requantise, &self.panels, p);
-                scale.store([sum; 4], [self.output.add(self.panels.first + p * PANEL_CHANNELS); 4]);
+                let codes = panels.codes.as_ptr().add(p * panels.step + quad * levels.bytes());
+                sums[p][u] = _mm512_dpbusd_epi32(sums[p][u], window, levels.load(codes));
             }
+        };
+        let whole = stream.quads / U * U;
+        let mut quad = 0;
+        while quad < whole {
+            for u in 0..U {
+                step(&mut sums, quad + u, u);
+            }
+            quad += U;
+        }
+        while quad < stream.quads {
+            step(&mut sums, quad, 0);
+            quad += 1;
+        }
+        for p in 0..P {
+            let mut sum = load_channels(panels.bias, panels.channels(p));
+            for u in 0..U {
+                sum = _mm512_add_epi32(sum, sums[p][u]);
+            }
+            let scale = Scale::new(&stream.requantise, panels, p);
+            scale.store([sum; 4], [stream.output.add(panels.first + p * PANEL_CHANNELS); 4]);
         }
     }
 }
@@ -632,9 +579,8 @@ unsafe fn correlate<const N: usize>(row: &OutputRow<'_>, scale: &Scale, first: u
 unsafe fn interleave_edge(row: &InputRow, outputs: Range<usize>, to: *mut u8) {
     for output in outputs {
         for column in 0..row.columns {
-            let tap = |k: usize| row.tap(output, 4 * column + k);
             // SAFETY: a row hands out addresses of 16 bytes; the cells fit.
-            unsafe { interleave(&[tap(0), tap(1), tap(2), tap(3)], to.add((output * row.columns + column) * STEP)) };
+            unsafe { interleave(&row.taps(output, 4 * column), to.add((output * row.columns + column) * STEP)) };
         }
     }
 }

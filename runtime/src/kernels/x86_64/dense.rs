@@ -7,11 +7,12 @@
 use core::ops::Range;
 
 use super::window::{Frame, Panels, Walk};
-use crate::format::{Conv, PANEL_CHANNELS, Requantise, WeightGroup};
+use crate::format::{Conv, PANEL_CHANNELS, PANEL_DEPTH, Requantise, WeightGroup};
 use crate::kernels::scratch;
 
 /// Pixels of the largest tile of any instruction set.
 pub(super) const MAX_PIXELS: usize = scratch::X86_TILE_PIXELS;
+
 /// Windows to multiply with one block, and where their results go. Entries from `len` on repeat one below.
 pub(super) struct Tile {
     /// First byte of each window.
@@ -41,6 +42,8 @@ pub(super) unsafe trait Dense {
     const PIXELS: usize;
     /// Panels of a full block.
     const PANELS: usize;
+    /// Panels of a full stream.
+    const STREAM_PANELS: usize;
     /// Bytes of a level in scratch.
     const LEVEL_BYTES: usize;
 
@@ -63,10 +66,28 @@ pub(super) unsafe trait Dense {
     /// Multiplies, requantises and stores.
     ///
     /// # Safety
-    /// The processor has the instructions. `1 <= tile.len <= PIXELS`, `1 <= block.panels.len <= PANELS`. Every window can be
-    /// read along `walk`, whose quads are as many as the depth of a panel has, at each panel's
-    /// levels. The block's channels of each pixel at `tile.outputs` lie in the output.
+    /// The processor has the instructions. `1 <= tile.len <= PIXELS`, `1 <= block.panels.len <= PANELS`. Every window
+    /// can be read along `walk`, which has as many quads as the levels of a panel. The panels' channels of each
+    /// pixel at `tile.outputs` lie in the output.
     unsafe fn tile(walk: &Walk, tile: &Tile, block: &Block<'_>);
+
+    /// Multiplies a single window, decoding in registers.
+    ///
+    /// # Safety
+    /// The processor has the instructions. `1 <= stream.panels.len <= STREAM_PANELS`, panels of `group`, a panel
+    /// having `stream.quads` steps of codes and the window as many quads; at padding, the window is 0. The
+    /// panels' channels lie in the output.
+    unsafe fn stream(group: &WeightGroup<'_>, stream: &Stream<'_>);
+}
+
+/// A few panels and the one window that all of them meet.
+pub(super) struct Stream<'a> {
+    pub(super) panels: Panels<'a>,
+    /// `quads` times 4 codes.
+    pub(super) window: *const u8,
+    pub(super) quads: usize,
+    pub(super) requantise: Requantise,
+    pub(super) output: *mut u8,
 }
 
 impl Tile {
@@ -76,10 +97,15 @@ impl Tile {
     #[inline]
     fn extend(&mut self, most: usize, run: Run) -> usize {
         let added = run.count.min(most.min(MAX_PIXELS) - self.len);
-        let slots = self.windows.iter_mut().zip(&mut self.outputs).skip(self.len).take(added);
-        for (i, (window, output)) in slots.enumerate() {
-            *window = run.window.wrapping_add(i * run.step);
-            *output = run.output + i * run.output_step;
+        let slots = self.len..self.len + added;
+        let (mut window, mut output) = (run.window, run.output);
+        for slot in self.windows.get_mut(slots.clone()).unwrap_or_default() {
+            *slot = window;
+            window = window.wrapping_add(run.step);
+        }
+        for slot in self.outputs.get_mut(slots).unwrap_or_default() {
+            *slot = output;
+            output += run.output_step;
         }
         self.len += added;
         added
@@ -104,9 +130,12 @@ struct Run {
 
 /// Dense convolution; leaves the output alone if the arguments do not fit together.
 pub(super) fn run<D: Dense>(conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) {
-    let Some(mut frame) = Frame::new(conv, input, output, scratch) else { return };
+    let Some(frame) = Frame::new(conv, input, output, scratch) else { return };
     if conv.groups != 1 {
         return;
+    }
+    if conv.output.h == 1 && conv.output.w == 1 {
+        return single::<D>(&frame);
     }
     for group in conv.weight_groups() {
         let mut index = 0;
@@ -116,7 +145,7 @@ pub(super) fn run<D: Dense>(conv: &Conv<'_>, input: &[u8], output: &mut [u8], sc
                 (panels.codes.as_ptr(), panels.step)
             } else {
                 let step = frame.depth() * PANEL_CHANNELS * D::LEVEL_BYTES;
-                let levels = frame.scratch.as_mut_ptr();
+                let levels = frame.scratch;
                 for (k, codes) in panels.codes.chunks(panels.step).enumerate() {
                     // SAFETY: the instruction set was detected before this kernel was handed out. The frame's scratch
                     // begins with X86_LEVELS bytes for each step of the depth, room for the levels of PANELS panels.
@@ -124,22 +153,46 @@ pub(super) fn run<D: Dense>(conv: &Conv<'_>, input: &[u8], output: &mut [u8], sc
                 }
                 (levels.cast_const(), step)
             };
-            let output = frame.output.as_mut_ptr();
+            let output = frame.output;
             let block = Block { panels, levels, level_step, requantise: conv.requantise, output };
-            pixels::<D>(&mut frame, &block);
+            pixels::<D>(&frame, &block);
+        }
+    }
+}
+
+/// A single pixel, as fully connected layers have: each weight is used once.
+fn single<D: Dense>(frame: &Frame<'_>) {
+    let conv = frame.conv;
+    let window = if scratch::x86_streams_in_place(conv) {
+        frame.input.as_ptr()
+    } else {
+        // SAFETY: the instruction set was detected before this kernel was handed out. Scratch has room for the
+        // depth and 64 bytes, since nothing is decoded to it.
+        unsafe { D::fetch(frame, 0, 0, frame.scratch) };
+        frame.scratch.cast_const()
+    };
+    for group in conv.weight_groups() {
+        let mut index = 0;
+        while let Some(panels) = Panels::of(conv, &group, index, D::STREAM_PANELS) {
+            index += panels.len;
+            let (quads, output) = (frame.depth() / PANEL_DEPTH, frame.output);
+            let stream = Stream { panels, window, quads, requantise: conv.requantise, output };
+            // SAFETY: the instruction set was detected; the depth of a panel is that of the window.
+            unsafe { D::stream(&group, &stream) };
         }
     }
 }
 
 /// All pixels of the output, for one block.
-fn pixels<D: Dense>(frame: &mut Frame<'_>, block: &Block<'_>) {
+fn pixels<D: Dense>(frame: &Frame<'_>, block: &Block<'_>) {
     let conv = frame.conv;
     let walk = frame.walk_input();
     let [rows, columns] = frame.inside();
     let (pitch, step) = (conv.input.w * conv.input.c, conv.stride[1] * conv.input.c);
     // A window must start before this byte for its last, padded segment to end within the input.
     let last_row = (walk.rows - 1).saturating_mul(walk.row_step);
-    let reach = last_row.saturating_add((walk.taps - 1) * walk.tap_step + frame.padded);
+    let last_tap = (walk.taps - 1).saturating_mul(walk.tap_step);
+    let reach = last_row.saturating_add(last_tap).saturating_add(frame.padded);
     let starts = (frame.input.len() + 1).saturating_sub(reach);
     let mut inside = Tile::EMPTY;
     let mut edge = Edge { tile: Tile::EMPTY, walk: frame.walk_fetched() };
@@ -188,13 +241,13 @@ struct Edge {
 
 impl Edge {
     /// Adds pixels of row `y`.
-    fn pixels<D: Dense>(&mut self, frame: &mut Frame<'_>, block: &Block<'_>, y: usize, columns: Range<usize>) {
+    fn pixels<D: Dense>(&mut self, frame: &Frame<'_>, block: &Block<'_>, y: usize, columns: Range<usize>) {
         let (depth, conv) = (frame.depth(), frame.conv);
         for x in columns {
             // SAFETY: behind the levels, scratch holds a window for each pixel of a tile, or for each of the
             // output if those are fewer, and 64 bytes; the instruction set was detected.
             let window = unsafe {
-                let to = frame.scratch.as_mut_ptr().add(depth * (scratch::X86_LEVELS + self.tile.len));
+                let to = frame.scratch.add(depth * (scratch::X86_LEVELS + self.tile.len));
                 D::fetch(frame, y, x, to);
                 to
             };

@@ -10,7 +10,7 @@ use core::ops::Range;
 
 use super::window::{Frame, Panels};
 use crate::format::{Conv, PANEL_CHANNELS, Requantise, WeightGroup};
-use crate::kernels::scratch::{X86_CELL, X86Cells, reach};
+use crate::kernels::scratch::{X86_CELL, X86Cells};
 
 /// Taps of the longest cell.
 pub(super) const MAX_TAPS: usize = 4;
@@ -79,18 +79,52 @@ pub(super) struct InputRow {
 }
 
 impl InputRow {
-    /// Where to read 16 channels for a tap of an output column; channels beyond the last mean nothing.
-    #[inline(always)]
-    pub(super) fn tap(&self, output: usize, tap: usize) -> *const u8 {
-        let x = (output * self.stride + tap * self.dilation).wrapping_sub(self.left);
-        let at = self.at.wrapping_add(x.wrapping_mul(self.pixel));
-        if x >= self.width {
-            self.outside
-        } else if at < self.whole {
-            self.input.wrapping_add(at)
-        } else {
-            self.tail.wrapping_add(at - self.whole)
+    /// No row yet.
+    fn new(frame: &Frame<'_>, panel: &Panels<'_>, around: &Around, columns: usize) -> InputRow {
+        let conv = frame.conv;
+        InputRow {
+            outputs: conv.output.w,
+            columns,
+            inside: 0..0,
+            tap_step: conv.dilation[1] * conv.input.c,
+            stride: conv.stride[1],
+            dilation: conv.dilation[1],
+            left: conv.pad[1],
+            width: 0,
+            pixel: conv.input.c,
+            at: panel.first,
+            input: frame.input.as_ptr(),
+            whole: around.whole,
+            tail: around.tail.as_ptr(),
+            outside: around.outside.as_ptr(),
         }
+    }
+
+    /// Goes to row `y` of the input, counted from the first row of padding.
+    fn seek(&mut self, conv: &Conv<'_>, panel: &Panels<'_>, around: &Around, y: usize) {
+        let y = y.wrapping_sub(conv.pad[0]);
+        let inside = y < conv.input.h;
+        self.width = if inside { conv.input.w } else { 0 };
+        self.at = if inside { y * conv.input.w * self.pixel + panel.first } else { 0 };
+        let readable = inside && self.at + (self.width + around.beyond) * self.pixel <= self.whole;
+        self.inside = if readable { around.inside.clone() } else { 0..0 };
+    }
+
+    /// Where to read 16 channels for the taps from `first` on of an output column; channels beyond the last
+    /// mean nothing. Not inlined: the loops around would carry a dozen pointers along.
+    #[inline(never)]
+    pub(super) fn taps(&self, output: usize, first: usize) -> [*const u8; MAX_TAPS] {
+        let x = (output * self.stride + first * self.dilation).wrapping_sub(self.left);
+        let mut taps = [self.outside; MAX_TAPS];
+        for (k, tap) in taps.iter_mut().enumerate() {
+            let x = x.wrapping_add(k * self.dilation);
+            let at = self.at.wrapping_add(x.wrapping_mul(self.pixel));
+            if x < self.width {
+                *tap =
+                    if at < self.whole { self.input.wrapping_add(at) } else { self.tail.wrapping_add(at - self.whole) };
+            }
+        }
+        taps
     }
 
     /// The first tap of an output column that is `inside`; the others follow at `tap_step`.
@@ -131,7 +165,7 @@ impl OutputRow<'_> {
 
 /// Depthwise convolution; leaves the output alone if the arguments do not fit together.
 pub(super) fn run<D: Depthwise>(conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) {
-    let Some(mut frame) = Frame::new(conv, input, output, scratch) else { return };
+    let Some(frame) = Frame::new(conv, input, output, scratch) else { return };
     if !conv.is_depthwise() {
         return;
     }
@@ -140,23 +174,20 @@ pub(super) fn run<D: Depthwise>(conv: &Conv<'_>, input: &[u8], output: &mut [u8]
     for (to, from) in tail.iter_mut().zip(frame.input.get(whole..).unwrap_or_default()) {
         *to = *from;
     }
-    let span = reach(conv.kernel[1], conv.dilation[1]);
-    let end = (conv.input.w + conv.pad[1]).checked_sub(span).map_or(0, |last| last / conv.stride[1] + 1);
-    let end = end.min(conv.output.w);
-    let inside = conv.pad[1].div_ceil(conv.stride[1]).min(end)..end;
+    let [_, inside] = frame.inside();
     // Taps beyond the kernel row meet level 0 and may be anything that can be read.
     let beyond = (conv.kernel[1].next_multiple_of(D::TAPS) - conv.kernel[1]) * conv.dilation[1];
     let around = Around { inside, beyond, outside: [conv.zero_in; PANEL_CHANNELS], whole, tail };
     for group in conv.weight_groups() {
         let mut index = 0;
         while let Some(panel) = Panels::of(conv, &group, index, 1) {
-            channels::<D>(&mut frame, &group, &panel, &around);
+            channels::<D>(&frame, &group, &panel, &around);
             index += 1;
         }
     }
 }
 
-/// Where no tap is beyond the edge of a row, and what is read beyond it and near the end of the input.
+/// Output columns of which no tap is beyond an edge, and what is read there and near the end of the input.
 struct Around {
     inside: Range<usize>,
     /// Pixels that the last column of those reads beyond its window.
@@ -166,12 +197,12 @@ struct Around {
     tail: [u8; 2 * PANEL_CHANNELS],
 }
 
-fn channels<D: Depthwise>(frame: &mut Frame<'_>, group: &WeightGroup<'_>, panel: &Panels<'_>, around: &Around) {
+fn channels<D: Depthwise>(frame: &Frame<'_>, group: &WeightGroup<'_>, panel: &Panels<'_>, around: &Around) {
     let conv = frame.conv;
     let cells = X86Cells::of(conv, D::TAPS);
     let [kh, kw] = conv.kernel;
     let ring_row_bytes = cells.row * X86_CELL;
-    let levels = frame.scratch.as_mut_ptr();
+    let levels = frame.scratch;
     // SAFETY: scratch holds the levels, the weights and the ring; `Frame` checked its length. The
     // instruction set was detected before this kernel was handed out.
     let (weights, ring) = unsafe {
@@ -180,68 +211,42 @@ fn channels<D: Depthwise>(frame: &mut Frame<'_>, group: &WeightGroup<'_>, panel:
         pack_taps::<D>(conv, cells.columns, levels, weights);
         (weights, weights.add(cells.weights * X86_CELL))
     };
-    // The next row to fill, and its place in the ring; the first row of the window, and its place.
-    let (mut next, mut next_place) = (0, 0);
-    let (mut top, mut top_place) = (0, 0);
+    let mut from = InputRow::new(frame, panel, around, cells.columns);
+    let mut to = OutputRow {
+        panel,
+        requantise: conv.requantise,
+        ring,
+        ring_rows: cells.rows,
+        ring_row_bytes,
+        first_row: 0,
+        row_step: conv.dilation[0],
+        rows: kh,
+        columns: cells.columns,
+        weights,
+        pixels: conv.output.w,
+        // SAFETY: the panel's channels are among those of the first pixel.
+        output: unsafe { frame.output.add(panel.first) },
+        output_step: conv.output.c,
+    };
+    // The next row to fill and its place in the ring, the first row of the window; rows of padding count.
+    let (mut next, mut place, mut top) = (0, 0, 0);
     let step = conv.stride[0] % cells.rows;
-    for y in 0..conv.output.h {
+    for _ in 0..conv.output.h {
         while next < top + cells.rows {
             if next >= top {
+                from.seek(conv, panel, around, next);
                 // SAFETY: the ring has `cells.rows` rows of `cells.row` cells.
-                unsafe {
-                    let to = ring.add(next_place * ring_row_bytes);
-                    D::interleave_pixels(&input_row(frame, panel, around, next, cells.columns), to);
-                }
+                unsafe { D::interleave_pixels(&from, ring.add(place * ring_row_bytes)) };
             }
-            (next, next_place) = (next + 1, if next_place + 1 == cells.rows { 0 } else { next_place + 1 });
+            (next, place) = (next + 1, if place + 1 == cells.rows { 0 } else { place + 1 });
         }
         // SAFETY: the rows of the window have been filled, cells for every output column; the panel's channels
-        // follow the pixels of row `y` of the output.
-        unsafe {
-            D::row(&OutputRow {
-                panel,
-                requantise: conv.requantise,
-                ring,
-                ring_rows: cells.rows,
-                ring_row_bytes,
-                first_row: top_place,
-                row_step: conv.dilation[0],
-                rows: kh,
-                columns: cells.columns,
-                weights,
-                pixels: conv.output.w,
-                output: frame.output.as_mut_ptr().add(y * conv.output.w * conv.output.c + panel.first),
-                output_step: conv.output.c,
-            });
-        }
+        // follow the pixels of this row of the output.
+        unsafe { D::row(&to) };
         top += conv.stride[0];
-        top_place = if top_place + step >= cells.rows { top_place + step - cells.rows } else { top_place + step };
-    }
-}
-
-/// Row `y` of the input, counted from the first row of padding.
-fn input_row(frame: &Frame<'_>, panel: &Panels<'_>, around: &Around, y: usize, columns: usize) -> InputRow {
-    let conv = frame.conv;
-    let y = y.wrapping_sub(conv.pad[0]);
-    let (stride, dilation, left, pixel) = (conv.stride[1], conv.dilation[1], conv.pad[1], conv.input.c);
-    let width = if y < conv.input.h { conv.input.w } else { 0 };
-    let at = y.wrapping_mul(conv.input.w).wrapping_mul(pixel).wrapping_add(panel.first);
-    let readable = width > 0 && at + (width + around.beyond) * pixel <= around.whole;
-    InputRow {
-        outputs: conv.output.w,
-        columns,
-        inside: if readable { around.inside.clone() } else { 0..0 },
-        tap_step: dilation * pixel,
-        stride,
-        dilation,
-        left,
-        width,
-        pixel,
-        at,
-        input: frame.input.as_ptr(),
-        whole: around.whole,
-        tail: around.tail.as_ptr(),
-        outside: around.outside.as_ptr(),
+        to.first_row =
+            if to.first_row + step >= cells.rows { to.first_row + step - cells.rows } else { to.first_row + step };
+        to.output = to.output.wrapping_add(conv.output.w * conv.output.c);
     }
 }
 

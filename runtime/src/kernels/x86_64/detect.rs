@@ -42,13 +42,13 @@ fn ask() -> u8 {
     let extended = __cpuid_count(7, 0);
     const XMM_YMM: u64 = 0x06;
     const XMM_YMM_MASK_ZMM: u64 = 0xe6;
-    const BMI1_AVX2_BMI2: [u32; 3] = [3, 5, 8];
-    const F_DQ_BW_VL: [u32; 4] = [16, 17, 30, 31];
+    const AVX2_BMI2: [u32; 2] = [5, 8];
+    const F_BW_VL: [u32; 3] = [16, 30, 31];
     const VBMI_VNNI: [u32; 2] = [1, 11];
     let mut found = 0;
-    if state & XMM_YMM == XMM_YMM && has(extended.ebx, &BMI1_AVX2_BMI2) {
+    if state & XMM_YMM == XMM_YMM && has(extended.ebx, &AVX2_BMI2) {
         found |= AVX2;
-        let wide = has(extended.ebx, &F_DQ_BW_VL) && has(extended.ecx, &VBMI_VNNI);
+        let wide = has(extended.ebx, &F_BW_VL) && has(extended.ecx, &VBMI_VNNI);
         if state & XMM_YMM_MASK_ZMM == XMM_YMM_MASK_ZMM && wide {
             found |= AVX512;
         }

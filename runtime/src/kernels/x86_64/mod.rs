@@ -1,40 +1,43 @@
 //! Kernels for x86-64: AVX2 with BMI2, and AVX-512 with VNNI.
 //!
-//! A kernel is a loop nest ([`dense`], [`depthwise`]; safe but for the calls) over leaves of one
-//! instruction set ([`avx2`], [`avx512`]): decode weights, fetch a window, multiply a tile of
+//! A kernel is a loop nest (`dense`, `depthwise`; safe but for the calls) over leaves of one
+//! instruction set (`avx2`, `avx512`): decode weights, fetch a window, multiply a tile of
 //! pixels by panels of 16 channels. Weight formats differ in the decoder alone.
 //!
-//! Soundness. A leaf runs only on a processor that has its instructions: [`conv_kernel`] hands out
+//! Soundness. A leaf runs only on a processor that has its instructions: `conv_kernel` hands out
 //! nothing that [`detect`] does not confirm, and the leaves are private. A leaf reads and writes
-//! through pointers: the loop nests derive them from a [`window::Frame`], which checks the extents of the
+//! through pointers: the loop nests derive them from a `window::Frame`, which checks the extents of the
 //! convolution against the slices at hand, so that any safe caller, with any `Conv`, is served or
-//! left without output, never let out of bounds.
+//! left without (part of) its output, never let out of bounds.
 #![allow(unsafe_code, reason = "vector instructions and the addresses they read")]
+#![allow(clippy::needless_range_loop, reason = "sums are indexed by pixel and panel, that is what tiles are")]
 
 mod avx2;
 mod avx512;
 mod dense;
 mod depthwise;
 mod detect;
+mod store;
+mod widened;
 mod window;
 
 pub use detect::detect;
+pub use widened::{add, avg_pool, max_pool};
 
 use super::{ConvKernel, Isa, scratch};
 use crate::format::{Conv, Layout};
 
 /// The kernel of `isa` for a convolution whose weights are all in [`Layout::X86`]; `None` for other
-/// layouts and when this processor lacks the instructions.
+/// layouts, for extents beyond 2^24 and when this processor lacks the instructions.
 pub(super) fn conv_kernel(isa: Isa, conv: &Conv<'_>) -> Option<ConvKernel> {
-    if !detect(isa) || conv.weight_groups().any(|group| group.layout != Layout::X86) {
+    let panels = conv.weight_groups().all(|group| group.layout == Layout::X86);
+    if !(detect(isa) && panels && window::is_supported(conv)) {
         return None;
     }
-    let single = conv.output.h == 1 && conv.output.w == 1;
     let run: Run = match isa {
         Isa::Avx2 if conv.is_depthwise() => depthwise::run::<avx2::Avx2>,
         Isa::Avx2 => dense::run::<avx2::Avx2>,
         Isa::Avx512Vnni if conv.is_depthwise() => depthwise::run::<avx512::Avx512>,
-        Isa::Avx512Vnni if single => avx512::vector,
         Isa::Avx512Vnni => dense::run::<avx512::Avx512>,
         Isa::Reference | Isa::Portable => return None,
     };

@@ -1,26 +1,37 @@
 //! Where a convolution reads and writes, checked against the memory at hand.
 
+use core::marker::PhantomData;
 use core::ops::Range;
 
-use crate::format::{Conv, PANEL_CHANNELS, PANEL_DEPTH, WeightGroup};
+use crate::format::{Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH, WeightGroup};
 use crate::kernels::scratch;
 
 /// A convolution and its memory. Invariants, on which every pointer below rests:
 ///
-/// * `input` holds `h * w * c_in` bytes and `output` `h * w * c_out`, all extents being at least 1;
-/// * `scratch` starts at an address divisible by 64 where the slice allows, and holds what
-///   [`scratch::x86_conv`] says, less the bytes skipped to get there (at most [`scratch::X86_SLACK`]);
+/// * `input` holds `h * w * c_in` bytes and `output` leads to `h * w * c_out`, all extents being at least 1;
+/// * `scratch` leads to what [`scratch::x86_conv`] says, less the bytes skipped to reach an address
+///   divisible by 64 (at most [`scratch::X86_SLACK`]); the frame owns both for its life;
 /// * `bias` and `mult` have an entry for each output channel;
-/// * extents and steps are below 2^24 each, so that no coordinate overflows.
+/// * it is dense or depthwise; extents and steps are below 2^24 each, so that no coordinate overflows.
 pub(super) struct Frame<'a> {
     pub(super) conv: &'a Conv<'a>,
     pub(super) input: &'a [u8],
-    pub(super) output: &'a mut [u8],
-    pub(super) scratch: &'a mut [u8],
+    pub(super) output: *mut u8,
+    pub(super) scratch: *mut u8,
+    memory: PhantomData<&'a mut [u8]>,
     /// Segments of a window, codes of each, and codes of each with padding.
     pub(super) segments: usize,
     pub(super) len: usize,
     pub(super) padded: usize,
+}
+
+/// Whether the kernels take a convolution of this geometry.
+pub(super) fn is_supported(conv: &Conv<'_>) -> bool {
+    const LIMIT: usize = 1 << 24;
+    let (i, o) = (conv.input, conv.output);
+    let steps = [conv.kernel, conv.stride, conv.dilation];
+    let sane = steps.iter().flatten().chain(&[i.h, i.w, i.c, o.h, o.w, o.c]).all(|&n| 0 < n && n < LIMIT);
+    sane && conv.pad.iter().all(|&pad| pad < LIMIT) && (conv.groups == 1 || conv.is_depthwise())
 }
 
 /// How the quads (4 codes) of a window follow one another from its first byte.
@@ -48,21 +59,16 @@ impl<'a> Frame<'a> {
         output: &'a mut [u8],
         scratch: &'a mut [u8],
     ) -> Option<Frame<'a>> {
-        const LIMIT: usize = 1 << 24;
-        let (i, o) = (conv.input, conv.output);
-        let steps = [conv.kernel, conv.stride, conv.dilation];
-        let pad = conv.pad.iter().all(|&pad| pad < LIMIT);
-        let sane = steps.iter().flatten().chain(&[i.h, i.w, i.c, o.h, o.w, o.c]).all(|&n| 0 < n && n < LIMIT);
-        let held = input.len() >= i.len() && output.len() >= o.len() && scratch.len() >= scratch::x86_conv(conv);
-        let channels = conv.bias.len() >= o.c && conv.mult.len() >= o.c && (conv.groups == 1 || conv.is_depthwise());
-        if !(sane && pad && held && channels) {
+        let held = input.len() >= conv.input.len() && output.len() >= conv.output.len();
+        let channels = conv.bias.len() >= conv.output.c && conv.mult.len() >= conv.output.c;
+        if !(is_supported(conv) && held && channels && scratch.len() >= scratch::x86_conv(conv)) {
             return None;
         }
         let skip = scratch.as_ptr().align_offset(64).min(scratch::X86_SLACK).min(scratch.len());
-        let scratch = scratch.get_mut(skip..)?;
+        let (output, scratch) = (output.as_mut_ptr(), scratch.get_mut(skip..)?.as_mut_ptr());
         let (segments, len) = conv.segments();
         let padded = len.next_multiple_of(PANEL_DEPTH);
-        Some(Frame { conv, input, output, scratch, segments, len, padded })
+        Some(Frame { conv, input, output, scratch, memory: PhantomData, segments, len, padded })
     }
 
     /// Depth of a dense panel.
@@ -134,8 +140,8 @@ pub(super) struct Panels<'a> {
 }
 
 impl<'a> Panels<'a> {
-    /// Panel `index` of a group and those that follow, `most` in all; `None` beyond the last one, or if
-    /// the group reaches beyond the output.
+    /// Panel `index` of a group and those that follow, `most` in all; `None` beyond the last one, if the group
+    /// reaches beyond the output, or if it has no panels, being laid out otherwise.
     pub(super) fn of(conv: &Conv<'a>, group: &WeightGroup<'a>, index: usize, most: usize) -> Option<Panels<'a>> {
         let panels = group.channels.div_ceil(PANEL_CHANNELS);
         let len = panels.checked_sub(index).filter(|&left| left > 0)?.min(most);
@@ -143,7 +149,7 @@ impl<'a> Panels<'a> {
         let channels = (group.channels - at).min(len * PANEL_CHANNELS);
         let first = group.first + at;
         let numbers = first..first + channels;
-        if numbers.end > conv.output.c {
+        if numbers.end > conv.output.c || group.layout != Layout::X86 {
             return None;
         }
         let step = group.codes.len() / panels;

@@ -1,0 +1,184 @@
+//! Options that several subcommands share, and what they lead to.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use super::Global;
+use crate::compile::Settings;
+use crate::data::{self, DataSpec, Metric, Preprocessing, Split};
+use crate::ir::Graph;
+use crate::models::{CARD_FILE, Card, bundled};
+use crate::search::Budget;
+use crate::target::Target;
+use crate::task::Task;
+use crate::units::{Bytes, Count, Joules, Ticks};
+use crate::{import, passes};
+
+/// Samples, and how they become the network's input.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct DataArgs {
+    /// cifar10:DIR, mnist:DIR, npz:FILE, npz:TRAIN,TEST, images:DIR or synthetic.
+    #[arg(long, value_name = "DATA")]
+    pub data: Option<DataSpec>,
+    /// Factor from the data's elements to the network's input [default: 1].
+    #[arg(long, value_name = "FACTOR", allow_negative_numbers = true)]
+    pub input_scale: Option<f32>,
+    /// Taken off the elements first: one number, or one a channel, separated by commas.
+    #[arg(long, value_name = "MEAN", value_delimiter = ',', allow_negative_numbers = true)]
+    pub input_mean: Vec<f32>,
+    /// What accuracy is: top1, auc, psnr or mse [default: inferred].
+    #[arg(long)]
+    pub metric: Option<Metric>,
+}
+
+/// What the deployed network may cost and must keep.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct BudgetArgs {
+    /// Longest inference, as 5ms, 80us, 120000instructions.
+    #[arg(long, value_name = "TIME")]
+    pub max_latency: Option<Ticks>,
+    /// Largest blob, as 96KiB.
+    #[arg(long, value_name = "SIZE")]
+    pub max_flash: Option<Bytes>,
+    /// Largest arena, as 50KiB.
+    #[arg(long, value_name = "SIZE")]
+    pub max_ram: Option<Bytes>,
+    /// Most energy of an inference, as 1mJ.
+    #[arg(long, value_name = "ENERGY")]
+    pub max_energy: Option<Joules>,
+    /// Most multiply-accumulates, as 6M.
+    #[arg(long, value_name = "COUNT")]
+    pub max_macs: Option<Count>,
+    /// Most multiply-accumulates times weight and activation bits, as 400M.
+    #[arg(long, value_name = "COUNT")]
+    pub max_bitops: Option<Count>,
+    /// Least metric on the validation samples, as 0.86.
+    #[arg(long, value_name = "METRIC")]
+    pub min_accuracy: Option<f64>,
+    /// Most points (hundredths) of the metric to lose against the float network.
+    #[arg(long, value_name = "POINTS")]
+    pub max_drop: Option<f64>,
+}
+
+/// What is compiled for, and from what the search may choose.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct TargetArgs {
+    /// A name from `pare targets`, or the path of a description.
+    #[arg(long, default_value = "host")]
+    pub target: String,
+    /// Activation widths the search may choose from [default: 8].
+    #[arg(long, value_name = "BITS", value_delimiter = ',')]
+    pub activation_bits: Vec<u8>,
+    /// How weights are rounded.
+    #[arg(long, value_enum, default_value = "data-aware")]
+    pub rounding: RoundingArg,
+}
+
+/// How weights are rounded.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(super) enum RoundingArg {
+    /// To the nearest level.
+    Nearest,
+    /// So that the layer's output changes least on calibration samples.
+    DataAware,
+}
+
+impl BudgetArgs {
+    pub(super) fn budget(&self) -> Budget {
+        Budget {
+            latency: self.max_latency,
+            flash: self.max_flash,
+            ram: self.max_ram,
+            energy: self.max_energy,
+            macs: self.max_macs,
+            bitops: self.max_bitops,
+            min_accuracy: self.min_accuracy,
+            max_drop: self.max_drop,
+        }
+    }
+}
+
+impl TargetArgs {
+    pub(super) fn settings(&self, global: &Global) -> Result<Settings> {
+        let target = Target::find(&self.target)?;
+        let mut settings = Settings::new(target, global.seed, cache(global));
+        settings.quant.rounding = match self.rounding {
+            RoundingArg::Nearest => crate::quant::Rounding::Nearest,
+            RoundingArg::DataAware => crate::quant::Rounding::DataAware,
+        };
+        if !self.activation_bits.is_empty() {
+            settings.activation_bits = self.activation_bits.clone();
+        }
+        if let Some(bits) = settings.activation_bits.iter().find(|b| !settings.target.activation_bits.contains(b)) {
+            bail!("target `{}` has no kernels for {bits}-bit activations: choose from {:?}", self.target, settings.target.activation_bits);
+        }
+        Ok(settings)
+    }
+}
+
+/// `~/.cache/pare` unless told otherwise.
+pub(super) fn cache(global: &Global) -> PathBuf {
+    let home = || std::env::home_dir().unwrap_or_else(std::env::temp_dir).join(".cache/pare");
+    global.cache.clone().unwrap_or_else(home)
+}
+
+/// A model file and its data, ready to compile; the built-in pair without a model.
+pub(super) fn task(model: Option<&Path>, args: &DataArgs) -> Result<Task> {
+    let (graph, card) = match model {
+        Some(path) => (network(path)?, card(path)?),
+        None => {
+            let bundled = bundled();
+            (passes::simplify(bundled.graph)?, Some(bundled.card))
+        }
+    };
+    let Some(spec) = args.data.clone().or_else(|| card.as_ref().map(|card| card.data.clone())) else {
+        bail!("which data? `--data` names samples to calibrate and to score on, for instance --data cifar10:DIR or npz:FILE");
+    };
+    // A card speaks of its own data alone.
+    let card = card.filter(|card| card.data == spec).map(|card| card.preprocessing);
+    let preprocessing = preprocessing(args, card);
+    let dataset = data::open(&spec)?;
+    preprocessing.check(&dataset.sample_shape)?;
+    Ok(Task::new(graph, dataset, preprocessing, args.metric)?)
+}
+
+/// A model file, simplified.
+pub(super) fn network(path: &Path) -> Result<Graph> {
+    let graph = import::import(path)?;
+    passes::simplify(graph).with_context(|| path.display().to_string())
+}
+
+/// What the options say, else what is recorded.
+pub(super) fn preprocessing(args: &DataArgs, recorded: Option<Preprocessing>) -> Preprocessing {
+    let recorded = recorded.unwrap_or(Preprocessing::IDENTITY);
+    Preprocessing {
+        scale: args.input_scale.unwrap_or(recorded.scale),
+        mean: if args.input_mean.is_empty() { recorded.mean } else { args.input_mean.clone() },
+    }
+}
+
+fn card(path: &Path) -> Result<Option<Card>> {
+    if path.is_dir() && path.join(CARD_FILE).exists() { Ok(Some(Card::load(path)?)) } else { Ok(None) }
+}
+
+/// Parses `train`, `val` or `test`.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(super) enum SplitArg {
+    /// What calibration and search see.
+    Train,
+    /// Cut from train, to choose between candidates.
+    Val,
+    /// For reported figures.
+    Test,
+}
+
+impl From<SplitArg> for Split {
+    fn from(split: SplitArg) -> Split {
+        match split {
+            SplitArg::Train => Split::Train,
+            SplitArg::Val => Split::Val,
+            SplitArg::Test => Split::Test,
+        }
+    }
+}

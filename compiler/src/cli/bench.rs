@@ -1,0 +1,173 @@
+//! `pare bench`: how long a blob takes, as a whole and layer by layer.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use pare_runtime::format::{Layer, LayerOp};
+use pare_runtime::{Isa, Model};
+use serde_json::json;
+
+use super::eval::read_blob;
+use super::{Global, Output, args};
+use crate::board::host::{self, quantile};
+use crate::compile::remembered_table;
+use crate::cost::layers::Shape;
+use crate::cost::table::{KernelQuery, LatencyTable};
+use crate::measure::kernel_name;
+use crate::policy::WeightFormat;
+use crate::target::Target;
+
+/// Options of `pare bench`.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Args {
+    /// A blob (.pare).
+    blob: PathBuf,
+    /// Where to run it.
+    #[arg(long, default_value = "host")]
+    target: String,
+    /// Samples, each of some 50 microseconds or more.
+    #[arg(long, value_name = "N", default_value_t = 201)]
+    runs: usize,
+    /// Show every layer, predicted beside measured.
+    #[arg(long)]
+    layers: bool,
+    /// Kernels: reference, portable, avx2 or avx512vnni [default: the fastest].
+    #[arg(long, value_name = "NAME")]
+    isa: Option<Isa>,
+}
+
+/// One layer as it is shown.
+struct Row {
+    name: String,
+    kernel: String,
+    macs: u64,
+    weights: Option<String>,
+    w_bits: Option<f64>,
+    a_bits: u8,
+    median: f64,
+    predicted: Option<f64>,
+}
+
+pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
+    let target = Target::find(&args.target)?;
+    let Some(blob) = read_blob(&args.blob)? else {
+        bail!("{} is no blob: compile it first (`pare compile`)", args.blob.display());
+    };
+    let isa = args.isa.unwrap_or_else(Isa::best);
+    let model = Model::parse(&blob)?;
+    let codes: Vec<u8> = model.inputs().flat_map(|t| vec![t.zero; t.shape.len()]).collect();
+    let timing = host::time(&blob, isa, &codes, args.runs.max(1))?;
+    let table = remembered_table(&args::cache(global), &target, isa)?;
+    let rows: Vec<Row> = model
+        .layers()
+        .enumerate()
+        .map(|(i, layer)| row(&model, i, &layer, isa, quantile(&timing.layers[i], 0.5), table.as_ref()))
+        .collect();
+    let [median, p10, min] = [0.5, 0.1, 0.0].map(|q| quantile(&timing.total, q));
+    let predicted: Option<f64> = rows.iter().map(|row| row.predicted).sum();
+    let layers: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            json!({
+                "name": row.name, "kernel": row.kernel, "macs": row.macs, "w_bits": row.w_bits, "a_bits": row.a_bits,
+                "weights": row.weights, "median": row.median, "predicted": row.predicted,
+            })
+        })
+        .collect();
+    let json = json!({
+        "target": target.name, "unit": "ns", "median": median, "p10": p10, "min": min, "runs": args.runs,
+        "first": timing.first, "isa": isa.to_string(), "predicted": predicted, "layers": layers,
+    });
+    let us = |ns: f64| format!("{:.2}", ns / 1e3);
+    let mut text = format!(
+        "{} us median, {} us p10, {} us min, first inference {} us ({isa}, {} samples{})\n",
+        us(median),
+        us(p10),
+        us(min),
+        us(timing.first),
+        args.runs,
+        predicted.map(|ns| format!(", {} us predicted", us(ns))).unwrap_or_default(),
+    );
+    if args.layers {
+        text += &format!(
+            "{:<24} {:<28} {:>10} {:>7} {:>6} {:>10} {:>10} {:>8}\n",
+            "layer", "kernel", "MACs", "weights", "a bits", "us", "predicted", "GMAC/s"
+        );
+        for row in &rows {
+            text += &format!(
+                "{:<24} {:<28} {:>10} {:>7} {:>6} {:>10} {:>10} {:>8}\n",
+                row.name,
+                row.kernel,
+                row.macs,
+                row.weights.as_deref().unwrap_or("-"),
+                row.a_bits,
+                us(row.median),
+                row.predicted.map_or_else(|| "-".to_owned(), us),
+                if row.macs > 0 { format!("{:.1}", row.macs as f64 / row.median.max(1.0)) } else { "-".to_owned() },
+            );
+        }
+    }
+    Ok(Output::new(json, text))
+}
+
+fn row(model: &Model<'_>, index: usize, layer: &Layer<'_>, isa: Isa, median: f64, table: Option<&LatencyTable>) -> Row {
+    let kernel = kernel_name(isa, &layer.op);
+    let (mut macs, mut weights, mut w_bits) = (0, None, None);
+    if let LayerOp::Conv(conv) = &layer.op {
+        macs = conv.macs() as u64;
+        let channels = |bits: u32, n: usize| f64::from(bits) * n as f64;
+        let total: f64 = conv.weight_groups().map(|g| channels(g.format.bits(), g.channels)).sum();
+        w_bits = Some(total / conv.output.c as f64);
+        weights = Some(kernel.rsplit('_').next().unwrap_or_default().to_owned());
+    }
+    Row {
+        name: model.layer_name(index).to_owned(),
+        predicted: table.and_then(|table| predict(layer, weights.as_deref(), table)),
+        kernel,
+        macs,
+        weights,
+        w_bits,
+        a_bits: layer.input.bits,
+        median,
+    }
+}
+
+fn predict(layer: &Layer<'_>, weights: Option<&str>, table: &LatencyTable) -> Option<f64> {
+    let (input, output) = (layer.input.shape, layer.output.shape);
+    let plain = Shape {
+        h: input.h,
+        w: input.w,
+        c_in: input.c,
+        h_out: output.h,
+        w_out: output.w,
+        c_out: output.c,
+        kernel: [1, 1],
+        stride: [1, 1],
+        groups: 1,
+    };
+    let (operator, shape) = match &layer.op {
+        LayerOp::Conv(conv) => {
+            let shape = Shape { kernel: conv.kernel, stride: conv.stride, groups: conv.groups, ..plain };
+            // A 1x1 convolution on a vector is what a fully connected layer became.
+            let operator = match layer.output.rank {
+                _ if conv.is_depthwise() => "depthwise",
+                1 => "fully_connected",
+                _ => "conv2d",
+            };
+            (operator, shape)
+        }
+        LayerOp::Add(_) => ("add", plain),
+        LayerOp::AvgPool(p) => ("avg_pool", Shape { kernel: p.window.kernel, stride: p.window.stride, ..plain }),
+        LayerOp::MaxPool(p) => ("max_pool", Shape { kernel: p.window.kernel, stride: p.window.stride, ..plain }),
+        LayerOp::Softmax(_) => ("softmax", plain),
+        LayerOp::Concat { .. } => ("concat", plain),
+        LayerOp::Pad(_) => ("pad", plain),
+        LayerOp::Transpose(_) => ("transpose", plain),
+        LayerOp::ResizeNearest(_) | LayerOp::ResizeBilinear(_) => ("resize", plain),
+        LayerOp::DepthToSpace(_) => ("depth_to_space", plain),
+        LayerOp::Lut(_) => return None,
+    };
+    let weights: Option<WeightFormat> = weights.map(str::parse).transpose().ok()?;
+    let query = KernelQuery { operator, shape, weights, activation_bits: layer.input.bits };
+    table.predict(&query).map(|predicted| predicted.ticks.value)
+}

@@ -1,0 +1,71 @@
+//! `pare eval`: the metric of a blob or of a model file.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use pare_runtime::format::MAGIC;
+use pare_runtime::{Isa, Model};
+use serde_json::json;
+
+use super::Output;
+use super::args::{self, DataArgs, SplitArg};
+use crate::board::AlignedBytes;
+use crate::compile::Metadata;
+use crate::data::{self, DataSpec};
+use crate::eval::Net;
+use crate::task::{Figure, Samples};
+
+/// Options of `pare eval`.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Args {
+    /// A blob (.pare), or a model file.
+    artifact: PathBuf,
+    #[command(flatten)]
+    data: DataArgs,
+    /// Which samples.
+    #[arg(long, value_enum, default_value = "test")]
+    split: SplitArg,
+    /// At most so many.
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+}
+
+pub(super) fn run(args: Args) -> Result<Output> {
+    let (samples, figure) = if let Some(blob) = read_blob(&args.artifact)? {
+        let samples = blob_samples(&blob, &args.data, &args.artifact)?;
+        let figure = samples.score_blob(&blob, Isa::best(), samples.indices(args.split.into(), args.limit)?)?;
+        (samples, figure)
+    } else {
+        let task = args::task(Some(&args.artifact), &args.data)?;
+        let indices = task.data.indices(args.split.into(), args.limit)?;
+        let figure = task.data.score_net(&Net::float(&task.graph)?, indices)?;
+        (task.data, figure)
+    };
+    let Figure { value, n } = figure;
+    let metric = samples.metric;
+    let json = json!({ "metric": metric, "value": value, "n": n, "data": samples.dataset.name });
+    Ok(Output::new(json, format!("{metric} {value:.4} on {n} samples\n")))
+}
+
+/// The bytes of a blob; `None` when the file is something else.
+pub(super) fn read_blob(path: &Path) -> Result<Option<AlignedBytes>> {
+    if path.is_dir() {
+        return Ok(None);
+    }
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let is_blob = bytes.starts_with(&MAGIC) || path.extension().is_some_and(|e| e == "pare");
+    Ok(is_blob.then(|| AlignedBytes::from(&bytes[..])))
+}
+
+/// Data as a blob takes it: preprocessing and metric are those it was compiled with unless told otherwise.
+pub(super) fn blob_samples(blob: &[u8], args: &DataArgs, path: &Path) -> Result<Samples> {
+    let model = Model::parse(blob).with_context(|| path.display().to_string())?;
+    let metadata: Option<Metadata> = serde_json::from_slice(model.metadata()).ok();
+    let spec = args.data.clone().unwrap_or(DataSpec::Synthetic);
+    let dataset = data::open(&spec)?;
+    let preprocessing = args::preprocessing(args, metadata.as_ref().map(|m| m.preprocessing.clone()));
+    preprocessing.check(&dataset.sample_shape)?;
+    let metric = args.metric.or(metadata.map(|m| m.metric));
+    let lens = (model.inputs().map(|t| t.shape.len()).sum(), model.outputs().map(|t| t.shape.len()).sum());
+    Ok(Samples::new(dataset, preprocessing, metric, lens.0, lens.1)?)
+}
