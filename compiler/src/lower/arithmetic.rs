@@ -30,7 +30,7 @@ fn fixed(factor: f64, pre: u8) -> f64 {
 }
 
 /// Levels for steps `ratio` times as wide: the nearest that the format has.
-pub fn coarsen(levels: &mut [i8], ratio: f64, format: WeightFormat, codebook: &[i8]) {
+pub(super) fn coarsen(levels: &mut [i8], ratio: f64, format: WeightFormat, codebook: &[i8]) {
     let all: Vec<i8> = (0..1u16 << format.bits()).map(|code| format.level(code as u8, codebook)).collect();
     for level in levels {
         let wanted = f64::from(*level) / ratio;
