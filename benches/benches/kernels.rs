@@ -1,6 +1,7 @@
 //! Convolution kernels of every instruction set at a few formats, on the shapes of the MLPerf Tiny networks.
 //!
 //! Throughput is in elements a second, an element being a multiply-accumulate.
+#![allow(missing_docs, reason = "criterion_group! writes a public function without")]
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use pare_runtime::Isa;

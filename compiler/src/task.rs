@@ -177,7 +177,8 @@ impl Samples {
             let outputs = infer(&inputs)?;
             let per_sample = (inputs.len() / some.len(), outputs.len() / some.len());
             for (i, &index) in some.iter().enumerate() {
-                let (x, y) = (&inputs[i * per_sample.0..][..per_sample.0], &outputs[i * per_sample.1..][..per_sample.1]);
+                let (x, y) =
+                    (&inputs[i * per_sample.0..][..per_sample.0], &outputs[i * per_sample.1..][..per_sample.1]);
                 accumulator.push(self.dataset.label(index), x, y)?;
             }
         }

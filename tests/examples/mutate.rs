@@ -7,7 +7,7 @@ use std::error::Error;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use pare_tests::fuzz::{self, Outcome, mutate::mutate};
+use pare_tests::fuzz::{self, Outcome, TARGETS, mutate::mutate};
 use pare_tests::problems::Random;
 
 /// What a case may take.
@@ -18,17 +18,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let [target, cases, seed @ ..] = args.as_slice() else {
         return Err("usage: mutate blob|tflite|onnx CASES [SEED]".into());
     };
-    let run: fn(&[u8]) -> Outcome = match target.as_str() {
-        "blob" => fuzz::blob,
-        "tflite" => fuzz::tflite,
-        "onnx" => fuzz::onnx,
-        other => return Err(format!("no target {other}: give blob, tflite or onnx").into()),
-    };
+    let run = TARGETS.iter().find(|(name, _)| name == target).map(|&(_, run)| run);
+    let run = run.ok_or_else(|| format!("no target {target}: give blob, tflite or onnx"))?;
     let cases: usize = cases.parse()?;
     let mut random = Random(seed.first().map_or(Ok(1), |seed| seed.parse())?);
-    let seeds = fuzz::seeds(target)?;
+    let mut seeds = fuzz::seeds(target)?;
+    seeds.retain(|seed| run(seed) == Outcome::Ran);
     if seeds.is_empty() {
-        return Err(format!("no seeds of {target}").into());
+        return Err(format!("no seed of {target} runs").into());
     }
 
     let begin = Instant::now();

@@ -111,7 +111,11 @@ impl TargetArgs {
             settings.activation_bits = self.activation_bits.clone();
         }
         if let Some(bits) = settings.activation_bits.iter().find(|b| !settings.target.activation_bits.contains(b)) {
-            bail!("target `{}` has no kernels for {bits}-bit activations: choose from {:?}", self.target, settings.target.activation_bits);
+            bail!(
+                "target `{}` has no kernels for {bits}-bit activations: choose from {:?}",
+                self.target,
+                settings.target.activation_bits
+            );
         }
         Ok(settings)
     }
@@ -133,7 +137,9 @@ pub(super) fn task(model: Option<&Path>, args: &DataArgs) -> Result<Task> {
         }
     };
     let Some(spec) = args.data.clone().or_else(|| card.as_ref().map(|card| card.data.clone())) else {
-        bail!("which data? `--data` names samples to calibrate and to score on, for instance --data cifar10:DIR or npz:FILE");
+        bail!(
+            "which data? `--data` names samples to calibrate and to score on, for instance --data cifar10:DIR or npz:FILE"
+        );
     };
     // A card speaks of its own data alone.
     let card = card.filter(|card| card.data == spec).map(|card| card.preprocessing);

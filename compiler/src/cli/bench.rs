@@ -114,7 +114,7 @@ fn row(model: &Model<'_>, index: usize, layer: &Layer<'_>, isa: Isa, median: f64
     let kernel = kernel_name(isa, &layer.op);
     let (mut macs, mut weights, mut w_bits) = (0, None, None);
     if let LayerOp::Conv(conv) = &layer.op {
-        macs = conv.macs() as u64;
+        macs = conv.macs();
         let channels = |bits: u32, n: usize| f64::from(bits) * n as f64;
         let total: f64 = conv.weight_groups().map(|g| channels(g.format.bits(), g.channels)).sum();
         w_bits = Some(total / conv.output.c as f64);

@@ -180,7 +180,7 @@ fn choose(
     let Some(mut strategy) = strategy(method) else {
         bail!("there is no search method `{method}`: use exact, random or uniform");
     };
-    let found = workshop.search(strategy.as_mut(), budget.clone(), table, &mut |event| progress.event(event))?;
+    let found = workshop.search(strategy.as_mut(), *budget, table, &mut |event| progress.event(event))?;
     Ok((found.front.chosen.policy.clone(), Some(found)))
 }
 

@@ -89,7 +89,10 @@ fn describe_json(path: &Path) -> Result<Output> {
         "held_out": table.held_out(),
     });
     let p = table.provenance();
-    Ok(Output::new(json, format!("latency table of {} ({}, {}): {} rows, {}\n", p.target, p.cpu, p.isa, table.rows().len(), p.date)))
+    Ok(Output::new(
+        json,
+        format!("latency table of {} ({}, {}): {} rows, {}\n", p.target, p.cpu, p.isa, table.rows().len(), p.date),
+    ))
 }
 
 fn describe_blob(model: &Model<'_>, args: &Args) -> Output {
@@ -98,9 +101,7 @@ fn describe_blob(model: &Model<'_>, args: &Args) -> Output {
         .enumerate()
         .map(|(i, layer)| {
             let groups: Vec<String> = match &layer.op {
-                LayerOp::Conv(conv) => {
-                    conv.weight_groups().map(|g| format!("{}x{}", g.channels, g.format)).collect()
-                }
+                LayerOp::Conv(conv) => conv.weight_groups().map(|g| format!("{}x{}", g.channels, g.format)).collect(),
                 _ => Vec::new(),
             };
             json!({
@@ -199,7 +200,12 @@ fn differences(ours: &Value, theirs: &Value) -> Vec<(String, Value, Value)> {
             }
             (Value::Array(x), Value::Array(y)) => {
                 for i in 0..x.len().max(y.len()) {
-                    walk(&format!("{path}/{i}"), x.get(i).unwrap_or(&Value::Null), y.get(i).unwrap_or(&Value::Null), found);
+                    walk(
+                        &format!("{path}/{i}"),
+                        x.get(i).unwrap_or(&Value::Null),
+                        y.get(i).unwrap_or(&Value::Null),
+                        found,
+                    );
                 }
             }
             _ if a != b => found.push((path.to_owned(), a.clone(), b.clone())),

@@ -35,7 +35,8 @@ pub(super) fn run(args: Args) -> Result<Output> {
         bail!("{} is no blob: compile it first (`pare compile`)", args.blob.display());
     };
     let model = Model::parse(&blob)?;
-    let (&[input], &[output]) = (&model.inputs().collect::<Vec<_>>()[..], &model.outputs().collect::<Vec<_>>()[..]) else {
+    let (&[input], &[output]) = (&model.inputs().collect::<Vec<_>>()[..], &model.outputs().collect::<Vec<_>>()[..])
+    else {
         bail!("{} has several inputs or outputs; use the runtime's API", args.blob.display());
     };
     let mut x = read_array(&args.input)?;

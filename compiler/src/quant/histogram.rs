@@ -155,7 +155,7 @@ mod tests {
         assert_eq!((histogram.min(), histogram.max()), (-3.0, 5.0));
         assert_eq!(bins.len(), 3);
         for ((centre, count), (x, expected)) in bins.into_iter().zip([(-3.0, 1), (0.0, 4), (5.0, 1)]) {
-            assert!((centre - x as f64).abs() < 0.01, "{centre} for {x}");
+            assert!((centre - x).abs() < 0.01, "{centre} for {x}");
             assert_eq!(count, expected);
         }
     }

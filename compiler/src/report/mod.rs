@@ -1,6 +1,6 @@
 //! What a compilation came to: `report.json` for programs, `report.html` for people.
 //!
-//! [`Report`] is plain data that the pipeline fills in; [`write`] lays both files down. The page is
+//! [`Report`] is plain data that the pipeline fills in; [`write()`] lays both files down. The page is
 //! one file that loads nothing: styles and plots are inside.
 //!
 //! * [`html`] lays the page out, [`charts`] draws its plots, [`svg`] is what they draw with.
