@@ -56,8 +56,9 @@ def main():
 
 
 def shared():
-    places = [os.environ.get("PARE_SHARED", ""), *(parent / "shared" for parent in ROOT.parents)]
-    found = [path for path in map(pathlib.Path, places) if (path / "models").is_dir()]
+    named = os.environ.get("PARE_SHARED")
+    places = [*([pathlib.Path(named)] if named else []), *(parent / "shared" for parent in ROOT.parents)]
+    found = [path for path in places if (path / "models").is_dir()]
     return found[0] if found else sys.exit("no shared/models above the workspace: set PARE_SHARED or name the directory")
 
 

@@ -207,6 +207,37 @@ fn graphs_of_unusual_form() {
     }
 }
 
+/// Folding a batch norm can leave weights so small that the bias, counted in their steps, leaves 32 bits.
+#[test]
+fn nearly_dead_channels() {
+    let text = "graph dying\ninput %x: [1, 3, 3, 4]\nconst %w: [4, 1, 1, 4] = [1e-9, -1e-9, 2e-9, 1e-9, \
+                0, 0, 0, 0, 0.5, -0.5, 0.25, 1.0, 1e-6, 2e-6, -1e-6, 1e-6]\nconst %b: [4] = [0.72, -0.4, 0.1, -0.6]\n\
+                %a: [1, 3, 3, 4] = leaky_relu(%x) alpha=0.7\n%y: [1, 3, 3, 4] = conv2d(%a, %w, %b)\noutput %y\n";
+    within(TIES, &parse(text));
+}
+
+#[test]
+fn what_the_format_cannot_hold_is_an_error() {
+    let operands = vec!["%x"; 256].join(", ");
+    for (text, expected) in [
+        (format!("input %x: [1, 2]\n%y: [1, 512] = concat({operands}) axis=1\n"), "too large"),
+        ("input %x: [1, 2]\n%y: [1, 1, 1, 1, 2] = reshape(%x)\n".to_owned(), "dimensions beside the batch"),
+        ("input %x: [1, 70000, 1]\n%y: [1, 70000, 1] = tanh(%x)\n".to_owned(), "65535"),
+        (
+            "input %x: [1, 600, 1, 1]\n%y: [1, 2, 1, 1] = max_pool(%x) kernel=[300, 1] stride=[300, 1]\n".to_owned(),
+            "255",
+        ),
+    ] {
+        let graph = parse(&format!("graph large\n{text}output %y\n"));
+        let inputs = noise(graph.value(graph.inputs[0]).len(), 3);
+        let calibration = calibrate(&graph, &inputs, 1, &CalibrationConfig::with_seed(0)).unwrap();
+        let bank = CodeBank::new(&graph, &calibration, &config()).unwrap();
+        let error =
+            deploy(&bank, &Policy::default(), &LowerConfig { layout: Layout::Plain }, "").unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
 /// The operator between two others, so that the policy's activation bits reach both its sides; inputs and
 /// outputs of a network always have 8.
 fn sandwich(operator: &str, input: &str, output: &str, constants: &str) {
@@ -232,15 +263,14 @@ fn within(tolerance: Tolerance, graph: &Graph) {
     let input_len: usize = graph.inputs.iter().map(|&v| graph.value(v).len()).sum();
     let inputs = noise(SAMPLES * input_len, 3);
     let calibration = calibrate(graph, &inputs, SAMPLES, &CalibrationConfig::with_seed(0)).unwrap();
-    let config = QuantConfig {
-        clip: ClipMethod::MinMax,
-        rounding: Rounding::Nearest,
-        bias_correction: BiasCorrection::MeanInput,
-    };
-    let bank = CodeBank::new(graph, &calibration, &config).unwrap();
+    let bank = CodeBank::new(graph, &calibration, &config()).unwrap();
     for policy in policies(graph) {
         check(graph, &bank, &policy, &inputs, tolerance);
     }
+}
+
+fn config() -> QuantConfig {
+    QuantConfig { clip: ClipMethod::MinMax, rounding: Rounding::Nearest, bias_correction: BiasCorrection::MeanInput }
 }
 
 /// One format for all channels, or a different one from channel to channel, at 8, 4 and 2 activation bits.
@@ -293,7 +323,10 @@ fn with_rounded_biases(mut quantized: Quantized) -> Quantized {
     for (&id, codes) in &mut quantized.weights {
         let input = quantized.graph.node(id).inputs[0];
         let scale_in = quantized.activations[input.0 as usize].unwrap().scale;
-        for (bias, scale) in codes.bias.iter_mut().zip(&codes.scales) {
+        let depth = codes.levels.len() / codes.scales.len();
+        let channels = codes.levels.chunks(depth).zip(codes.bias.iter_mut().zip(&codes.scales));
+        // Where all weights are 0, lowering chooses a step of its own, far below a code.
+        for (_, (bias, scale)) in channels.filter(|(levels, _)| levels.iter().any(|&level| level != 0)) {
             let step = f64::from(scale_in) * f64::from(*scale);
             *bias = ((f64::from(*bias) / step).round() * step) as f32;
         }

@@ -26,7 +26,7 @@ pub enum FormatError {
     Checksum,
     /// The named part reaches beyond the end.
     Truncated(&'static str),
-    /// A section does not start at a multiple of 64.
+    /// A section does not start at a multiple of 4.
     Section,
     /// The named part of a layer makes no sense.
     Layer(&'static str),
@@ -57,7 +57,7 @@ impl fmt::Display for FormatError {
             }
             FormatError::Checksum => write!(f, "the blob's checksum does not match: it was damaged"),
             FormatError::Truncated(part) => write!(f, "damaged blob: {part} end early"),
-            FormatError::Section => write!(f, "damaged blob: a section does not start at a multiple of 64"),
+            FormatError::Section => write!(f, "damaged blob: a section does not start at a multiple of 4"),
             FormatError::Layer(part) => write!(f, "damaged blob: {part}: out of bounds"),
             FormatError::UnknownOp(op) => {
                 write!(f, "operator {op} is unknown to this runtime: update it or recompile the model")

@@ -4,8 +4,8 @@ use core::ops::Range;
 
 use crate::error::FormatError;
 use crate::format::{
-    HEADER_BYTES, Header, Layer, LayerOp, Layout, Reader, SECTION_ALIGN, Sections, Shape, TENSOR_BYTES, Tensor,
-    VERSION, crc32, decode_layer,
+    HEADER_BYTES, Header, Layer, LayerOp, Layout, Reader, Sections, Shape, TENSOR_BYTES, Tensor, VERSION, crc32,
+    decode_layer,
 };
 
 /// A blob whose every offset has been checked; reading it cannot fail afterwards.
@@ -41,7 +41,7 @@ impl<'a> Model<'a> {
         section(header.meta, header.meta.saturating_add(header.meta_bytes), "the metadata")?;
         let tensors = Reader(blob).bytes(HEADER_BYTES, usize::from(header.n_tensors) * TENSOR_BYTES);
         let tensors = tensors.ok_or(FormatError::Truncated("the tensor records"))?;
-        if [header.channels, header.weights].iter().any(|&at| !(at as usize).is_multiple_of(SECTION_ALIGN)) {
+        if [header.channels, header.weights].iter().any(|at| !at.is_multiple_of(4)) {
             return Err(FormatError::Section);
         }
         let channels = bytemuck::try_cast_slice(channels).map_err(|_| FormatError::Misaligned)?;

@@ -85,10 +85,10 @@ pub fn emit(plan: &Plan, metadata: &str) -> Result<Blob, EmitError> {
     align(&mut bytes, 4);
     let aux = bytes.len();
     bytes.extend(&tables.aux);
-    align(&mut bytes, SECTION_ALIGN);
+    align(&mut bytes, 4);
     let channels = bytes.len();
     bytes.extend(tables.channels.iter().flat_map(|n| n.to_le_bytes()));
-    align(&mut bytes, SECTION_ALIGN);
+    align(&mut bytes, tables.alignment);
     let weights = bytes.len();
     bytes.extend(&tables.weights);
 
@@ -123,11 +123,13 @@ struct Tables {
     channels: Vec<i32>,
     weights: Vec<u8>,
     layout: Layout,
+    /// What the most demanding weights want.
+    alignment: usize,
 }
 
 impl Default for Tables {
     fn default() -> Self {
-        Tables { aux: Vec::new(), channels: Vec::new(), weights: Vec::new(), layout: Layout::Plain }
+        Tables { aux: Vec::new(), channels: Vec::new(), weights: Vec::new(), layout: Layout::Plain, alignment: 4 }
     }
 }
 
@@ -237,7 +239,9 @@ fn conv_fields(
         let format = WeightFormat::from(group.format);
         let packed =
             pack(&geometry, group).map_err(|source| EmitError::Weights { layer: layer.name.clone(), source })?;
-        align(&mut tables.weights, if format == WeightFormat::Linear(8) { SECTION_ALIGN } else { 4 });
+        let alignment = if format == WeightFormat::Linear(8) { SECTION_ALIGN } else { 4 };
+        align(&mut tables.weights, alignment);
+        tables.alignment = tables.alignment.max(alignment);
         f.extend([format.to_byte(), group.layout as u8]);
         f.extend(short(group.channels, "a layer's channels")?.to_le_bytes());
         f.extend(word(tables.weights.len())?.to_le_bytes());

@@ -21,8 +21,9 @@ const UNIT_LEVEL: i8 = 127;
 /// Positions of a pool's window at most: so many codes surely add up within 32 bits.
 const MAX_WINDOW: usize = 1 << 23;
 
-/// Most that a bias may be, shifted for the multiply: half of what 32 bits hold, the rest is for the sum.
-const BIAS_LIMIT: f64 = (1 << 30) as f64;
+/// Most that a bias may be, shifted for the multiply: 32 bits hold more, but the multiplier that brings it
+/// down to a code would have few bits left.
+const BIAS_LIMIT: f64 = (1 << 26) as f64;
 
 /// State while walking the nodes.
 pub(super) struct Lowering<'a> {

@@ -75,7 +75,7 @@ pub struct Budget {
 
 impl Budget {
     /// The drop, in points, that a search without any bound allows itself.
-    pub const DEFAULT_DROP: f64 = 1.0;
+    pub const DEFAULT_DROP: f64 = 0.5;
 
     /// The cost bounds, in the order of [`Metric`].
     pub fn bounds(&self) -> Vec<(Metric, Quantity)> {

@@ -1,8 +1,8 @@
 //! Measured sensitivities and costs, solved to the optimum: the default strategy.
 //!
 //! Cost bounds given: least predicted loss within them, by prices, proved by the integer program,
-//! then refined with the true loss. Accuracy bounds alone: the least primary cost (latency, else
-//! flash) whose *measured* metric holds, found by bisection along the front. Nothing given: the
+//! then refined with the true loss. Accuracy bounds alone: the least primary cost (flash, else
+//! latency) whose *measured* metric holds, found by bisection along the front. Nothing given: the
 //! same, with a drop of [`Budget::DEFAULT_DROP`] points.
 //!
 //! Costs that are sums enter the knapsack as they are. A cost that also depends on the widths
@@ -22,7 +22,7 @@ use crate::units::Quantity;
 use super::knapsack::{Knapsack, Limit, lagrangian};
 use super::refine::refine;
 use super::sensitivity::{self, Sensitivity};
-use super::{Event, Front, Point, Problem, SearchError, Selection, Statistics, Strategy, explain, ilp};
+use super::{Event, Front, Point, Problem, SearchError, Selection, Statistics, Strategy, explain, ilp, uniform};
 
 /// The strategy and its settings.
 #[derive(Clone, Debug)]
@@ -77,6 +77,8 @@ impl Exact {
 
         let refined = refine(problem, &solved.knapsack, &solved.selection, self.refinements, events)?;
         let mut points = vec![problem.point("exact", problem.space.policy(&refined.selection))?];
+        // No search may recommend what one choice for all layers beats.
+        points.extend(uniform::points(problem, events)?);
         let axis = bounds.iter().map(|(cost, _)| *cost).find(|cost| cost.coupling() != Coupling::Whole);
         if let Some(axis) = axis.or_else(|| problem.primary()) {
             let ladder = ladder(problem, axis, &sensitivity.increases, self.front_points)?;

@@ -33,12 +33,15 @@ pub struct Front {
 }
 
 impl Point {
-    /// Which has the better score: by metric, then by loss, then by name and policy, so that no two
+    /// Which has the better score: by loss, then by metric, then by costs and name, so that no two
     /// different points are equal.
+    ///
+    /// The loss comes first because it averages over every output of every sample, where the metric
+    /// counts samples: on two thousand of them, policies half a point apart cannot be told apart by it.
     pub fn better(&self, other: &Point) -> Ordering {
-        let by_metric = self.score.metric.total_cmp(&other.score.metric);
-        by_metric
-            .then_with(|| other.score.loss.total_cmp(&self.score.loss))
+        let by_loss = other.score.loss.total_cmp(&self.score.loss);
+        by_loss
+            .then_with(|| self.score.metric.total_cmp(&other.score.metric))
             .then_with(|| other.total_cost().total_cmp(&self.total_cost()))
             .then_with(|| other.name.cmp(&self.name))
     }

@@ -214,9 +214,12 @@ impl Problem<'_> {
         self.costs.iter().copied().find(|cost| cost.metric() == metric)
     }
 
-    /// What to minimise where only accuracy is bounded: latency, else flash, else the first price.
+    /// What to minimise where only accuracy is bounded: flash, else latency, else the first price.
+    ///
+    /// Flash comes first because bytes are exact: the same inputs then lead to the same policy, whatever
+    /// the noise in measured times.
     pub fn primary(&self) -> Option<&dyn Cost> {
-        self.cost(Metric::Latency).or_else(|| self.cost(Metric::Flash)).or_else(|| self.costs.first().copied())
+        self.cost(Metric::Flash).or_else(|| self.cost(Metric::Latency)).or_else(|| self.costs.first().copied())
     }
 
     /// Whether these amounts are within every bound.

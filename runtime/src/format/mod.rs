@@ -15,8 +15,8 @@
 //! names    a length byte and UTF-8 text for each layer; may be absent (offset 0)
 //! meta     UTF-8 JSON for host tools (preprocessing, provenance); the runtime never reads it
 //! aux      tables of the operators that need them (Lut, Resize)
-//! channels i32 array, 64-byte aligned: biases, then multipliers, of each weighted layer
-//! weights  packed codes, 64-byte aligned
+//! channels i32 array, 4-byte aligned: biases, then multipliers, of each weighted layer
+//! weights  packed codes, 64-byte aligned where there are 8-bit groups, else 4-byte aligned
 //! ```
 //!
 //! # Header
@@ -138,7 +138,7 @@ pub const VERSION: u16 = 1;
 pub const HEADER_BYTES: usize = 64;
 /// Size of a tensor record.
 pub const TENSOR_BYTES: usize = 20;
-/// Alignment of the channels and weights sections, and of the data of 8-bit groups.
+/// Alignment of the data of 8-bit groups, within the weights section and of it.
 pub const SECTION_ALIGN: usize = 64;
 /// Bytes of the level table in front of the codes of a codebook group.
 pub const CODEBOOK_BYTES: usize = 16;

@@ -1,0 +1,225 @@
+//! The command line as scripts see it: names, JSON keys, exit codes, and nothing left behind by failures.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use pare_runtime::format::crc32;
+use serde_json::Value;
+
+/// A place of its own for files and caches.
+struct Bench {
+    dir: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        Bench { dir: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn pare(&self, args: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pare"));
+        command.current_dir(self.dir.path()).env("PARE_CACHE", self.path("cache")).args(args).output().unwrap()
+    }
+
+    fn json(&self, args: &[&str]) -> Value {
+        let output = self.pare(&[args, &["--json"]].concat());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{args:?} failed: {said}");
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{args:?} printed no JSON: {e}"))
+    }
+
+    /// Runs what must fail: one line on standard error, nothing on standard output.
+    fn fails(&self, args: &[&str], code: i32) -> String {
+        let output = self.pare(args);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{args:?} said: {said}");
+        assert!(output.stdout.is_empty(), "{args:?} printed a result");
+        said
+    }
+
+    /// A blob of the built-in network.
+    fn blob(&self) -> String {
+        let out = self.path("compiled");
+        self.json(&["compile", "--bits", "w4a8", "--out", out.to_str().unwrap(), "--limit", "64"]);
+        out.join("glyphs.pare").to_str().unwrap().to_owned()
+    }
+}
+
+fn keys(value: &Value, wanted: &[&str]) {
+    for key in wanted {
+        assert!(value.get(key).is_some(), "no `{key}` in {value}");
+    }
+}
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/goldens/ops").join(name)
+}
+
+#[test]
+fn every_command_prints_the_keys_that_scripts_rely_on() {
+    let bench = Bench::new();
+    let out = bench.path("out");
+    let compiled = bench.json(&["compile", "--bits", "w4a8", "--out", out.to_str().unwrap(), "--limit", "256"]);
+    keys(
+        &compiled,
+        &[
+            "accuracy_float", "accuracy", "n", "blob_bytes", "weight_bytes", "arena_bytes", "latency", "macs", "bitops",
+            "digest", "wall_s", "files",
+        ],
+    );
+    keys(&compiled["latency"], &["value", "unit"]);
+    for file in ["blob", "object", "header", "rust", "policy", "report", "report_json"] {
+        let path = compiled["files"][file].as_str().unwrap_or_else(|| panic!("no file `{file}`"));
+        assert!(bench.dir.path().join(path).is_file(), "{path} is not there");
+    }
+    let blob = out.join("glyphs.pare").to_str().unwrap().to_owned();
+    assert_eq!(compiled["blob_bytes"], std::fs::metadata(&blob).unwrap().len());
+
+    let scored = bench.json(&["eval", &blob, "--limit", "256"]);
+    keys(&scored, &["metric", "value", "n"]);
+    assert_eq!(scored["value"], compiled["accuracy"], "eval and compile score the same blob alike");
+    let timed = bench.json(&["bench", &blob, "--runs", "5", "--layers"]);
+    keys(&timed, &["target", "unit", "median", "p10", "min", "runs", "isa", "layers"]);
+    keys(&timed["layers"][0], &["name", "kernel", "macs", "w_bits", "a_bits", "median"]);
+    keys(&bench.json(&["inspect", &blob]), &["kind", "blob_bytes", "weight_bytes", "arena_bytes", "layers"]);
+    let verified = bench.json(&["verify", &blob, "--limit", "8"]);
+    keys(&verified, &["bit_exact", "n", "agreement"]);
+    assert_eq!(verified["bit_exact"], true);
+    let checked = bench.json(&["import", golden("conv.onnx").to_str().unwrap(), "--check"]);
+    keys(&checked, &["supported", "unsupported"]);
+    keys(&bench.json(&["targets"]), &["targets"]);
+}
+
+#[test]
+fn the_same_command_gives_the_same_bytes() {
+    let bench = Bench::new();
+    let digest = |out: &str| bench.json(&["compile", "--bits", "w3a8", "--out", out, "--limit", "16"])["digest"].clone();
+    assert_eq!(digest("a"), digest("b"));
+}
+
+#[test]
+fn searches_keep_budgets_and_resume_from_their_cache() {
+    let bench = Bench::new();
+    let args = ["search", "--max-flash", "20KiB"];
+    let first = bench.json(&args);
+    keys(&first, &["front", "policy"]);
+    assert!(first["chosen"]["blob_bytes"].as_f64().unwrap() <= 20.0 * 1024.0);
+    let again = bench.json(&args);
+    assert_eq!(first["policy"], again["policy"]);
+    assert!(again["wall_s"].as_f64().unwrap() < 1.0, "{} s from cache", again["wall_s"]);
+}
+
+#[test]
+fn arrays_go_in_and_out() {
+    let bench = Bench::new();
+    let blob = bench.blob();
+    let mut npy = b"\x93NUMPY\x01\x00".to_vec();
+    let mut header = "{'descr': '|u1', 'fortran_order': False, 'shape': (2, 32, 32, 1), }".to_owned();
+    header += &" ".repeat((64 - (11 + header.len()) % 64) % 64);
+    header.push('\n');
+    npy.extend((header.len() as u16).to_le_bytes());
+    npy.extend(header.as_bytes());
+    npy.extend((0..2048u32).map(|i| (i * 7 % 251) as u8));
+    std::fs::write(bench.path("x.npy"), npy).unwrap();
+    let output = bench.json(&["run", &blob, "--input", "x.npy", "--output", "y.npy"]);
+    let rows = output["outputs"].as_array().unwrap();
+    assert_eq!((rows.len(), rows[0].as_array().unwrap().len()), (2, 10));
+    assert!(bench.path("y.npy").is_file());
+}
+
+#[test]
+fn impossible_budgets_say_what_is_reachable() {
+    let bench = Bench::new();
+    let said = bench.fails(&["compile", "--max-flash", "2KiB", "--out", "out"], 1);
+    assert!(said.contains("--max-flash"), "{said}");
+    assert!(!bench.path("out").exists(), "a failed compilation left files behind");
+    let said = bench.fails(&["compile", "--max-ram", "100", "--out", "out"], 1);
+    assert!(said.contains("--max-ram"), "{said}");
+    let said = bench.fails(&["compile", "--max-energy", "1mJ", "--out", "out"], 2);
+    assert!(said.contains("energy"), "{said}");
+    let said = bench.fails(&["compile", "--max-latency", "1000instructions", "--out", "out"], 2);
+    assert!(said.contains("instructions"), "{said}");
+}
+
+#[test]
+fn bad_model_files_are_named_and_leave_nothing_behind() {
+    let bench = Bench::new();
+    std::fs::write(bench.path("empty.tflite"), []).unwrap();
+    std::fs::write(bench.path("text.tflite"), "no model at all, just text").unwrap();
+    for file in ["empty.tflite", "text.tflite", "missing.onnx"] {
+        let said = bench.fails(&["compile", file, "--data", "synthetic", "--out", "out"], 2);
+        assert!(said.contains(file), "{said}");
+        assert!(!bench.path("out").exists());
+    }
+    let onnx = std::fs::read(golden("relu.onnx")).unwrap();
+    let at = onnx.windows(4).position(|w| w == b"Relu").unwrap();
+    let mut unknown = onnx.clone();
+    unknown[at..at + 4].copy_from_slice(b"Ralu");
+    std::fs::write(bench.path("unknown.onnx"), unknown).unwrap();
+    let said = bench.fails(&["compile", "unknown.onnx", "--data", "synthetic", "--out", "out"], 3);
+    assert!(said.contains("Ralu") && said.contains("unknown.onnx"), "{said}");
+    let checked = bench.pare(&["import", "unknown.onnx", "--check"]);
+    assert_eq!(checked.status.code(), Some(3));
+}
+
+#[test]
+fn weights_that_are_no_numbers_are_refused() {
+    let bench = Bench::new();
+    let text = "graph bad\ninput %x: [1, 32, 32, 1]\nconst %w: [1, 1, 1, 1] = [NaN]\n\
+                %y: [1, 32, 32, 1] = conv2d(%x, %w)\noutput %y\n";
+    std::fs::create_dir(bench.path("bad")).unwrap();
+    std::fs::write(bench.path("bad/graph.ir"), text).unwrap();
+    std::fs::write(bench.path("bad/weights.safetensors"), b"\x02\0\0\0\0\0\0\0{}").unwrap();
+    let said = bench.fails(&["compile", "bad", "--data", "synthetic"], 2);
+    assert!(said.contains("%w") || said.contains("`w`"), "{said}");
+}
+
+#[test]
+fn data_that_is_missing_or_does_not_fit_is_named() {
+    let bench = Bench::new();
+    let said = bench.fails(&["compile", "--data", "cifar10:nowhere"], 2);
+    assert!(said.contains("nowhere"), "{said}");
+    let model = golden("conv.onnx");
+    let said = bench.fails(&["compile", model.to_str().unwrap(), "--data", "synthetic"], 2);
+    assert!(said.contains("synthetic"), "{said}");
+    let said = bench.fails(&["compile", model.to_str().unwrap()], 2);
+    assert!(said.contains("--data"), "{said}");
+}
+
+#[test]
+fn damaged_and_foreign_blobs_are_refused() {
+    let bench = Bench::new();
+    let blob = bench.blob();
+    let bytes = std::fs::read(&blob).unwrap();
+    let with = |name: &str, bytes: &[u8]| {
+        std::fs::write(bench.path(name), bytes).unwrap();
+        bench.fails(&["bench", name, "--runs", "1"], 2)
+    };
+    let mut foreign = bytes.clone();
+    foreign[6] = 9;
+    assert!(with("foreign.pare", &foreign).contains("layout 9"));
+    let mut damaged = bytes.clone();
+    *damaged.last_mut().unwrap() ^= 1;
+    assert!(with("damaged.pare", &damaged).contains("checksum"));
+    assert!(with("cut.pare", &bytes[..bytes.len() / 2]).contains("bytes"));
+    assert!(with("empty.pare", &[]).contains("PARE"));
+    let mut newer = bytes.clone();
+    newer[4] = 2;
+    let sum = crc32(&newer[16..]).to_le_bytes();
+    newer[12..16].copy_from_slice(&sum);
+    assert!(with("newer.pare", &newer).contains("version 2"));
+}
+
+#[test]
+fn usage_errors_exit_with_two() {
+    let bench = Bench::new();
+    for args in [&["compile", "--bits", "w9a8"][..], &["compile", "--max-flash", "lots"], &["frobnicate"], &["bench"]] {
+        bench.fails(args, 2);
+    }
+    bench.fails(&["compile", "--target", "toaster"], 2);
+    bench.fails(&["search", "--search", "magic"], 2);
+}
