@@ -1,5 +1,6 @@
 //! Prints what quantisation does to the four reference networks, on their whole test sets:
 //! `cargo run --release -p pare-tests --example figures [FILE-PREFIX]`.
+#![allow(clippy::print_stdout, reason = "its output is for people")]
 
 #[path = "../tests/support/mod.rs"]
 mod support;

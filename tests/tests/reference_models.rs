@@ -1,5 +1,6 @@
 //! The whole way with the four reference networks: imported, simplified, calibrated, quantised, lowered,
 //! packed and run on every instruction set, against their float selves.
+#![allow(clippy::print_stdout, reason = "figures beside the verdict, with --nocapture")]
 
 mod support;
 

@@ -18,15 +18,15 @@ use pare::task::Task;
 use pare_runtime::format::Layout;
 
 /// A network and how its data is fed to it.
-pub struct Reference {
+pub(crate) struct Reference {
     /// File under `models/`.
-    pub file: &'static str,
+    pub(crate) file: &'static str,
     data: &'static [&'static str],
     scale: f32,
 }
 
 /// The four of MLPerf Tiny.
-pub const NETWORKS: [Reference; 4] = [
+pub(crate) const NETWORKS: [Reference; 4] = [
     Reference { file: "resnet8_float.tflite", data: &[], scale: 1.0 },
     Reference { file: "dscnn_kws_float.onnx", data: &["kws/train.npz", "kws/val.npz"], scale: 1.0 },
     Reference { file: "mobilenetv1_025_vww_float.tflite", data: &["vww/dev.npz"], scale: 1.0 / 255.0 },
@@ -39,13 +39,13 @@ pub const NETWORKS: [Reference; 4] = [
 
 impl Reference {
     /// The simplified network; `None`, and a line that says so, where the file is absent.
-    pub fn graph(&self) -> Option<Graph> {
+    pub(crate) fn graph(&self) -> Option<Graph> {
         let path = shared(&format!("models/{}", self.file))?;
         Some(simplify(import(&path).unwrap()).unwrap())
     }
 
     /// The network with its data; `None`, and a line that says so, where either is absent.
-    pub fn task(&self) -> Option<Task> {
+    pub(crate) fn task(&self) -> Option<Task> {
         let graph = self.graph()?;
         let spec = if self.data.is_empty() {
             let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
@@ -61,19 +61,19 @@ impl Reference {
 }
 
 /// Statistics over training inputs.
-pub fn calibration(task: &Task, inputs: usize) -> Calibration {
+pub(crate) fn calibration(task: &Task, inputs: usize) -> Calibration {
     let inputs = task.data.spread(Split::Train, inputs).unwrap();
     let n = inputs.len() / task.graph.value(task.graph.inputs[0]).len();
     calibrate(&task.graph, &inputs, n, &CalibrationConfig::with_seed(0)).unwrap()
 }
 
 /// Nearest rounding, least squared error of the activations, means corrected.
-pub fn config() -> QuantConfig {
+pub(crate) fn config() -> QuantConfig {
     QuantConfig { clip: ClipMethod::Mse, rounding: Rounding::Nearest, bias_correction: BiasCorrection::MeanInput }
 }
 
 /// A blob of a policy.
-pub fn deployed(bank: &CodeBank<'_>, policy: &Policy, layout: Layout) -> Deployed {
+pub(crate) fn deployed(bank: &CodeBank<'_>, policy: &Policy, layout: Layout) -> Deployed {
     deploy(bank, policy, &LowerConfig { layout }, "").unwrap()
 }
 
