@@ -67,8 +67,18 @@ fn every_command_prints_the_keys_that_scripts_rely_on() {
     keys(
         &compiled,
         &[
-            "accuracy_float", "accuracy", "n", "blob_bytes", "weight_bytes", "arena_bytes", "latency", "macs", "bitops",
-            "digest", "wall_s", "files",
+            "accuracy_float",
+            "accuracy",
+            "n",
+            "blob_bytes",
+            "weight_bytes",
+            "arena_bytes",
+            "latency",
+            "macs",
+            "bitops",
+            "digest",
+            "wall_s",
+            "files",
         ],
     );
     keys(&compiled["latency"], &["value", "unit"]);
@@ -97,7 +107,8 @@ fn every_command_prints_the_keys_that_scripts_rely_on() {
 #[test]
 fn the_same_command_gives_the_same_bytes() {
     let bench = Bench::new();
-    let digest = |out: &str| bench.json(&["compile", "--bits", "w3a8", "--out", out, "--limit", "16"])["digest"].clone();
+    let digest =
+        |out: &str| bench.json(&["compile", "--bits", "w3a8", "--out", out, "--limit", "16"])["digest"].clone();
     assert_eq!(digest("a"), digest("b"));
 }
 
