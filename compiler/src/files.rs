@@ -1,8 +1,26 @@
-//! Files that are either whole or absent.
+//! Files that are either whole or absent, and files mapped into memory.
 
 use std::fs;
 use std::io;
 use std::path::Path;
+
+use memmap2::Mmap;
+
+/// Maps a file into memory: blobs are read where they lie, at an address that suits every kernel.
+/// `None` for an empty file, which cannot be mapped.
+///
+/// # Errors
+/// The I/O error.
+pub fn map(path: &Path) -> io::Result<Option<Mmap>> {
+    let file = fs::File::open(path)?;
+    if file.metadata()?.len() == 0 {
+        return Ok(None);
+    }
+    // SAFETY: the mapping is private and read-only, and everything that reads it checks each offset
+    // against its length. A program that cuts the file short meanwhile ends this one, as with any mapped
+    // file: Pare itself only ever replaces files whole, by renaming.
+    unsafe { Mmap::map(&file) }.map(Some)
+}
 
 /// Writes `bytes` beside `path`, then renames it there; makes the directory where it is missing.
 /// A reader sees the old file or the new one, and a failure leaves no partial output.

@@ -11,28 +11,21 @@ use serde_json::json;
 
 use super::args::{self, BudgetArgs, DataArgs, TargetArgs};
 use super::progress::Progress;
+use super::report::nanoseconds;
 use super::{Global, Output};
 use crate::board::{AlignedBytes, host};
 use crate::compile::{Found, Settings, Workshop, strategy};
-use crate::cost::Cost;
-use crate::cost::bitops::Bitops;
-use crate::cost::latency::Latency;
-use crate::cost::layers::Layers;
 use crate::cost::table::LatencyTable;
 use crate::data::Split;
 use crate::deploy::Deployed;
 use crate::emit::{c_header, object_file, rust_stub, symbol};
 use crate::eval::Net;
-use crate::policy::{EdgeLayers, Policy, WeightChoice, WeightFormat};
-use crate::report::{
-    self, BudgetLine, FrontPoint, Headline, LayerRow, MemoryMap, PointKind, Report, SensitivityMap, SensitivityRow,
-    TensorLife,
-};
-use crate::search::budget::Metric as Bounded;
-use crate::search::{Budget, Point};
+use crate::files;
+use crate::policy::{EdgeLayers, Policy, WeightFormat};
+use crate::report::{self, LayerRow, Report};
+use crate::search::Budget;
 use crate::task::{Figure, Task, encode};
-use crate::units::{Bytes, Count, Quantity, TickUnit, Ticks};
-use crate::{files, measure};
+use crate::units::{Bytes, Quantity};
 
 /// Options of `pare compile`.
 #[derive(Clone, Debug, clap::Args)]
@@ -109,17 +102,17 @@ impl Args {
 }
 
 /// Everything that goes into files and figures.
-struct Finished<'a> {
-    task: &'a Task,
-    settings: &'a Settings,
-    policy: Policy,
-    found: Option<Found>,
-    deployed: Deployed,
-    table: LatencyTable,
-    float: Figure,
-    integer: Figure,
-    timing: host::Timing,
-    budget: Budget,
+pub(super) struct Finished<'a> {
+    pub(super) task: &'a Task,
+    pub(super) settings: &'a Settings,
+    pub(super) policy: Policy,
+    pub(super) found: Option<Found>,
+    pub(super) deployed: Deployed,
+    pub(super) table: LatencyTable,
+    pub(super) float: Figure,
+    pub(super) integer: Figure,
+    pub(super) timing: host::Timing,
+    pub(super) budget: Budget,
 }
 
 pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
@@ -153,7 +146,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
         Finished { task: &task, settings: &settings, policy, found, deployed, table, float, integer, timing, budget };
     let directory = args.out.unwrap_or_else(|| Path::new("pare-out").join(&task.graph.name));
     let wall = start.elapsed().as_secs_f64();
-    let report = finished.report(global, wall)?;
+    let report = finished.report(global, wall);
     let files = finished.write(&directory, &model, &report)?;
     Ok(finished.output(&report, &files))
 }
@@ -199,144 +192,6 @@ fn check_sizes(deployed: &Deployed, budget: &Budget) -> Result<(), OverBudget> {
 }
 
 impl Finished<'_> {
-    fn report(&self, global: &Global, wall_s: f64) -> Result<Report> {
-        let graph = &self.task.graph;
-        let layers = Layers::of(graph);
-        let latency = Latency::new(layers.clone(), &self.table);
-        let predicted = latency.of(&self.policy).ok();
-        let float_bytes: usize = graph.values.iter().filter_map(|v| v.data.as_ref()).map(|data| 4 * data.len()).sum();
-        let headline = Headline {
-            metric: self.task.data.metric.to_string(),
-            accuracy_float: self.float.value,
-            accuracy: self.integer.value,
-            n: self.integer.n as u64,
-            blob_bytes: Bytes(self.deployed.blob.bytes.len() as u64),
-            weight_bytes: Bytes(self.deployed.blob.weight_bytes as u64),
-            float_bytes: Bytes(float_bytes as u64),
-            arena_bytes: Bytes(self.deployed.plan.arena_bytes as u64),
-            predicted: predicted.map(|quantity| nanoseconds(quantity.value())),
-            measured: Some(nanoseconds(host::quantile(&self.timing.total, 0.5))),
-            macs: Count(graph.nodes.iter().map(|node| graph.macs(node)).sum()),
-            bitops: Count(Bitops(layers.clone()).of(&self.policy).map_or(0, |q| q.value() as u64)),
-            wall_s,
-        };
-        let command: Vec<String> = std::env::args().skip(1).collect();
-        let provenance = self.table.provenance();
-        let versions = [
-            ("pare", env!("CARGO_PKG_VERSION")),
-            ("runtime", pare_runtime::VERSION),
-            ("cpu", &provenance.cpu),
-            ("kernels", &provenance.isa),
-            ("latency table", &provenance.date),
-        ];
-        Ok(Report {
-            model: graph.name.clone(),
-            target: self.settings.target.name.clone(),
-            budget: self.budget_lines(&headline),
-            front: self.front_points(),
-            layers: self.layer_rows(&latency),
-            memory: Some(self.memory_map()),
-            sensitivity: self.found.as_ref().map(|found| sensitivity_map(found, &self.policy)),
-            provenance: report::Provenance {
-                command: format!("pare {}", command.join(" ")),
-                seed: global.seed,
-                digest: self.deployed.blob.digest(),
-                data: self.task.data.dataset.name.clone(),
-                evaluated_on: format!("{} test samples", self.integer.n),
-                versions: versions.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect(),
-                search: self.found.as_ref().map_or_else(|| "policy given, no search".to_owned(), search_sentence),
-            },
-            headline,
-        })
-    }
-
-    fn budget_lines(&self, headline: &Headline) -> Vec<BudgetLine> {
-        let reached = |bounded: Bounded| match bounded {
-            Bounded::Latency => headline.measured.map(Quantity::Ticks),
-            Bounded::Flash => Some(Quantity::Bytes(headline.blob_bytes)),
-            Bounded::Ram => Some(Quantity::Bytes(headline.arena_bytes)),
-            Bounded::Macs => Some(Quantity::Operations(headline.macs)),
-            Bounded::Bitops => Some(Quantity::Operations(headline.bitops)),
-            Bounded::Energy => None,
-        };
-        let line = |(bounded, bound): (Bounded, Quantity)| BudgetLine {
-            name: bounded.flag().to_owned(),
-            bound: bound.to_string(),
-            reached: reached(bounded).map_or_else(|| "-".to_owned(), |q| q.to_string()),
-        };
-        self.budget.bounds().into_iter().map(line).collect()
-    }
-
-    fn front_points(&self) -> Vec<FrontPoint> {
-        let Some(found) = &self.found else { return Vec::new() };
-        let point = |kind: PointKind, point: &Point| FrontPoint {
-            name: point.name.clone(),
-            kind,
-            accuracy: point.score.metric,
-            blob_bytes: Bytes(point.costs.get(&Bounded::Flash).map_or(0, |q| q.value() as u64)),
-            latency: point.costs.get(&Bounded::Latency).map(|q| nanoseconds(q.value())),
-        };
-        let front = found.front.points.iter().filter(|p| p.policy != found.front.chosen.policy);
-        let front = front.map(|p| point(PointKind::Front, p));
-        let uniform = found.uniform.iter().map(|p| point(PointKind::Uniform, p));
-        front.chain(uniform).chain([point(PointKind::Chosen, &found.front.chosen)]).collect()
-    }
-
-    fn layer_rows(&self, latency: &Latency<'_>) -> Vec<LayerRow> {
-        let graph = &self.task.graph;
-        let layers = Layers::of(graph);
-        let predicted: BTreeMap<String, Ticks> = latency
-            .predict(&self.policy)
-            .map(|rows| rows.into_iter().map(|(name, p)| (name, p.ticks)).collect())
-            .unwrap_or_default();
-        let blob = AlignedBytes::from(&self.deployed.blob.bytes[..]);
-        let kernels: Vec<String> = Model::parse(&blob)
-            .map(|model| model.layers().map(|l| measure::kernel_name(self.settings.isa, &l.op)).collect())
-            .unwrap_or_default();
-        let mut measured: BTreeMap<&str, (String, f64)> = BTreeMap::new();
-        let steps = self.deployed.plan.layers.iter().zip(&self.timing.layers).zip(kernels);
-        for ((step, samples), kernel) in steps {
-            measured.insert(&step.name, (kernel, host::quantile(samples, 0.5)));
-        }
-        let row = |(node, layer): (&crate::ir::Node, &crate::cost::layers::Layer)| {
-            let choice = self.policy.layers.get(&node.name).and_then(|entry| entry.weights.as_ref());
-            let bits = layer.weight_bits(&self.policy).ok().filter(|_| layer.weights > 0);
-            let shape: Vec<String> = graph.value(node.output).shape[1..].iter().map(ToString::to_string).collect();
-            let code = self.deployed.quantized.activations[node.output.0 as usize];
-            LayerRow {
-                name: node.name.clone(),
-                operator: layer.operator.to_owned(),
-                shape: shape.join("×"),
-                kernel: measured.get(node.name.as_str()).map(|(kernel, _)| kernel.clone()).unwrap_or_default(),
-                weights: choice.map(choice_name),
-                weight_bits: bits.map(|bits| bits as f64 / layer.weights as f64),
-                activation_bits: code.map_or(8, |code| code.bits),
-                weight_bytes: Bytes(bits.unwrap_or(0).div_ceil(8)),
-                macs: Count(layer.macs),
-                predicted: predicted.get(&node.name).copied(),
-                measured: measured.get(node.name.as_str()).map(|(_, ns)| nanoseconds(*ns)),
-            }
-        };
-        graph.nodes.iter().zip(layers.iter()).map(row).collect()
-    }
-
-    fn memory_map(&self) -> MemoryMap {
-        let plan = &self.deployed.plan;
-        let last_step = plan.layers.len().saturating_sub(1);
-        let life = |block: &crate::lower::MemoryBlock| TensorLife {
-            name: block.name.clone(),
-            offset: block.offset as u64,
-            bytes: block.bytes as u64,
-            first: block.first.min(last_step),
-            last: block.last.min(last_step),
-        };
-        MemoryMap {
-            arena: Bytes(plan.arena_bytes as u64),
-            steps: plan.layers.iter().map(|layer| layer.name.clone()).collect(),
-            tensors: plan.memory.iter().map(life).collect(),
-        }
-    }
-
     /// Writes every file whole; nothing before the first one can be.
     fn write(&self, directory: &Path, model: &Model<'_>, report: &Report) -> Result<BTreeMap<&'static str, PathBuf>> {
         std::fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
@@ -422,30 +277,6 @@ impl Finished<'_> {
     }
 }
 
-fn sensitivity_map(found: &Found, policy: &Policy) -> SensitivityMap {
-    let label = |choice: &crate::policy::LayerPolicy| {
-        let weights = choice.weights.as_ref().map(choice_name).unwrap_or_default();
-        format!("{weights}a{}", choice.activation_bits)
-    };
-    let sites = found.space.sites();
-    let mut choices: Vec<String> = Vec::new();
-    for choice in sites.iter().flat_map(|site| &site.choices) {
-        if !choices.contains(&label(choice)) {
-            choices.push(label(choice));
-        }
-    }
-    let rows = sites.iter().zip(&found.sensitivity.increases).map(|(site, increases)| {
-        let offered: BTreeMap<String, f64> = site.choices.iter().map(label).zip(increases.iter().copied()).collect();
-        let chosen = policy.layers.get(&site.name).map(label);
-        SensitivityRow {
-            layer: site.name.clone(),
-            increases: choices.iter().map(|choice| offered.get(choice).copied()).collect(),
-            chosen: choices.iter().position(|choice| Some(choice) == chosen.as_ref()),
-        }
-    });
-    SensitivityMap { rows: rows.collect(), choices: choices.clone() }
-}
-
 pub(super) fn search_sentence(found: &Found) -> String {
     let s = &found.front.statistics;
     let proof = match (s.proved, s.objective, s.bound) {
@@ -461,15 +292,4 @@ pub(super) fn search_sentence(found: &Found) -> String {
 /// Weight formats in layer order, as `w8 w4 w4 w3`.
 fn policy_line(layers: &[LayerRow]) -> String {
     layers.iter().filter_map(|layer| layer.weights.as_deref()).collect::<Vec<_>>().join(" ")
-}
-
-fn choice_name(choice: &WeightChoice) -> String {
-    match choice {
-        WeightChoice::Layer(format) => format.to_string(),
-        WeightChoice::Channels(_) => "mixed".to_owned(),
-    }
-}
-
-fn nanoseconds(value: f64) -> Ticks {
-    Ticks { value, unit: TickUnit::Nanoseconds }
 }

@@ -13,6 +13,7 @@ mod import;
 mod inspect;
 mod measure;
 mod progress;
+mod report;
 mod run;
 mod search;
 mod targets;
