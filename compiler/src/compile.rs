@@ -193,7 +193,10 @@ impl<'a> Workshop<'a> {
         let formats: Vec<WeightFormat> = target.weight_formats.iter().copied().filter(missing).collect();
         let mut rows = known.clone();
         if !formats.is_empty() {
-            events(Event::Stage { name: "measure kernels", steps: formats.len() * activation_bits.len() });
+            events(Event::Stage {
+                name: "measure kernels",
+                steps: formats.len() * activation_bits.len() * measure::ROUNDS,
+            });
             let mut step = |label: &str| events(Event::Step { label: label.to_owned() });
             let config = self.lower_config();
             let new = measure::host_rows(&self.task.graph, &formats, activation_bits, config, *isa, &mut step)?;

@@ -13,7 +13,7 @@ use pare_runtime::{Isa, Model};
 use crate::board::{AlignedBytes, host};
 use crate::cost::layers::{Layer, Layers};
 use crate::cost::table::{Provenance, Row};
-use crate::deploy::{DeployError, deploy};
+use crate::deploy::{DeployError, Deployed, deploy};
 use crate::eval::EvalError;
 use crate::ir::Graph;
 use crate::lower::LowerConfig;
@@ -23,8 +23,11 @@ use crate::quant::{
 };
 use crate::rng::Pcg32;
 
-/// Samples of each kernel.
-pub const SAMPLES: usize = 41;
+/// Rounds over all networks: a shared machine is slow in spells of seconds, and each kernel should be seen
+/// in several.
+pub const ROUNDS: usize = 5;
+/// Samples of each kernel in a round.
+const SAMPLES: usize = 9;
 
 /// Why nothing was measured.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +48,8 @@ pub enum MeasureError {
 
 /// Times every kernel of `graph` on this machine, at each of `formats` and `activation_bits`.
 ///
-/// Times do not depend on what the weights and activations are, so no data is needed.
+/// Times do not depend on what the weights and activations are, so no data is needed. `step` is called
+/// [`ROUNDS`] times for each pair.
 ///
 /// # Errors
 /// See [`MeasureError`].
@@ -61,34 +65,68 @@ pub fn host_rows(
     let quant =
         QuantConfig { clip: ClipMethod::MinMax, rounding: Rounding::Nearest, bias_correction: BiasCorrection::Off };
     let bank = CodeBank::new(graph, &calibration, &quant)?;
-    let layers = Layers::of(graph);
-    let mut rows = BTreeMap::new();
+    let mut variants = Vec::new();
     for &format in formats {
         for &bits in activation_bits {
-            step(&format!("{format}a{bits}"));
             let policy = Policy::uniform(graph, format, bits, EdgeLayers::Uniform);
             let deployed = deploy(&bank, &policy, &config, "")?;
-            let blob = AlignedBytes::from(&deployed.blob.bytes[..]);
-            let model = Model::parse(&blob).map_err(host::HostError::from)?;
-            let codes = vec![0x55; model.inputs().map(|t| t.shape.len()).sum()];
-            let timing = host::time(&blob, isa, &codes, SAMPLES)?;
-            let kernels: Vec<String> = model.layers().map(|layer| kernel_name(isa, &layer.op)).collect();
-            let mut of_node: BTreeMap<&str, (String, Vec<f64>)> = BTreeMap::new();
-            for ((planned, samples), kernel) in deployed.plan.layers.iter().zip(timing.layers).zip(kernels) {
-                // A step that lowering added belongs to the node it serves.
-                let name = planned.name.split("_rescale").next().unwrap_or(&planned.name);
-                let entry = of_node.entry(name).or_insert_with(|| (kernel.clone(), vec![0.0; samples.len()]));
-                entry.0 = kernel;
-                entry.1.iter_mut().zip(samples).for_each(|(sum, ns)| *sum += ns);
-            }
-            for layer in layers.iter() {
-                let Some((kernel, samples)) = of_node.remove(layer.name.as_str()) else { continue };
-                let row = row(&layers, layer, &policy, format, kernel, samples);
-                rows.entry((row.operator.clone(), row.shape, row.weights, row.activation_bits)).or_insert(row);
-            }
+            let kernels = vec![(String::new(), Vec::new()); deployed.plan.layers.len()];
+            variants.push(Variant { format, policy, deployed, kernels });
+        }
+    }
+    for _ in 0..ROUNDS {
+        for variant in &mut variants {
+            variant.time(isa)?;
+            step(&variant.format.to_string());
+        }
+    }
+    let layers = Layers::of(graph);
+    let mut rows = BTreeMap::new();
+    for variant in variants {
+        for row in variant.rows(&layers) {
+            rows.entry((row.operator.clone(), row.shape, row.weights, row.activation_bits)).or_insert(row);
         }
     }
     Ok(rows.into_values().collect())
+}
+
+/// A network under one uniform policy, and the times of its steps.
+struct Variant {
+    format: WeightFormat,
+    policy: Policy,
+    deployed: Deployed,
+    /// Kernel name and nanoseconds of every step of the plan.
+    kernels: Vec<(String, Vec<f64>)>,
+}
+
+impl Variant {
+    fn time(&mut self, isa: Isa) -> Result<(), MeasureError> {
+        let blob = AlignedBytes::from(&self.deployed.blob.bytes[..]);
+        let model = Model::parse(&blob).map_err(host::HostError::from)?;
+        let codes = vec![0x55; model.inputs().map(|t| t.shape.len()).sum()];
+        let timing = host::time(&blob, isa, &codes, SAMPLES)?;
+        for ((name, samples), (layer, times)) in self.kernels.iter_mut().zip(model.layers().zip(timing.layers)) {
+            *name = kernel_name(isa, &layer.op);
+            samples.extend(times);
+        }
+        Ok(())
+    }
+
+    fn rows(self, layers: &Layers) -> Vec<Row> {
+        let mut of_node: BTreeMap<&str, (String, Vec<f64>)> = BTreeMap::new();
+        for (planned, (kernel, samples)) in self.deployed.plan.layers.iter().zip(self.kernels) {
+            // A step that lowering added belongs to the node it serves.
+            let name = planned.name.split("_rescale").next().unwrap_or(&planned.name);
+            let entry = of_node.entry(name).or_insert_with(|| (kernel.clone(), vec![0.0; samples.len()]));
+            entry.0 = kernel;
+            entry.1.iter_mut().zip(samples).for_each(|(sum, ns)| *sum += ns);
+        }
+        let timed = |layer: &Layer| {
+            let (kernel, samples) = of_node.remove(layer.name.as_str())?;
+            Some(row(layers, layer, &self.policy, self.format, kernel, samples))
+        };
+        layers.iter().filter_map(timed).collect()
+    }
 }
 
 /// Who measured what, and when.
