@@ -106,9 +106,11 @@ pub fn quantile(sorted: &[f64], fraction: f64) -> f64 {
 
 fn inferences_a_sample(session: &mut Session<'_>, codes: &[u8]) -> usize {
     const SAMPLE: Duration = Duration::from_micros(50);
+    // Long enough for caches, branch predictors and the processor's clock to settle.
+    const WARM_UP: Duration = Duration::from_millis(20);
     let begin = Instant::now();
     let mut n = 0;
-    while begin.elapsed() < Duration::from_millis(3) {
+    while begin.elapsed() < WARM_UP {
         set_inputs(session, codes);
         session.run();
         n += 1;
