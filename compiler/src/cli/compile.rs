@@ -258,8 +258,8 @@ impl Finished<'_> {
         );
         facts.push(("search".to_owned(), report.provenance.search.clone()));
         facts.push(("digest".to_owned(), report.provenance.digest.chars().take(16).collect()));
-        facts.extend(files.iter().map(|(kind, path)| ((*kind).to_owned(), path.display().to_string())));
-        let text = format!("{} for {}\n{}", report.model, report.target, aligned(&facts));
+        let files: Vec<_> = files.iter().map(|(kind, path)| ((*kind).to_owned(), path.display().to_string())).collect();
+        let text = format!("{} for {}\n{}\n{}", report.model, report.target, aligned(&facts), aligned(&files));
         Output::new(json, text)
     }
 }

@@ -101,7 +101,7 @@ pub fn memory(map: &MemoryMap) -> String {
         let (place, extent) = ((left + 1.0, top + 1.0), (right - left - 2.0, (bottom - top - 2.0).max(1.0)));
         let (class, text) = match tensor.role {
             MemoryRole::Scratch => ("scratch", "cell"),
-            MemoryRole::Tensor => (["tensor", "tensor other"][i % 2], "inside"),
+            MemoryRole::Tensor => (["tensor", "tensor other"][i % 2], ["inside", "inside other"][i % 2]),
         };
         svg.rect(class, place, extent, 1.0, &tip);
         let lines = label(tensor, &size.to_string(), right - left - 6.0, bottom - top - 4.0);
@@ -167,7 +167,11 @@ fn label(block: &TensorLife, size: &str, width: f64, height: f64) -> Vec<String>
     const READABLE: usize = 5;
     let most = (width / LETTER).max(0.0) as usize;
     let lines = (height / LINE).max(0.0) as usize;
-    let names: Vec<&str> = block.name.split(", ").collect();
+    let names: Vec<&str> = match block.role {
+        MemoryRole::Tensor => block.name.split(", ").collect(),
+        // The step below says whose.
+        MemoryRole::Scratch => vec!["scratch"],
+    };
     let turns = names.join(" → ");
     let mut wanted = match names.as_slice() {
         _ if turns.chars().count() <= most => vec![turns],
@@ -221,7 +225,7 @@ pub(super) fn readable(all: impl Iterator<Item = Ticks>, first: Ticks) -> (f64, 
 /// A tick's number with as many decimals as its scale needs.
 pub(super) fn number(value: f64, scale: &Scale) -> String {
     let span = (scale.domain.1 - scale.domain.0).abs();
-    let decimals = (1.0 - span.log10()).ceil().clamp(0.0, 6.0) as usize;
+    let decimals = (2.0 - span.log10()).ceil().clamp(0.0, 6.0) as usize;
     let text = format!("{value:.decimals$}");
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }

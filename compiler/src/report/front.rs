@@ -115,18 +115,30 @@ fn plot(svg: &mut Svg, area: Area, report: &Report, axis: &Axis) {
         svg.text("tick", (x.at(tick), area.bottom + 18.0), "middle", &number(tick, &x));
     }
     svg.text("axis", (area.right, area.bottom + 36.0), "end", &axis.label);
-    svg.text("axis", (area.left - 40.0, area.top - 14.0), "start", &format!("{metric}{unit}"));
+    svg.text("axis", (area.left - 40.0, area.top - 14.0), "start", &format!("{metric} on validation{unit}"));
 
     let at = |&(point, px): &(&FrontPoint, f64)| (x.at(px), y.at(value(point)));
-    let steps = |points: Vec<&(&FrontPoint, f64)>| {
-        steps(points.into_iter().filter(|p| useful(p.0)).map(at).collect(), area.right)
+    let stairs = |points: Vec<&(&FrontPoint, f64)>| {
+        steps(points.into_iter().filter(|(point, _)| useful(point)).map(at).collect(), area.right)
     };
-    svg.polyline("uniform-line", &steps(placed.iter().filter(|p| p.0.kind == PointKind::Uniform).collect()));
-    svg.polyline("front-line", &steps(placed.iter().collect()));
+    let uniform = stairs(placed.iter().filter(|(point, _)| point.kind == PointKind::Uniform).collect());
+    let front = stairs(placed.iter().collect());
+    svg.polyline("uniform-line", &uniform);
+    svg.polyline("front-line", &front);
 
     let mut labels = Labels { area, taken: Vec::new() };
-    for point in placed.iter().filter(|(point, _)| useful(point)) {
-        labels.take(around(at(point), 5.0));
+    for point in &placed {
+        let (px, py) = at(point);
+        labels.taken.push(around((px, if useful(point.0) { py } else { area.bottom - 6.0 }), 5.0));
+    }
+    for corners in uniform.windows(2).chain(front.windows(2)) {
+        labels.taken.push(along(corners[0], corners[1]));
+    }
+    if let Some(float) = float {
+        labels.taken.push(along((area.left, y.at(float)), (area.right, y.at(float))));
+    }
+    if let Some(bound) = axis.bound {
+        labels.taken.push(along((x.at(bound), area.top), (x.at(bound), area.bottom)));
     }
     if let Some(float) = float {
         svg.line("float", (area.left, y.at(float)), (area.right, y.at(float)));
@@ -179,7 +191,7 @@ fn plot(svg: &mut Svg, area: Area, report: &Report, axis: &Axis) {
             PointKind::Uniform if useful(point) => labels.write(svg, "note", &beside((px, py), 7.0), &point.name),
             PointKind::Uniform => {
                 let text = format!("{} {:.0}", point.name, value(point));
-                labels.write(svg, "note", &beside((px, area.bottom - 6.0), 8.0)[..2], &text);
+                labels.write(svg, "note", &beside((px, area.bottom - 6.0), 8.0), &text);
             }
             PointKind::Front => {}
         }
@@ -222,14 +234,16 @@ type Box4 = (f64, f64, f64, f64);
 type Spot = ((f64, f64), &'static str);
 
 /// Places for a label next to a dot, the best first.
-fn beside((x, y): (f64, f64), gap: f64) -> [Spot; 6] {
+fn beside((x, y): (f64, f64), gap: f64) -> [Spot; 8] {
     [
         ((x + gap, y + 4.0), "start"),
         ((x - gap, y + 4.0), "end"),
-        ((x, y + gap + 10.0), "middle"),
-        ((x, y - gap - 1.0), "middle"),
+        ((x, y + gap + 9.0), "middle"),
+        ((x, y - gap), "middle"),
         ((x + gap, y + 14.0), "start"),
-        ((x - gap, y - 6.0), "end"),
+        ((x - gap, y - 5.0), "end"),
+        ((x + gap, y - 5.0), "start"),
+        ((x - gap, y + 14.0), "end"),
     ]
 }
 
@@ -237,17 +251,18 @@ fn around((x, y): (f64, f64), radius: f64) -> Box4 {
     (x - radius, y - radius, x + radius, y + radius)
 }
 
-/// Texts that never overlap each other or a dot.
+/// The box of a level or upright line.
+fn along(from: (f64, f64), to: (f64, f64)) -> Box4 {
+    (from.0.min(to.0), from.1.min(to.1), from.0.max(to.0), from.1.max(to.1))
+}
+
+/// Texts that never overlap each other, a dot or a line.
 struct Labels {
     area: Area,
     taken: Vec<Box4>,
 }
 
 impl Labels {
-    fn take(&mut self, place: Box4) {
-        self.taken.push(place);
-    }
-
     /// Writes the text at the first spot with room; where none has, the dot's tip has to do.
     fn write(&mut self, svg: &mut Svg, class: &str, spots: &[Spot], text: &str) {
         let width = LETTER.0 * text.chars().count() as f64;

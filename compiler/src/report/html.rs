@@ -1,7 +1,7 @@
 //! The page: sections in the order that a reader asks.
 
 use super::svg::escape;
-use super::{Report, charts, front};
+use super::{PointKind, Report, charts, front};
 
 /// The whole document.
 pub fn page(report: &Report) -> String {
@@ -39,7 +39,7 @@ pub fn page(report: &Report) -> String {
             "Memory over time",
             "Every tensor in the arena: when it lives, and where. An arrow between names: the second is written onto the first.",
             &report.memory.as_ref().map(charts::memory).unwrap_or_default(),
-            &legend(&[("tensor", "tensor"), ("tensor other", "tensor"), ("scratch", "scratch of one step")]),
+            &legend(&[("tensor", "tensor"), ("scratch", "scratch of one step")]),
         ),
         optional(
             "Sensitivity",
@@ -113,7 +113,21 @@ fn budget(report: &Report) -> String {
     let table = format!(
         "<table><thead><tr><th>bound</th><th>asked</th><th>reached</th></tr></thead><tbody>{rows}</tbody></table>"
     );
-    section("Budget", "", &table)
+    section("Budget", &compared(report), &table)
+}
+
+/// What the search went by, which is not what the top of the page reports.
+fn compared(report: &Report) -> String {
+    let chosen = report.front.iter().find(|point| point.kind == PointKind::Chosen);
+    let (Some(goal), Some(chosen)) = (report.goal, chosen) else { return String::new() };
+    let metric = escape(&report.headline.metric);
+    let (reached, float) = (accuracy(chosen.accuracy), accuracy(goal.accuracy_float));
+    let floor = goal.floor.map_or_else(String::new, |floor| format!(", at least {} asked", accuracy(floor)));
+    format!(
+        "The search went by validation samples: {metric} {reached} there (float {float}{floor}). The figures on top are \
+         of the finished blob, on {}.",
+        escape(&report.provenance.evaluated_on)
+    )
 }
 
 fn layers(report: &Report) -> String {
@@ -192,7 +206,7 @@ svg { font: 12px system-ui, sans-serif; fill: var(--ink); }
 .chosen { fill: var(--accent); background: var(--accent); }
 .halo { fill: var(--accent); opacity: .22; }
 .inside { fill: var(--inverse); font-size: 11px; pointer-events: none; }
-.tensor.other + .inside { fill: var(--ink); }
+.inside.other { fill: var(--ink); }
 .cell { font-size: 11px; pointer-events: none; }
 .frame { stroke: var(--accent); stroke-width: 2.5; fill: none; }
 .card { fill: var(--card); }
