@@ -68,7 +68,8 @@ pub fn times(layers: &[LayerRow]) -> String {
             svg.rect(class, (x.range.0, y), (length.max(1.0), 11.0), 1.0, &tip);
         }
         if let (Some(predicted), Some(measured)) = (layer.predicted, layer.measured) {
-            let error = 100.0 * (predicted.value / measured.value - 1.0);
+            // Adding zero turns a rounded -0 into 0.
+            let error = (100.0 * (predicted.value / measured.value - 1.0)).round() + 0.0;
             let end = x.at(predicted.value.max(measured.value) / divisor);
             svg.text("value", (end + 8.0, top + 17.0), "start", &format!("{error:+.0} %"));
         }
