@@ -61,7 +61,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let mut text = listing(&found, &task.data.metric.to_string());
     text += &format!("\nfloat {:.4} on the same validation samples", found.float.metric);
     text += &found.floor.map_or_else(String::new, |floor| format!(", {floor:.4} wanted"));
-    text += &format!("\n{} in {wall_s:.1} s\n", search_sentence(&found));
+    text += &format!("\n{}\n{wall_s:.1} s in all\n", search_sentence(&found));
     text += &format!("{}\n", serde_json::to_string_pretty(&found.front.chosen.policy)?);
     Ok(Output::new(json, text))
 }
