@@ -123,6 +123,10 @@ pub struct Found {
     pub sensitivity: Sensitivity,
     /// The choices it was made from.
     pub space: Space,
+    /// The float network on the validation samples.
+    pub float: Score,
+    /// The least metric wanted there.
+    pub floor: Option<f64>,
 }
 
 /// What every step of a compilation shares.
@@ -255,7 +259,8 @@ impl<'a> Workshop<'a> {
         let front = strategy.search(&problem, events)?;
         let sensitivity = sensitivity::measure(&problem, events)?;
         let uniform = uniform::points(&problem, events)?;
-        Ok(Found { front, uniform, sensitivity, space })
+        let floor = problem.floor();
+        Ok(Found { front, uniform, sensitivity, space, float, floor })
     }
 
     /// What a blob tells host tools: JSON, the same for the same task.

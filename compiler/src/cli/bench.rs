@@ -78,24 +78,23 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
         "target": target.name, "unit": "ns", "median": median, "p10": p10, "min": min, "runs": args.runs,
         "first": timing.first, "isa": isa.to_string(), "predicted": predicted, "layers": layers,
     });
-    let us = |ns: f64| format!("{:.2}", ns / 1e3);
-    let mut text = format!(
-        "{} us median, {} us p10, {} us min, first inference {} us ({isa}, {} samples{})\n",
-        us(median),
-        us(p10),
-        us(min),
-        us(timing.first),
-        args.runs,
-        predicted.map(|ns| format!(", {} us predicted", us(ns))).unwrap_or_default(),
-    );
+    let us = |ns: f64| format!("{:.1}", ns / 1e3);
+    let mut text = format!("{} on {}, {isa} kernels, {} samples\n", args.blob.display(), target.name, args.runs.max(1));
+    let facts = [("median", Some(median)), ("p10", Some(p10)), ("min", Some(min)), ("first", Some(timing.first))];
+    for (name, ns) in facts.into_iter().chain([("predicted", predicted)]) {
+        text += &ns.map_or_else(String::new, |ns| format!("  {name:<10} {:>10} us\n", us(ns)));
+    }
     if args.layers {
+        let width = |texts: &mut dyn Iterator<Item = &str>| texts.map(|t| t.chars().count()).max().unwrap_or(0).max(6);
+        let names = width(&mut rows.iter().map(|row| row.name.as_str()));
+        let kernels = width(&mut rows.iter().map(|row| row.kernel.as_str()));
         text += &format!(
-            "{:<24} {:<28} {:>10} {:>7} {:>6} {:>10} {:>10} {:>8}\n",
-            "layer", "kernel", "MACs", "weights", "a bits", "us", "predicted", "GMAC/s"
+            "\n{:<names$}  {:<kernels$} {:>10} {:>7} {:>6} {:>9} {:>12} {:>7}\n",
+            "layer", "kernel", "MACs", "weights", "a bits", "median us", "predicted us", "GMAC/s"
         );
         for row in &rows {
             text += &format!(
-                "{:<24} {:<28} {:>10} {:>7} {:>6} {:>10} {:>10} {:>8}\n",
+                "{:<names$}  {:<kernels$} {:>10} {:>7} {:>6} {:>9} {:>12} {:>7}\n",
                 row.name,
                 row.kernel,
                 row.macs,

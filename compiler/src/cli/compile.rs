@@ -216,6 +216,7 @@ impl Finished<'_> {
         let report = report::write(directory, report)?;
         files.insert("report", report.html);
         files.insert("report_json", report.json);
+        files.extend(report.front.map(|front| ("front", front)));
         Ok(files)
     }
 
@@ -242,37 +243,23 @@ impl Finished<'_> {
             "search": report.provenance.search,
             "files": files,
         });
-        let mut text = format!(
-            "{} for {}\n\n  {:<10} {:.4} (float {:.4}, {} test samples)\n  {:<10} {} (weights {}, float weights {})\n  \
-             {:<10} {}\n  {:<10} {} measured{}, {}\n  {:<10} {}\n  {:<10} {}\n",
-            report.model,
-            report.target,
-            h.metric,
-            h.accuracy,
-            h.accuracy_float,
-            h.n,
-            "blob",
-            h.blob_bytes,
-            h.weight_bytes,
-            h.float_bytes,
-            "arena",
-            h.arena_bytes,
-            "latency",
-            latency,
-            h.predicted.map(|t| format!(" ({t} predicted)")).unwrap_or_default(),
-            self.settings.isa,
-            "policy",
-            policy_line(&report.layers),
-            "digest",
-            &report.provenance.digest[..16],
+        let mut facts = vec![
+            (h.metric.clone(), format!("{:.4} on {}", h.accuracy, report.provenance.evaluated_on)),
+            ("float".to_owned(), format!("{:.4} on the same", h.accuracy_float)),
+            ("blob".to_owned(), h.blob_bytes.to_string()),
+            ("weights".to_owned(), format!("{} (float {})", h.weight_bytes, h.float_bytes)),
+            ("arena".to_owned(), h.arena_bytes.to_string()),
+            ("latency".to_owned(), format!("{latency} measured, {} kernels", self.settings.isa)),
+        ];
+        facts.extend(h.predicted.map(|predicted| ("predicted".to_owned(), predicted.to_string())));
+        facts.push(("policy".to_owned(), policy_line(&report.layers)));
+        facts.extend(
+            report.budget.iter().map(|line| (line.name.clone(), format!("{}; bound {}", line.reached, line.bound))),
         );
-        for line in &report.budget {
-            text += &format!("  {:<16} {} of {}\n", line.name, line.reached, line.bound);
-        }
-        text += &format!("\n{}\n", report.provenance.search);
-        for (kind, path) in files {
-            text += &format!("  {kind:<12} {}\n", path.display());
-        }
+        facts.push(("search".to_owned(), report.provenance.search.clone()));
+        facts.push(("digest".to_owned(), report.provenance.digest.chars().take(16).collect()));
+        let files: Vec<_> = files.iter().map(|(kind, path)| ((*kind).to_owned(), path.display().to_string())).collect();
+        let text = format!("{} for {}\n{}\n{}", report.model, report.target, aligned(&facts), aligned(&files));
         Output::new(json, text)
     }
 }
@@ -286,7 +273,13 @@ pub(super) fn search_sentence(found: &Found) -> String {
         }
         _ => String::new(),
     };
-    format!("{} policies scored, {:.1} s in the solvers{proof}", s.evaluations, s.solve_time.as_secs_f64())
+    format!("{} policies scored{proof}", s.evaluations)
+}
+
+/// One fact a line, all values below one another.
+fn aligned(facts: &[(String, String)]) -> String {
+    let width = facts.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    facts.iter().map(|(name, value)| format!("  {name:<width$}  {value}\n")).collect()
 }
 
 /// Weight formats in layer order, as `w8 w4 w4 w3`.

@@ -15,11 +15,11 @@ use crate::cost::layers::Layers;
 use crate::measure;
 use crate::policy::{Policy, WeightChoice};
 use crate::report::{
-    self, BudgetLine, FrontPoint, Headline, LayerRow, MemoryMap, PointKind, Report, SensitivityMap, SensitivityRow,
-    TensorLife,
+    self, BudgetLine, FrontPoint, Goal, Headline, LayerRow, MemoryMap, MemoryRole, PointKind, Report, SensitivityMap,
+    SensitivityRow, TensorLife,
 };
-use crate::search::Point;
 use crate::search::budget::Metric as Bounded;
+use crate::search::{Budget, Point};
 use crate::units::{Bytes, Count, Quantity, TickUnit, Ticks};
 
 impl Finished<'_> {
@@ -57,6 +57,12 @@ impl Finished<'_> {
             model: graph.name.clone(),
             target: self.settings.target.name.clone(),
             budget: self.budget_lines(&headline),
+            goal: self.found.as_ref().map(|found| Goal {
+                accuracy_float: found.float.metric,
+                floor: found.floor,
+                flash: self.budget.flash,
+                latency: self.budget.latency,
+            }),
             front: self.front_points(),
             layers: self.layer_rows(&latency),
             memory: Some(self.memory_map()),
@@ -88,7 +94,23 @@ impl Finished<'_> {
             bound: bound.to_string(),
             reached: reached(bounded).map_or_else(|| "-".to_owned(), |q| q.to_string()),
         };
-        self.budget.bounds().into_iter().map(line).collect()
+        self.budget.bounds().into_iter().map(line).chain(self.accuracy_line()).collect()
+    }
+
+    /// What the search was to keep of the metric, which validation samples decide.
+    fn accuracy_line(&self) -> Option<BudgetLine> {
+        let found = self.found.as_ref()?;
+        let floor = found.floor?;
+        let name = match (self.budget.max_drop, self.budget.min_accuracy) {
+            (Some(points), _) => format!("--max-drop {points}"),
+            (None, Some(_)) => "--min-accuracy".to_owned(),
+            (None, None) => format!("--max-drop {} (default)", Budget::DEFAULT_DROP),
+        };
+        Some(BudgetLine {
+            name,
+            bound: format!("{floor:.4} or more (float {:.4}, validation)", found.float.metric),
+            reached: format!("{:.4}", found.front.chosen.score.metric),
+        })
     }
 
     fn front_points(&self) -> Vec<FrontPoint> {
@@ -149,6 +171,7 @@ impl Finished<'_> {
         let last_step = plan.layers.len().saturating_sub(1);
         let life = |block: &crate::lower::MemoryBlock| TensorLife {
             name: block.name.clone(),
+            role: if block.scratch { MemoryRole::Scratch } else { MemoryRole::Tensor },
             offset: block.offset as u64,
             bytes: block.bytes as u64,
             first: block.first.min(last_step),

@@ -11,7 +11,7 @@ use super::args::{self, BudgetArgs, DataArgs, TargetArgs};
 use super::compile::search_sentence;
 use super::progress::Progress;
 use super::{Global, Output};
-use crate::compile::{Workshop, strategy};
+use crate::compile::{Found, Workshop, strategy};
 use crate::search::Point;
 use crate::search::budget::Metric;
 
@@ -48,7 +48,6 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     progress.finish();
 
     let wall_s = start.elapsed().as_secs_f64();
-    let points: Vec<&Point> = found.front.points.iter().chain(&found.uniform).collect();
     let json = json!({
         "metric": task.data.metric,
         "front": found.front.points.iter().map(point).collect::<Vec<_>>(),
@@ -59,21 +58,36 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
         "proved": found.front.statistics.proved,
         "wall_s": wall_s,
     });
-    let mut text = format!("{:<12} {:>8} {:>12} {:>12}\n", "policy", "accuracy", "blob", "latency");
-    for p in points {
-        let cost = |metric| p.costs.get(&metric).map_or_else(|| "-".to_owned(), ToString::to_string);
-        let mark = if p.policy == found.front.chosen.policy { "  <- chosen" } else { "" };
-        text += &format!(
-            "{:<12} {:>8.4} {:>12} {:>12}{mark}\n",
-            p.name,
-            p.score.metric,
-            cost(Metric::Flash),
-            cost(Metric::Latency)
-        );
-    }
-    text += &format!("\n{} in {wall_s:.1} s\n", search_sentence(&found));
+    let mut text = listing(&found, &task.data.metric.to_string());
+    text += &format!("\nfloat {:.4} on the same validation samples", found.float.metric);
+    text += &found.floor.map_or_else(String::new, |floor| format!(", {floor:.4} wanted"));
+    text += &format!("\n{}\n{wall_s:.1} s in all\n", search_sentence(&found));
     text += &format!("{}\n", serde_json::to_string_pretty(&found.front.chosen.policy)?);
     Ok(Output::new(json, text))
+}
+
+/// Every policy once, from the smallest blob to the largest.
+fn listing(found: &Found, metric: &str) -> String {
+    let size = |point: &Point| point.costs.get(&Metric::Flash).map_or(0.0, |bytes| bytes.value());
+    let chosen = &found.front.chosen;
+    let mut points: Vec<&Point> = found.uniform.iter().collect();
+    for point in found.front.points.iter().chain([chosen]) {
+        if points.iter().all(|known| known.policy != point.policy) {
+            points.push(point);
+        }
+    }
+    points.sort_by(|a, b| size(a).total_cmp(&size(b)).then(a.score.metric.total_cmp(&b.score.metric)));
+    let mut text = format!("{:<12} {:>9} {:>11} {:>8}\n", "policy", "blob KiB", "latency us", metric);
+    for point in points {
+        let kib = format!("{:.1}", size(point) / 1024.0);
+        let us = match point.costs.get(&Metric::Latency) {
+            Some(latency) => format!("{:.1}", latency.value() / 1e3),
+            None => "-".to_owned(),
+        };
+        let mark = if point.policy == chosen.policy { "  <- chosen" } else { "" };
+        text += &format!("{:<12} {kib:>9} {us:>11} {:>8.4}{mark}\n", point.name, point.score.metric);
+    }
+    text
 }
 
 fn point(point: &Point) -> Value {

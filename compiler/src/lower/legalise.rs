@@ -446,6 +446,7 @@ impl<'a> Lowering<'a> {
                 Some(layer) => format!("{} (scratch)", self.layers[layer].name),
                 None => self.names_in(i),
             },
+            scratch: i >= scratch_of,
             offset: placement.offsets[i],
             bytes: buffer.bytes,
             first: buffer.first,

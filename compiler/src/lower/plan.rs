@@ -188,6 +188,8 @@ pub struct PlannedWeights {
 pub struct MemoryBlock {
     /// Names of the tensors that share it, or the layer whose scratch it is.
     pub name: String,
+    /// Whether kernels write their intermediate values there.
+    pub scratch: bool,
     /// First byte.
     pub offset: usize,
     /// Size.

@@ -1,93 +1,18 @@
-//! The plots of the page, one function each, from the report's data to an SVG element.
+//! The plots of the page by layer and by step, one function each, from the report's data to an SVG element.
 
 use crate::units::{Bytes, Ticks};
 
 use super::svg::{Scale, Svg, shorten};
-use super::{FrontPoint, LayerRow, MemoryMap, PointKind, SensitivityMap};
+use super::{LayerRow, MemoryMap, MemoryRole, SensitivityMap, TensorLife};
 
 /// Width of a plot that fills the page.
 const WIDE: f64 = 1040.0;
-/// Width of a plot that shares a row with another.
-const HALF: f64 = 500.0;
 /// Height of a row of bars.
 const ROW: f64 = 22.0;
 /// Space for the names of layers.
 const NAMES: f64 = 190.0;
 /// Characters that fit there.
 const NAME_LENGTH: usize = 26;
-
-/// Accuracy over blob size.
-pub fn accuracy_by_size(points: &[FrontPoint], metric: &str) -> String {
-    let x = |point: &FrontPoint| Some(point.blob_bytes.0 as f64 / 1024.0);
-    scatter(points, metric, "blob, KiB", x, |point| point.blob_bytes.to_string())
-}
-
-/// Accuracy over latency; empty where no point has one.
-pub fn accuracy_by_latency(points: &[FrontPoint], metric: &str) -> String {
-    let Some(first) = points.iter().find_map(|point| point.latency) else { return String::new() };
-    let (divisor, unit) = readable(points.iter().filter_map(|point| point.latency), first);
-    let x = |point: &FrontPoint| point.latency.map(|ticks| ticks.value / divisor);
-    let tip = |point: &FrontPoint| point.latency.map_or_else(String::new, |ticks| ticks.to_string());
-    scatter(points, metric, &format!("latency, {unit}"), x, tip)
-}
-
-fn scatter(
-    points: &[FrontPoint],
-    metric: &str,
-    x_label: &str,
-    x_of: impl Fn(&FrontPoint) -> Option<f64>,
-    tip: impl Fn(&FrontPoint) -> String,
-) -> String {
-    const HEIGHT: f64 = 320.0;
-    let mut svg = Svg::new(HALF, HEIGHT, &format!("{metric} over {x_label}"));
-    let placed: Vec<(&FrontPoint, f64)> = points.iter().filter_map(|point| Some((point, x_of(point)?))).collect();
-    let x = Scale::over(placed.iter().map(|(_, x)| *x), (52.0, HALF - 16.0));
-    let y = Scale::over(placed.iter().map(|(point, _)| point.accuracy), (HEIGHT - 44.0, 24.0));
-    for tick in y.ticks(5) {
-        svg.line("grid", (x.range.0, y.at(tick)), (x.range.1, y.at(tick)));
-        svg.text("tick", (x.range.0 - 8.0, y.at(tick) + 4.0), "end", &number(tick, &y));
-    }
-    for tick in x.ticks(6) {
-        svg.line("grid", (x.at(tick), y.range.0), (x.at(tick), y.range.1));
-        svg.text("tick", (x.at(tick), y.range.0 + 18.0), "middle", &number(tick, &x));
-    }
-    svg.text("axis", (x.range.1, HEIGHT - 8.0), "end", x_label);
-    svg.text("axis", (x.range.0 - 40.0, 14.0), "start", metric);
-
-    let at = |(point, px): &(&FrontPoint, f64)| (x.at(*px), y.at(point.accuracy));
-    let mut hull: Vec<_> = placed.iter().filter(|(point, _)| point.kind != PointKind::Uniform).collect();
-    hull.sort_by(|a, b| a.1.total_cmp(&b.1).then_with(|| a.0.accuracy.total_cmp(&b.0.accuracy)));
-    // The line joins what no cheaper point equals.
-    let mut best = f64::NEG_INFINITY;
-    hull.retain(|(point, _)| {
-        point.accuracy > best && {
-            best = point.accuracy;
-            true
-        }
-    });
-    svg.polyline("front-line", &hull.iter().map(|p| at(p)).collect::<Vec<_>>());
-    let mut ordered: Vec<_> = placed.iter().collect();
-    ordered.sort_by_key(|(point, _)| point.kind);
-    for placed in ordered {
-        let (point, (px, py)) = (placed.0, at(placed));
-        let tip = format!("{}: {} {:.4}, {}", point.name, metric, point.accuracy, tip(point));
-        match point.kind {
-            PointKind::Uniform => {
-                svg.dot("uniform", (px, py), 4.5, &tip);
-                let (anchor, side) = if px > HALF - 70.0 { ("end", -8.0) } else { ("start", 8.0) };
-                svg.text("note", (px + side, py + 12.0), anchor, &point.name);
-            }
-            PointKind::Front => svg.dot("front", (px, py), 4.5, &tip),
-            PointKind::Chosen => {
-                svg.dot("halo", (px, py), 11.0, &tip);
-                svg.dot("chosen", (px, py), 6.0, &tip);
-                let (anchor, side) = if px > HALF * 0.7 { ("end", -14.0) } else { ("start", 14.0) };
-                svg.text("note strong", (px + side, py - 9.0), anchor, "chosen");
-            }
-        }
-    }
-    svg.finish()
-}
 
 /// Bits of weights and of activations, a pair of bars a layer.
 pub fn bits(layers: &[LayerRow]) -> String {
@@ -143,7 +68,8 @@ pub fn times(layers: &[LayerRow]) -> String {
             svg.rect(class, (x.range.0, y), (length.max(1.0), 11.0), 1.0, &tip);
         }
         if let (Some(predicted), Some(measured)) = (layer.predicted, layer.measured) {
-            let error = 100.0 * (predicted.value / measured.value - 1.0);
+            // Adding zero turns a rounded -0 into 0.
+            let error = (100.0 * (predicted.value / measured.value - 1.0)).round() + 0.0;
             let end = x.at(predicted.value.max(measured.value) / divisor);
             svg.text("value", (end + 8.0, top + 17.0), "start", &format!("{error:+.0} %"));
         }
@@ -174,11 +100,15 @@ pub fn memory(map: &MemoryMap) -> String {
         let size = Bytes(tensor.bytes);
         let tip = format!("{}: {size} at {}, from {first} to {last}", tensor.name, tensor.offset);
         let (place, extent) = ((left + 1.0, top + 1.0), (right - left - 2.0, (bottom - top - 2.0).max(1.0)));
-        svg.rect(["tensor", "tensor other"][i % 2], place, extent, 1.0, &tip);
-        let fits = ((right - left - 8.0) / 6.6).max(0.0) as usize;
-        if bottom - top > 14.0 && fits >= 4 {
-            let middle = ((left + right) / 2.0, (top + bottom) / 2.0 + 4.0);
-            svg.text("inside", middle, "middle", &shorten(&tensor.name, fits));
+        let (class, text) = match tensor.role {
+            MemoryRole::Scratch => ("scratch", "cell"),
+            MemoryRole::Tensor => (["tensor", "tensor other"][i % 2], ["inside", "inside other"][i % 2]),
+        };
+        svg.rect(class, place, extent, 1.0, &tip);
+        let lines = label(tensor, &size.to_string(), right - left - 6.0, bottom - top - 4.0);
+        let middle = (top + bottom) / 2.0 + 4.0 - 6.5 * (lines.len().saturating_sub(1)) as f64;
+        for (line, y) in lines.iter().zip((0..).map(|i| middle + 13.0 * f64::from(i))) {
+            svg.text(text, ((left + right) / 2.0, y), "middle", line);
         }
     }
     // Names of steps as far as they fit, slanted by stepping down.
@@ -188,7 +118,7 @@ pub fn memory(map: &MemoryMap) -> String {
         let down = 18.0 + 15.0 * ((i / every) % 3) as f64;
         let at = x.at(i as f64 + 0.5);
         svg.line("grid", (at, y.range.0), (at, y.range.0 + down - 10.0));
-        svg.text("tick", (at, y.range.0 + down), "middle", &shorten(step, 14));
+        svg.text("tick", (at, y.range.0 + down), "middle", &keep_end(step, (2.6 * every as f64 * room / 6.2) as usize));
     }
     svg.text("axis", (x.range.1, HEIGHT - 8.0), "end", "step");
     svg.finish()
@@ -229,12 +159,55 @@ pub fn sensitivity(map: &SensitivityMap) -> String {
     svg.finish()
 }
 
+/// What is written into a block of memory: as many whole lines as there is room for, at best the names of
+/// all tensors that take turns in it, an arrow between them, then the size. A name that is too long keeps
+/// its end, which tells layers apart; nothing is written where not even that is readable.
+fn label(block: &TensorLife, size: &str, width: f64, height: f64) -> Vec<String> {
+    const LETTER: f64 = 6.2;
+    const LINE: f64 = 13.0;
+    const READABLE: usize = 5;
+    let most = (width / LETTER).max(0.0) as usize;
+    let lines = (height / LINE).max(0.0) as usize;
+    let names: Vec<&str> = match block.role {
+        MemoryRole::Tensor => block.name.split(", ").collect(),
+        // The step below says whose.
+        MemoryRole::Scratch => vec!["scratch"],
+    };
+    let turns = names.join(" → ");
+    let mut wanted = match names.as_slice() {
+        _ if turns.chars().count() <= most => vec![turns],
+        [first, rest @ ..] if lines > rest.len() => {
+            let onto = |name: &&str| keep_end(&format!("→ {name}"), most);
+            std::iter::once(keep_end(first, most)).chain(rest.iter().map(onto)).collect()
+        }
+        _ => vec![keep_end(&turns, most)],
+    };
+    if most < READABLE && wanted.iter().any(|line| line.starts_with('…')) {
+        return Vec::new();
+    }
+    if size.len() <= most {
+        wanted.push(size.to_owned());
+    }
+    wanted.truncate(lines);
+    wanted
+}
+
+/// The text, or its end behind an ellipsis where it is longer than `most` characters.
+fn keep_end(text: &str, most: usize) -> String {
+    let length = text.chars().count();
+    if length <= most {
+        return text.to_owned();
+    }
+    let tail: String = text.chars().skip(length - most.saturating_sub(1).min(length)).collect();
+    format!("…{tail}")
+}
+
 fn name(svg: &mut Svg, name: &str, y: f64) {
     svg.text("name", (NAMES - 10.0, y), "end", &shorten(name, NAME_LENGTH));
 }
 
 /// What to divide ticks by so that the largest reads well, and the unit then.
-fn readable(all: impl Iterator<Item = Ticks>, first: Ticks) -> (f64, String) {
+pub(super) fn readable(all: impl Iterator<Item = Ticks>, first: Ticks) -> (f64, String) {
     let most = all.map(|ticks| ticks.value).fold(0.0, f64::max);
     let decade = |v: f64| [1e9, 1e6, 1e3].into_iter().find(|d| v >= *d).unwrap_or(1.0);
     let divisor = decade(most);
@@ -251,9 +224,9 @@ fn readable(all: impl Iterator<Item = Ticks>, first: Ticks) -> (f64, String) {
 }
 
 /// A tick's number with as many decimals as its scale needs.
-fn number(value: f64, scale: &Scale) -> String {
+pub(super) fn number(value: f64, scale: &Scale) -> String {
     let span = (scale.domain.1 - scale.domain.0).abs();
-    let decimals = (1.0 - span.log10()).ceil().clamp(0.0, 6.0) as usize;
+    let decimals = (2.0 - span.log10()).ceil().clamp(0.0, 6.0) as usize;
     let text = format!("{value:.decimals$}");
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }

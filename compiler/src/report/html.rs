@@ -1,7 +1,7 @@
 //! The page: sections in the order that a reader asks.
 
 use super::svg::escape;
-use super::{Report, charts};
+use super::{PointKind, Report, charts, front};
 
 /// The whole document.
 pub fn page(report: &Report) -> String {
@@ -11,12 +11,17 @@ pub fn page(report: &Report) -> String {
         budget(report),
         section(
             "Accuracy against cost",
-            "Each dot is a policy, scored on validation samples; grey ones code all layers alike.",
+            "Each dot is a policy, scored on validation samples. The line is the front: nothing above it was found. \
+             Arrows at the bottom edge are policies too far below to show.",
             &format!(
                 "<div class=\"pair\">{}{}</div>{}",
-                charts::accuracy_by_size(&report.front, &report.headline.metric),
-                charts::accuracy_by_latency(&report.front, &report.headline.metric),
-                legend(&[("chosen", "chosen"), ("front", "found by the search"), ("uniform", "uniform")])
+                front::by_size(report),
+                front::by_latency(report),
+                legend(&[
+                    ("chosen", "chosen"),
+                    ("front", "found by the search"),
+                    ("uniform", "one format for all layers")
+                ])
             ),
         ),
         section(
@@ -32,9 +37,9 @@ pub fn page(report: &Report) -> String {
         ),
         optional(
             "Memory over time",
-            "Every tensor in the arena: when it lives, and where.",
+            "Every tensor in the arena: when it lives, and where. An arrow between names: the second is written onto the first.",
             &report.memory.as_ref().map(charts::memory).unwrap_or_default(),
-            "",
+            &legend(&[("tensor", "tensor"), ("scratch", "scratch of one step")]),
         ),
         optional(
             "Sensitivity",
@@ -48,7 +53,7 @@ pub fn page(report: &Report) -> String {
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n\
+         <title>{title}</title>\n<style>{PLOT_STYLE}{STYLE}</style>\n</head>\n<body>\n<main>\n\
          <header><p class=\"brand\">pare</p><h1>{title}</h1></header>\n{}</main>\n</body>\n</html>\n",
         sections.concat()
     )
@@ -56,7 +61,6 @@ pub fn page(report: &Report) -> String {
 
 fn headline(report: &Report) -> String {
     let head = &report.headline;
-    let points = 100.0 * (head.accuracy - head.accuracy_float);
     let smaller = head.float_bytes.0 as f64 / head.blob_bytes.0.max(1) as f64;
     let (time, time_note) = match (head.measured, head.predicted) {
         (Some(measured), Some(predicted)) => (measured.to_string(), format!("predicted {predicted}")),
@@ -65,7 +69,7 @@ fn headline(report: &Report) -> String {
         (None, None) => ("–".to_owned(), "not measured".to_owned()),
     };
     let tiles = [
-        (head.metric.clone(), accuracy(head.accuracy), format!("{points:+.2} points to float, n = {}", head.n)),
+        (head.metric.clone(), accuracy(head.accuracy), accuracy_note(report)),
         ("blob".to_owned(), head.blob_bytes.to_string(), format!("{smaller:.1}× smaller than float weights")),
         ("arena".to_owned(), head.arena_bytes.to_string(), "RAM of one inference".to_owned()),
         ("latency".to_owned(), time, time_note),
@@ -78,8 +82,23 @@ fn headline(report: &Report) -> String {
     format!("<section class=\"tiles\">\n{}</section>\n", tiles.iter().map(tile).collect::<String>())
 }
 
+/// How the metric compares with the float network's, and on which samples.
+fn accuracy_note(report: &Report) -> String {
+    let head = &report.headline;
+    let lost = head.accuracy_float - head.accuracy;
+    let change = match (lost, if lost < 0.0 { "above" } else { "below" }) {
+        (lost, side) if is_share(head.accuracy) => format!("{:.2} points {side}", 100.0 * lost.abs()),
+        (lost, side) => format!("{:.3} {side}", lost.abs()),
+    };
+    format!("{change} float, {}", report.provenance.evaluated_on)
+}
+
+fn is_share(value: f64) -> bool {
+    (0.0..=1.0).contains(&value)
+}
+
 fn accuracy(value: f64) -> String {
-    if (0.0..=1.0).contains(&value) { format!("{:.2} %", 100.0 * value) } else { format!("{value:.3}") }
+    if is_share(value) { format!("{:.2} %", 100.0 * value) } else { format!("{value:.3}") }
 }
 
 fn budget(report: &Report) -> String {
@@ -94,7 +113,21 @@ fn budget(report: &Report) -> String {
     let table = format!(
         "<table><thead><tr><th>bound</th><th>asked</th><th>reached</th></tr></thead><tbody>{rows}</tbody></table>"
     );
-    section("Budget", "", &table)
+    section("Budget", &compared(report), &table)
+}
+
+/// What the search went by, which is not what the top of the page reports.
+fn compared(report: &Report) -> String {
+    let chosen = report.front.iter().find(|point| point.kind == PointKind::Chosen);
+    let (Some(goal), Some(chosen)) = (report.goal, chosen) else { return String::new() };
+    let metric = escape(&report.headline.metric);
+    let (reached, float) = (accuracy(chosen.accuracy), accuracy(goal.accuracy_float));
+    let floor = goal.floor.map_or_else(String::new, |floor| format!(", at least {} asked", accuracy(floor)));
+    format!(
+        "The search went by validation samples: {metric} {reached} there (float {float}{floor}). The figures on top are \
+         of the finished blob, on {}.",
+        escape(&report.provenance.evaluated_on)
+    )
 }
 
 fn layers(report: &Report) -> String {
@@ -153,12 +186,39 @@ fn legend(entries: &[(&str, &str)]) -> String {
     format!("<p class=\"legend\">{}</p>\n", entries.iter().map(entry).collect::<String>())
 }
 
-/// Colours are named once and follow the reader's preference.
-const STYLE: &str = r"
+/// Colours, named once, that follow the reader's preference, and what plots look like: enough for a plot
+/// in a file of its own.
+pub(super) const PLOT_STYLE: &str = r"
 :root { --page: #f7f7f5; --card: #ffffff; --ink: #1d2126; --soft: #626a73; --line: #e3e4e1;
   --blue: #2f6fb7; --pale: #9fc1e6; --accent: #d4572a; --grey: #8d949b; --inverse: #ffffff; color-scheme: light dark; }
 @media (prefers-color-scheme: dark) { :root { --page: #15181b; --card: #1d2125; --ink: #e6e8ea; --soft: #9aa3ab;
   --line: #30363c; --blue: #5b9be0; --pale: #3a5f88; --accent: #f0794b; --grey: #7f8890; --inverse: #ffffff; } }
+svg { font: 12px system-ui, sans-serif; fill: var(--ink); }
+.grid { stroke: var(--line); }
+.tick, .axis, .note, .value { fill: var(--soft); }
+.value { font-size: 11px; }
+.axis { font-weight: 600; }
+.strong { font-weight: 650; fill: var(--ink); }
+.front-line { fill: none; stroke: var(--blue); stroke-width: 1.5; opacity: .55; }
+.front, .weights, .measured, .tensor, .heat { fill: var(--blue); background: var(--blue); }
+.activations, .predicted, .tensor.other { fill: var(--pale); background: var(--pale); }
+.uniform { fill: var(--grey); background: var(--grey); }
+.chosen { fill: var(--accent); background: var(--accent); }
+.halo { fill: var(--accent); opacity: .22; }
+.inside { fill: var(--inverse); font-size: 11px; pointer-events: none; }
+.inside.other { fill: var(--ink); }
+.cell { font-size: 11px; pointer-events: none; }
+.frame { stroke: var(--accent); stroke-width: 2.5; fill: none; }
+.card { fill: var(--card); }
+.title { font-size: 16px; font-weight: 650; }
+.limit { stroke: var(--accent); stroke-dasharray: 4 3; }
+.float { stroke: var(--ink); stroke-dasharray: 6 4; opacity: .6; }
+.uniform-line { fill: none; stroke: var(--grey); stroke-width: 1.2; opacity: .5; }
+.scratch { fill: var(--line); stroke: var(--grey); stroke-dasharray: 2 2; background: var(--line); }
+";
+
+/// What the page adds.
+const STYLE: &str = r"
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
 main { max-width: 1120px; margin: 0 auto; padding: 28px 20px 60px; }
@@ -172,25 +232,9 @@ section { background: var(--card); border: 1px solid var(--line); border-radius:
 .tile { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 14px 16px; }
 .tile p { margin: 0; color: var(--soft); font-size: 13px; }
 .tile strong { display: block; font-size: 24px; line-height: 1.35; font-weight: 650; font-variant-numeric: tabular-nums; }
+svg { display: block; width: 100%; height: auto; }
 .pair { display: flex; flex-wrap: wrap; gap: 16px; }
 .pair svg { flex: 1 1 420px; }
-svg { display: block; width: 100%; height: auto; font: 12px system-ui, sans-serif; fill: var(--ink); }
-.grid { stroke: var(--line); }
-.limit { stroke: var(--accent); stroke-dasharray: 4 3; }
-.tick, .axis, .note, .value { fill: var(--soft); }
-.value { font-size: 11px; }
-.axis { font-weight: 600; }
-.strong { font-weight: 650; fill: var(--ink); }
-.front-line { fill: none; stroke: var(--blue); stroke-width: 1.5; opacity: .55; }
-.front, .weights, .measured, .tensor, .heat { fill: var(--blue); background: var(--blue); }
-.activations, .predicted, .tensor.other { fill: var(--pale); background: var(--pale); }
-.uniform { fill: var(--grey); background: var(--grey); }
-.chosen { fill: var(--accent); background: var(--accent); }
-.halo { fill: var(--accent); opacity: .22; }
-.inside { fill: var(--inverse); font-size: 11px; pointer-events: none; }
-.tensor.other + .inside { fill: var(--ink); }
-.cell { font-size: 11px; pointer-events: none; }
-.frame { stroke: var(--accent); stroke-width: 2.5; fill: none; }
 .legend { margin: 4px 0 8px; color: var(--soft); font-size: 13px; }
 .legend span { margin-right: 18px; white-space: nowrap; }
 .legend i { display: inline-block; width: 11px; height: 11px; border-radius: 3px; margin-right: 6px; }

@@ -1,11 +1,13 @@
-//! What a compilation came to: `report.json` for programs, `report.html` for people.
+//! What a compilation came to: `report.json` for programs, `report.html` for people, `front.svg` for a text
+//! about it.
 //!
-//! [`Report`] is plain data that the pipeline fills in; [`write()`] lays both files down. The page is
-//! one file that loads nothing: styles and plots are inside.
+//! [`Report`] is plain data that the pipeline fills in; [`write()`] lays the files down. Each loads
+//! nothing from elsewhere: styles and plots are inside.
 //!
-//! * [`html`] lays the page out, [`charts`] draws its plots, [`svg`] is what they draw with.
+//! * [`html`] lays the page out, [`front`] and [`charts`] draw its plots, [`svg`] is what they draw with.
 
 pub mod charts;
+pub mod front;
 pub mod html;
 pub mod svg;
 
@@ -16,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::files;
 use crate::units::{Bytes, Count, Ticks};
 
-/// All that the two files show.
+/// All that the files show.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// Name of the network.
@@ -27,6 +29,9 @@ pub struct Report {
     pub headline: Headline,
     /// Every bound that was given, and what was reached.
     pub budget: Vec<BudgetLine>,
+    /// What the search was to reach, as far as plots show it; absent without a search.
+    #[serde(default)]
+    pub goal: Option<Goal>,
     /// Policies by accuracy and cost.
     pub front: Vec<FrontPoint>,
     /// Every node of the network, in order.
@@ -79,6 +84,19 @@ pub struct BudgetLine {
     pub bound: String,
     /// What was reached, with its unit.
     pub reached: String,
+}
+
+/// What a search was to reach, on the validation samples.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Goal {
+    /// The metric of the float network.
+    pub accuracy_float: f64,
+    /// The least metric allowed.
+    pub floor: Option<f64>,
+    /// The largest blob allowed.
+    pub flash: Option<Bytes>,
+    /// The longest inference allowed.
+    pub latency: Option<Ticks>,
 }
 
 /// One policy.
@@ -146,11 +164,25 @@ pub struct MemoryMap {
     pub tensors: Vec<TensorLife>,
 }
 
-/// One tensor in the arena.
+/// What a piece of the arena holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MemoryRole {
+    /// Tensors, one at a time.
+    #[default]
+    Tensor,
+    /// What a kernel needs while it runs.
+    Scratch,
+}
+
+/// One tensor in the arena, or the scratch memory of a step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TensorLife {
-    /// Its name.
+    /// Its name; those of all tensors that take turns in it, with a comma and a space between.
     pub name: String,
+    /// What it holds.
+    #[serde(default)]
+    pub role: MemoryRole,
     /// First byte.
     pub offset: u64,
     /// How many.
@@ -200,25 +232,32 @@ pub struct Provenance {
     pub search: String,
 }
 
-/// Where the two files are.
+/// Where the files are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Files {
     /// For programs.
     pub json: PathBuf,
     /// For people.
     pub html: PathBuf,
+    /// The front as a picture; absent where there is none to draw.
+    pub front: Option<PathBuf>,
 }
 
-/// Writes `report.json` and `report.html` into `directory`, each whole or not at all.
+/// Writes `report.json`, `report.html` and, after a search, `front.svg` into `directory`, each whole or not
+/// at all.
 ///
 /// # Errors
 /// The I/O error, naming the file.
 pub fn write(directory: &Path, report: &Report) -> std::io::Result<Files> {
-    let written = Files { json: directory.join("report.json"), html: directory.join("report.html") };
+    let front = (!report.front.is_empty()).then(|| directory.join("front.svg"));
+    let written = Files { json: directory.join("report.json"), html: directory.join("report.html"), front };
     let mut json = serde_json::to_vec_pretty(report)?;
     json.push(b'\n');
     files::replace(&written.json, &json)?;
     files::replace(&written.html, html::page(report).as_bytes())?;
+    if let Some(front) = &written.front {
+        files::replace(front, front::figure(report).as_bytes())?;
+    }
     Ok(written)
 }
 
@@ -285,8 +324,14 @@ mod tests {
             point("front 3", PointKind::Front, 0.866, 52, 71.0),
         ];
         let steps: Vec<String> = nodes.iter().map(|node| node.0.to_owned()).collect();
-        let tensor =
-            |name: &str, offset, bytes, first, last| TensorLife { name: name.into(), offset, bytes, first, last };
+        let tensor = |name: &str, offset, bytes, first, last| TensorLife {
+            name: name.into(),
+            role: if name.ends_with("(scratch)") { MemoryRole::Scratch } else { MemoryRole::Tensor },
+            offset,
+            bytes,
+            first,
+            last,
+        };
         let tensors = vec![
             tensor("input", 32_768, 3_072, 0, 0),
             tensor("conv2d", 0, 16_384, 0, 3),
@@ -301,7 +346,8 @@ mod tests {
             tensor("conv2d_7", 12_288, 4_096, 9, 11),
             tensor("conv2d_8", 8_192, 4_096, 10, 11),
             tensor("add_2", 0, 4_096, 11, 12),
-            tensor("pool", 4_096, 64, 12, 13),
+            tensor("pool, flatten", 4_096, 64, 12, 13),
+            tensor("conv2d (scratch)", 36_000, 6_464, 0, 0),
         ];
         let choices: Vec<String> = ["w2a8", "w3a8", "w4a8", "w5a8", "w6a8", "w8a8"].map(String::from).to_vec();
         let rows = layers
@@ -338,6 +384,12 @@ mod tests {
                 wall_s: 38.4,
             },
             budget: vec![BudgetLine { name: "--max-flash".into(), bound: "40 KiB".into(), reached: "38.9 KiB".into() }],
+            goal: Some(Goal {
+                accuracy_float: 0.874,
+                floor: Some(0.84),
+                flash: Some(Bytes(40 * 1024)),
+                latency: ns(90_000.0),
+            }),
             front,
             layers,
             memory: Some(MemoryMap { arena: Bytes(49_152), steps, tensors }),
@@ -394,11 +446,22 @@ mod tests {
     }
 
     #[test]
+    fn the_figure_marks_hopeless_policies_at_its_edge() {
+        let figure = front::figure(&sample());
+        assert_eq!(figure.matches("<polygon").count(), 3, "w2a8, w3a8 and front 1 are beyond reach");
+        assert!(figure.contains("float 87.4") && figure.contains("at least 84.0") && figure.contains("budget"));
+        assert!(figure.contains("w4a8") && figure.contains("w2a8 31"));
+        for outside in ["https:", "href=", "@import", "url("] {
+            assert!(!figure.contains(outside), "{outside}");
+        }
+    }
+
+    #[test]
     fn a_report_without_measurements_is_a_page_too() {
         let mut report = sample();
         (report.memory, report.sensitivity) = (None, None);
         (report.headline.predicted, report.headline.measured) = (None, None);
-        report.front.clear();
+        (report.goal, report.front) = (None, Vec::new());
         for layer in &mut report.layers {
             (layer.predicted, layer.measured) = (None, None);
         }
@@ -413,7 +476,7 @@ mod tests {
         let files = write(&folder.path().join("out"), &sample()).unwrap();
         let again: Report = serde_json::from_slice(&std::fs::read(&files.json).unwrap()).unwrap();
         assert_eq!(again.layers.len(), sample().layers.len());
-        assert_eq!(std::fs::read_dir(folder.path().join("out")).unwrap().count(), 2, "no leftovers");
+        assert_eq!(std::fs::read_dir(folder.path().join("out")).unwrap().count(), 3, "no leftovers");
         if let Some(keep) = std::env::var_os("PARE_KEEP_REPORT") {
             write(Path::new(&keep), &sample()).unwrap();
         }

@@ -111,8 +111,19 @@ impl Svg {
         ));
     }
 
+    /// A mark that points downwards, its tip at the place given.
+    pub fn arrow_down(&mut self, class: &str, (x, y): (f64, f64), tip: &str) {
+        let (left, right, top, tip) = (x - 5.0, x + 5.0, y - 8.0, escape(tip));
+        self.push(format_args!(
+            r#"<polygon class="{class}" points="{left:.1},{top:.1} {right:.1},{top:.1} {x:.1},{y:.1}"><title>{tip}</title></polygon>"#
+        ));
+    }
+
     /// Straight lines from point to point.
     pub fn polyline(&mut self, class: &str, points: &[(f64, f64)]) {
+        if points.is_empty() {
+            return;
+        }
         let list: Vec<String> = points.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
         self.push(format_args!(r#"<polyline class="{class}" points="{}"/>"#, list.join(" ")));
     }
@@ -128,6 +139,15 @@ impl Svg {
         let Svg { width, height, label, body } = self;
         format!(
             "<svg viewBox=\"0 0 {width:.0} {height:.0}\" style=\"max-width:{width:.0}px\" role=\"img\" aria-label=\"{label}\">\n{body}</svg>\n"
+        )
+    }
+
+    /// The finished drawing as a file of its own with its style sheet.
+    pub fn finish_file(self, style: &str) -> String {
+        let Svg { width, height, label, body } = self;
+        format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.0} {height:.0}\" width=\"{width:.0}\" \
+             height=\"{height:.0}\" role=\"img\" aria-label=\"{label}\">\n<style>{style}</style>\n{body}</svg>\n"
         )
     }
 
