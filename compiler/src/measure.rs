@@ -15,8 +15,8 @@ use crate::cost::layers::{Layer, Layers};
 use crate::cost::table::{Provenance, Row};
 use crate::deploy::{DeployError, deploy};
 use crate::eval::EvalError;
-use crate::ir::Graph;
-use crate::lower::LowerConfig;
+use crate::ir::{Graph, NodeId};
+use crate::lower::{LowerConfig, Plan};
 use crate::policy::{EdgeLayers, Policy, WeightFormat};
 use crate::quant::{
     BiasCorrection, Calibration, CalibrationConfig, ClipMethod, CodeBank, QuantConfig, QuantError, Rounding, calibrate,
@@ -72,23 +72,32 @@ pub fn host_rows(
             let model = Model::parse(&blob).map_err(host::HostError::from)?;
             let codes = vec![0x55; model.inputs().map(|t| t.shape.len()).sum()];
             let timing = host::time(&blob, isa, &codes, SAMPLES)?;
-            let kernels: Vec<String> = model.layers().map(|layer| kernel_name(isa, &layer.op)).collect();
-            let mut of_node: BTreeMap<&str, (String, Vec<f64>)> = BTreeMap::new();
-            for ((planned, samples), kernel) in deployed.plan.layers.iter().zip(timing.layers).zip(kernels) {
-                // A step that lowering added belongs to the node it serves.
-                let name = planned.name.split("_rescale").next().unwrap_or(&planned.name);
-                let entry = of_node.entry(name).or_insert_with(|| (kernel.clone(), vec![0.0; samples.len()]));
-                entry.0 = kernel;
-                entry.1.iter_mut().zip(samples).for_each(|(sum, ns)| *sum += ns);
-            }
-            for layer in layers.iter() {
-                let Some((kernel, samples)) = of_node.remove(layer.name.as_str()) else { continue };
+            let mut of_node = per_node(&deployed.plan, &model, isa, &timing);
+            for (index, layer) in layers.iter().enumerate() {
+                let Some((kernel, samples)) = of_node.remove(&NodeId(index as u32)) else { continue };
                 let row = row(&layers, layer, &policy, format, kernel, samples);
                 rows.entry((row.operator.clone(), row.shape, row.weights, row.activation_bits)).or_insert(row);
             }
         }
     }
     Ok(rows.into_values().collect())
+}
+
+/// The kernel of each node and its samples; steps that lowering added count for the node they serve.
+pub fn per_node(
+    plan: &Plan,
+    model: &Model<'_>,
+    isa: Isa,
+    timing: &host::Timing,
+) -> BTreeMap<NodeId, (String, Vec<f64>)> {
+    let mut of_node: BTreeMap<NodeId, (String, Vec<f64>)> = BTreeMap::new();
+    for ((layer, samples), node) in model.layers().zip(&timing.layers).zip(plan.served()) {
+        let Some(node) = node else { continue };
+        let (kernel, sums) = of_node.entry(node).or_insert_with(|| (String::new(), vec![0.0; samples.len()]));
+        *kernel = kernel_name(isa, &layer.op);
+        sums.iter_mut().zip(samples).for_each(|(sum, ns)| *sum += ns);
+    }
+    of_node
 }
 
 /// Who measured what, and when.

@@ -1,5 +1,6 @@
 //! Options that several subcommands share, and what they lead to.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -11,7 +12,7 @@ use crate::ir::Graph;
 use crate::models::{CARD_FILE, Card, bundled};
 use crate::search::Budget;
 use crate::target::Target;
-use crate::task::Task;
+use crate::task::{Samples, Task, TaskError};
 use crate::units::{Bytes, Count, Joules, Ticks};
 use crate::{import, passes};
 
@@ -168,9 +169,27 @@ fn card(path: &Path) -> Result<Option<Card>> {
     if path.is_dir() && path.join(CARD_FILE).exists() { Ok(Some(Card::load(path)?)) } else { Ok(None) }
 }
 
+/// Which samples to look at.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct SampleArgs {
+    /// Which samples.
+    #[arg(long, value_enum, default_value = "test")]
+    split: SplitArg,
+    /// At most so many.
+    #[arg(long, value_name = "N")]
+    limit: Option<NonZeroUsize>,
+}
+
+impl SampleArgs {
+    /// Those samples.
+    pub(super) fn indices<'a>(&self, samples: &'a Samples) -> Result<&'a [u32], TaskError> {
+        samples.indices(self.split.into(), self.limit.map(NonZeroUsize::get))
+    }
+}
+
 /// Parses `train`, `val` or `test`.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
-pub(super) enum SplitArg {
+enum SplitArg {
     /// What calibration and search see.
     Train,
     /// Cut from train, to choose between candidates.
