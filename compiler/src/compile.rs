@@ -108,9 +108,6 @@ pub enum CompileError {
     /// The search found nothing.
     #[error(transparent)]
     Search(#[from] SearchError),
-    /// A file could not be read or written.
-    #[error(transparent)]
-    Io(#[from] std::io::Error),
 }
 
 /// What a search came to.
