@@ -86,8 +86,20 @@ pub(super) enum RoundingArg {
 }
 
 impl BudgetArgs {
-    pub(super) fn budget(&self) -> Budget {
-        Budget {
+    /// The budget of a task.
+    ///
+    /// # Errors
+    /// When it bounds an accuracy that the validation samples cannot tell.
+    pub(super) fn budget(&self, task: &Task) -> Result<Budget> {
+        if self.min_accuracy.is_some() && !task.data.judges(Split::Val) {
+            bail!(
+                "--min-accuracy cannot be judged: the validation samples of `{}` lack the labels that {} needs; \
+                 bound the cost, or the change of the output with --max-drop",
+                task.data.dataset.name,
+                task.data.metric
+            );
+        }
+        Ok(Budget {
             latency: self.max_latency,
             flash: self.max_flash,
             ram: self.max_ram,
@@ -96,7 +108,7 @@ impl BudgetArgs {
             bitops: self.max_bitops,
             min_accuracy: self.min_accuracy,
             max_drop: self.max_drop,
-        }
+        })
     }
 }
 

@@ -140,7 +140,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let settings = args.target.settings(global)?;
     let calibration = OnceCell::new();
     let workshop = Workshop::new(&task, &settings, &calibration);
-    let budget = args.budget.budget();
+    let budget = args.budget.budget(&task)?;
     let test = task.data.indices(Split::Test, args.limit.map(NonZeroUsize::get))?;
 
     let table = workshop.table(&mut |event| progress.event(event))?;
