@@ -4,6 +4,7 @@
 //! all remembered on disk never calibrates, measures nothing and ends in under a second.
 
 use std::cell::OnceCell;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use pare_runtime::Isa;
@@ -17,14 +18,14 @@ use crate::cost::layers::Layers;
 use crate::cost::macs::Macs;
 use crate::cost::ram::Ram;
 use crate::cost::size::{ExactSize, Size};
-use crate::cost::table::{LatencyTable, Provenance, Row, TableError};
+use crate::cost::table::{LatencyTable, Row, TableError};
 use crate::cost::{Cost, CostError};
 use crate::data::{DataError, Elements, Split};
 use crate::deploy::{DeployError, Deployed, Reference, deploy, draft};
 use crate::files;
 use crate::lower::LowerConfig;
 use crate::measure::{self, MeasureError};
-use crate::policy::{Policy, WeightFormat};
+use crate::policy::{EdgeLayers, Policy, WeightFormat};
 use crate::quant::{
     BiasCorrection, Calibration, CalibrationConfig, ClipMethod, CodeBank, QuantConfig, QuantError, Rounding, calibrate,
 };
@@ -107,9 +108,6 @@ pub enum CompileError {
     /// The search found nothing.
     #[error(transparent)]
     Search(#[from] SearchError),
-    /// A file could not be read or written.
-    #[error(transparent)]
-    Io(#[from] std::io::Error),
 }
 
 /// What a search came to.
@@ -179,23 +177,23 @@ impl<'a> Workshop<'a> {
     pub fn table(&self, events: &mut dyn FnMut(Event)) -> Result<LatencyTable, CompileError> {
         let Settings { target, isa, activation_bits, .. } = self.settings;
         let provenance = measure::host_provenance(&target.name, *isa);
-        let path = table_path(&self.settings.cache, &provenance);
         let known = remembered_table(&self.settings.cache, target, *isa)?;
         let known = known.map_or_else(Vec::new, |table| table.rows().to_vec());
         let layers = Layers::of(&self.task.graph);
         let missing = |format: &WeightFormat| {
-            layers.iter().filter(|layer| layer.operator != "reshape").any(|layer| {
-                activation_bits.iter().any(|&bits| {
+            activation_bits.iter().any(|&bits| {
+                let policy = Policy::uniform(&self.task.graph, *format, bits, EdgeLayers::Uniform);
+                layers.iter().filter(|layer| layer.operator != "reshape").any(|layer| {
                     let weights = (layer.weights > 0).then_some(*format);
-                    !known.iter().any(|row| {
-                        (row.operator.as_str(), row.shape, row.weights) == (layer.operator, layer.shape, weights)
-                            && (row.activation_bits == bits || row.activation_bits == 8)
-                    })
+                    let wanted = (layer.operator, layer.shape, weights, layers.input_bits(layer, &policy));
+                    !known
+                        .iter()
+                        .any(|row| (row.operator.as_str(), row.shape, row.weights, row.activation_bits) == wanted)
                 })
             })
         };
         let formats: Vec<WeightFormat> = target.weight_formats.iter().copied().filter(missing).collect();
-        let mut rows = known.clone();
+        let mut new = Vec::new();
         if !formats.is_empty() {
             events(Event::Stage {
                 name: "measure kernels",
@@ -203,14 +201,12 @@ impl<'a> Workshop<'a> {
             });
             let mut step = |label: &str| events(Event::Step { label: label.to_owned() });
             let config = self.lower_config();
-            let new = measure::host_rows(&self.task.graph, &formats, activation_bits, config, *isa, &mut step)?;
-            let fresh = |row: &Row| !known.iter().any(|old| same_kernel(old, row));
-            rows.extend(new.into_iter().filter(fresh));
-            events(Event::Finished { summary: format!("{} rows", rows.len()) });
+            new = measure::host_rows(&self.task.graph, &formats, activation_bits, config, *isa, &mut step)?;
+            events(Event::Finished { summary: format!("{} rows", new.len()) });
         }
-        let table = LatencyTable::new(provenance, target.unit, rows)?;
+        let table = LatencyTable::new(provenance, target.unit, merged(known, new))?;
         if !formats.is_empty() {
-            table.save(&path)?;
+            table.save(&remembered_path(&self.settings.cache, target, *isa)).unwrap_or_else(forgotten);
         }
         Ok(table)
     }
@@ -228,8 +224,8 @@ impl<'a> Workshop<'a> {
     ) -> Result<Found, CompileError> {
         let (graph, settings) = (&self.task.graph, self.settings);
         let space = Space::of(graph, &settings.target.weight_formats, &settings.activation_bits)?;
-        let calibration = self.scorer(Split::Train)?;
-        let validation = self.scorer(Split::Val)?;
+        let calibration = self.scorer(Split::Train);
+        let validation = self.scorer(Split::Val);
         let float = self.float_score()?;
         let layers = Layers::of(graph);
         let config = self.lower_config();
@@ -263,6 +259,15 @@ impl<'a> Workshop<'a> {
         Ok(Found { front, uniform, sensitivity, space, float, floor })
     }
 
+    /// The scores of a policy and of the float network on the val split.
+    ///
+    /// # Errors
+    /// When the network does not run under the policy.
+    pub fn validate(&self, policy: &Policy) -> Result<(Score, Score), CompileError> {
+        let score = self.scorer(Split::Val).score(policy).map_err(SearchError::Evaluation)?;
+        Ok((score, self.float_score()?))
+    }
+
     /// What a blob tells host tools: JSON, the same for the same task.
     pub fn metadata(&self) -> String {
         let data = &self.task.data;
@@ -275,20 +280,25 @@ impl<'a> Workshop<'a> {
         LowerConfig { layout: self.settings.target.layout() }
     }
 
-    fn scorer(&self, split: Split) -> Result<Cached<Scorer<'_, 'a>>, CompileError> {
+    fn scorer(&self, split: Split) -> Cached<Scorer<'_, 'a>> {
         let directory = self.settings.cache.join("scores");
         let scorer = Scorer { workshop: self, split, reference: OnceCell::new() };
-        Ok(Cached::open(scorer, &directory, &format!("{}-{split:?}", self.digest))?)
+        Cached::open(scorer, &directory, &format!("{}-{split:?}", self.digest))
     }
 
     /// The score of the float network on the val split, remembered on disk.
     fn float_score(&self) -> Result<Score, CompileError> {
-        let path = self.settings.cache.join("scores").join(format!("{}-float.json", short_digest(&[&self.digest])));
-        if let Some(score) = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
+        let path = self.settings.cache.join("scores").join(format!("{}-float.txt", short_digest(&[&self.digest])));
+        // Numbers as text, as in the cache of scores: what is read back is what was written, to the last bit.
+        let read = |text: String| {
+            let (metric, loss) = text.split_once(' ')?;
+            Some(Score { metric: metric.parse().ok()?, loss: loss.parse().ok()? })
+        };
+        if let Some(score) = std::fs::read_to_string(&path).ok().and_then(read) {
             return Ok(score);
         }
         let score = self.reference(Split::Val)?.float_score();
-        files::replace(&path, &serde_json::to_vec(&score).map_err(std::io::Error::from)?)?;
+        files::replace(&path, format!("{} {}", score.metric, score.loss).as_bytes()).unwrap_or_else(forgotten);
         Ok(score)
     }
 
@@ -323,19 +333,28 @@ impl Evaluator for Scorer<'_, '_> {
     }
 }
 
-/// The table that compilations on this machine have filled so far.
+/// `old` rows and, of `new` ones, those of kernels that are not among them.
+pub fn merged(old: Vec<Row>, new: Vec<Row>) -> Vec<Row> {
+    let kernel = |row: &Row| (row.operator.clone(), row.shape, row.weights, row.activation_bits);
+    let known: BTreeSet<_> = old.iter().map(kernel).collect();
+    old.into_iter().chain(new.into_iter().filter(|row| !known.contains(&kernel(row)))).collect()
+}
+
+/// Where the table of this machine is remembered. Tables of different processors, kernels or runtime
+/// versions never mix.
+pub fn remembered_path(cache: &Path, target: &Target, isa: Isa) -> PathBuf {
+    let p = measure::host_provenance(&target.name, isa);
+    let key = short_digest(&[&p.cpu, &p.isa, &p.runtime_version]);
+    cache.join("tables").join(format!("{}-{key}.json", target.name))
+}
+
+/// The table that compilations and `pare measure` have filled so far on this machine.
 ///
 /// # Errors
 /// When there is one that cannot be read.
 pub fn remembered_table(cache: &Path, target: &Target, isa: Isa) -> Result<Option<LatencyTable>, TableError> {
-    let path = table_path(cache, &measure::host_provenance(&target.name, isa));
+    let path = remembered_path(cache, target, isa);
     if path.exists() { LatencyTable::load(&path).map(Some) } else { Ok(None) }
-}
-
-/// Tables of different processors, kernels or runtime versions never mix.
-fn table_path(cache: &Path, p: &Provenance) -> PathBuf {
-    let key = short_digest(&[&p.cpu, &p.isa, &p.runtime_version]);
-    cache.join("tables").join(format!("{}-{key}.json", p.target))
 }
 
 /// The value of a cell, made by `make` when there is none yet.
@@ -347,11 +366,13 @@ fn once<T, E>(cell: &OnceCell<T>, make: impl FnOnce() -> Result<T, E>) -> Result
     Ok(cell.get_or_init(|| value))
 }
 
-fn same_kernel(a: &Row, b: &Row) -> bool {
-    (&a.operator, a.shape, a.weights, a.activation_bits) == (&b.operator, b.shape, b.weights, b.activation_bits)
+/// What could not be remembered is worked out again next time: no reason to fail.
+fn forgotten(error: impl std::fmt::Display) {
+    tracing::warn!("not remembered for next time: {error}");
 }
 
-/// Names everything that a score depends on beside the policy: the network, the data and the settings.
+/// Names everything that a score depends on beside the policy: the network, the data, the settings, and the
+/// sources of this program.
 fn digest(task: &Task, settings: &Settings) -> String {
     let mut hash = Sha256::new();
     hash.update(task.graph.to_string());
@@ -365,14 +386,16 @@ fn digest(task: &Task, settings: &Settings) -> String {
         Elements::F32(all) => hash.update(bytemuck::cast_slice::<f32, u8>(all)),
     }
     let rest = format!(
-        "{:?} {:?} {} {:?} {:?} {} {CALIBRATION_INPUTS} {SEARCH_INPUTS} {}",
+        "{:?} {:?} {:?} {:?} {} {:?} {:?} {} {CALIBRATION_INPUTS} {SEARCH_INPUTS} {}",
+        data.sample_shape,
+        data.splits,
         data.labels,
         task.data.preprocessing,
         task.data.metric,
         settings.quant,
         settings.target.layout(),
         settings.seed,
-        env!("CARGO_PKG_VERSION"),
+        concat!(env!("CARGO_PKG_VERSION"), " ", env!("PARE_SOURCES")),
     );
     hash.update(rest);
     hex(&hash.finalize())

@@ -15,8 +15,8 @@ use crate::cost::layers::{Layer, Layers};
 use crate::cost::table::{Provenance, Row};
 use crate::deploy::{DeployError, Deployed, deploy};
 use crate::eval::EvalError;
-use crate::ir::Graph;
-use crate::lower::LowerConfig;
+use crate::ir::{Graph, NodeId};
+use crate::lower::{LowerConfig, Plan};
 use crate::policy::{EdgeLayers, Policy, WeightFormat};
 use crate::quant::{
     BiasCorrection, Calibration, CalibrationConfig, ClipMethod, CodeBank, QuantConfig, QuantError, Rounding, calibrate,
@@ -70,8 +70,7 @@ pub fn host_rows(
         for &bits in activation_bits {
             let policy = Policy::uniform(graph, format, bits, EdgeLayers::Uniform);
             let deployed = deploy(&bank, &policy, &config, "")?;
-            let kernels = vec![(String::new(), Vec::new()); deployed.plan.layers.len()];
-            variants.push(Variant { format, policy, deployed, kernels });
+            variants.push(Variant { format, policy, deployed, of_node: BTreeMap::new() });
         }
     }
     for _ in 0..ROUNDS {
@@ -90,13 +89,12 @@ pub fn host_rows(
     Ok(rows.into_values().collect())
 }
 
-/// A network under one uniform policy, and the times of its steps.
+/// A network under one uniform policy, and the kernel and nanoseconds of each node.
 struct Variant {
     format: WeightFormat,
     policy: Policy,
     deployed: Deployed,
-    /// Kernel name and nanoseconds of every step of the plan.
-    kernels: Vec<(String, Vec<f64>)>,
+    of_node: BTreeMap<NodeId, (String, Vec<f64>)>,
 }
 
 impl Variant {
@@ -105,28 +103,38 @@ impl Variant {
         let model = Model::parse(&blob).map_err(host::HostError::from)?;
         let codes = vec![0x55; model.inputs().map(|t| t.shape.len()).sum()];
         let timing = host::time(&blob, isa, &codes, SAMPLES)?;
-        for ((name, samples), (layer, times)) in self.kernels.iter_mut().zip(model.layers().zip(timing.layers)) {
-            *name = kernel_name(isa, &layer.op);
+        for (node, (kernel, times)) in per_node(&self.deployed.plan, &model, isa, &timing) {
+            let (name, samples) = self.of_node.entry(node).or_default();
+            *name = kernel;
             samples.extend(times);
         }
         Ok(())
     }
 
-    fn rows(self, layers: &Layers) -> Vec<Row> {
-        let mut of_node: BTreeMap<&str, (String, Vec<f64>)> = BTreeMap::new();
-        for (planned, (kernel, samples)) in self.deployed.plan.layers.iter().zip(self.kernels) {
-            // A step that lowering added belongs to the node it serves.
-            let name = planned.name.split("_rescale").next().unwrap_or(&planned.name);
-            let entry = of_node.entry(name).or_insert_with(|| (kernel.clone(), vec![0.0; samples.len()]));
-            entry.0 = kernel;
-            entry.1.iter_mut().zip(samples).for_each(|(sum, ns)| *sum += ns);
-        }
-        let timed = |layer: &Layer| {
-            let (kernel, samples) = of_node.remove(layer.name.as_str())?;
+    fn rows(mut self, layers: &Layers) -> Vec<Row> {
+        let timed = |(index, layer): (usize, &Layer)| {
+            let (kernel, samples) = self.of_node.remove(&NodeId(index as u32))?;
             Some(row(layers, layer, &self.policy, self.format, kernel, samples))
         };
-        layers.iter().filter_map(timed).collect()
+        layers.iter().enumerate().filter_map(timed).collect()
     }
+}
+
+/// The kernel of each node and its samples; steps that lowering added count for the node they serve.
+pub fn per_node(
+    plan: &Plan,
+    model: &Model<'_>,
+    isa: Isa,
+    timing: &host::Timing,
+) -> BTreeMap<NodeId, (String, Vec<f64>)> {
+    let mut of_node: BTreeMap<NodeId, (String, Vec<f64>)> = BTreeMap::new();
+    for ((layer, samples), node) in model.layers().zip(&timing.layers).zip(plan.served()) {
+        let Some(node) = node else { continue };
+        let (kernel, sums) = of_node.entry(node).or_insert_with(|| (String::new(), vec![0.0; samples.len()]));
+        *kernel = kernel_name(isa, &layer.op);
+        sums.iter_mut().zip(samples).for_each(|(sum, ns)| *sum += ns);
+    }
+    of_node
 }
 
 /// Who measured what, and when.

@@ -116,11 +116,17 @@ impl Target {
 fn parse(path: &str, text: &str) -> Result<Target, TargetError> {
     let target: Target = toml::from_str(text)
         .map_err(|e| TargetError::Schema { path: path.to_owned(), reason: e.message().to_owned() })?;
-    if target.weight_formats.is_empty() || !target.activation_bits.iter().all(|b| (2..=8).contains(b)) {
-        let reason = "it needs at least one weight format, and activation widths from 2 to 8".to_owned();
-        return Err(TargetError::Schema { path: path.to_owned(), reason });
+    let refuse = |reason: &str| Err(TargetError::Schema { path: path.to_owned(), reason: reason.to_owned() });
+    if target.weight_formats.is_empty() || target.activation_bits.is_empty() {
+        return refuse("it needs at least one weight format and one activation width");
     }
-    Ok(target)
+    if !target.activation_bits.iter().all(|bits| (2..=8).contains(bits)) {
+        return refuse("activation widths go from 2 to 8 bits");
+    }
+    match target.runner {
+        Runner::Host if target.unit != TickUnit::Nanoseconds => refuse("the runner `host` counts in `ns`"),
+        Runner::Host => Ok(target),
+    }
 }
 
 #[cfg(test)]
@@ -136,5 +142,13 @@ mod tests {
     fn an_unknown_field_is_named() {
         let text = BUILT_IN[0].1.to_owned() + "clock_mhz = 80\n";
         assert!(parse("x.toml", &text).unwrap_err().to_string().contains("clock_mhz"));
+    }
+
+    #[test]
+    fn what_a_runner_cannot_do_is_refused() {
+        let with = |from: &str, to: &str| parse("x.toml", &BUILT_IN[0].1.replace(from, to)).unwrap_err().to_string();
+        assert!(with("unit = \"ns\"", "unit = \"cycles\"").contains("ns"));
+        assert!(with("[2, 3, 4, 5, 6, 7, 8]", "[]").contains("activation"));
+        assert!(with("[2, 3, 4, 5, 6, 7, 8]", "[9]").contains("2 to 8"));
     }
 }

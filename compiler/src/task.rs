@@ -119,6 +119,17 @@ impl Samples {
         if some.is_empty() { Err(TaskError::Empty { data: self.dataset.name.clone(), split }) } else { Ok(some) }
     }
 
+    /// Whether the labels of a split let the metric be computed on it: those of an anomaly detector's training
+    /// samples do not.
+    pub fn judges(&self, split: Split) -> bool {
+        let mut labels = self.dataset.split(split).iter().map(|&index| self.dataset.label(index));
+        match self.metric {
+            Metric::Top1 => labels.all(|label| label.is_some()),
+            Metric::Auc => [0, 1].iter().all(|&mark| labels.clone().any(|label| label == Some(mark))),
+            Metric::Psnr | Metric::Mse => true,
+        }
+    }
+
     /// `n` network inputs spread over a split, back to back: one window of each sample in turn.
     ///
     /// # Errors
@@ -246,4 +257,27 @@ pub fn encode(model: &Model<'_>, inputs: &[f32]) -> Vec<u8> {
 /// Codes of a model's output as reals.
 pub fn decode(model: &Model<'_>, codes: &[u8]) -> Vec<f32> {
     model.outputs().next().map_or_else(Vec::new, |t| codes.iter().map(|&q| t.decode(q)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::split::TestOrder;
+    use crate::data::{Elements, Splits};
+
+    #[test]
+    fn normal_sounds_alone_judge_no_detector() {
+        let dataset = Dataset {
+            name: "sounds".to_owned(),
+            sample_shape: vec![2],
+            elements: Elements::F32(vec![0.0; 48]),
+            labels: (0..24).map(|i| (i >= 20).then_some(i % 2)).collect(),
+            splits: Splits::with_test(20, 4, TestOrder::OfFile),
+        };
+        let samples = Samples::new(dataset, Preprocessing::IDENTITY, None, 2, 2).unwrap();
+        assert_eq!(samples.metric, Metric::Auc);
+        assert!(samples.judges(Split::Test) && !samples.judges(Split::Val));
+        let without_labels = Samples { metric: Metric::Mse, ..samples };
+        assert!(without_labels.judges(Split::Val));
+    }
 }

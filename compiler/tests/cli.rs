@@ -143,6 +143,58 @@ fn arrays_go_in_and_out() {
 }
 
 #[test]
+fn a_policy_that_is_given_keeps_the_budget_too() {
+    let bench = Bench::new();
+    let compile = |budget: &[&str], code: i32| {
+        let said =
+            bench.fails(&[&["compile", "--bits", "w2a8", "--limit", "16", "--out", "out"], budget].concat(), code);
+        assert!(!bench.path("out").exists(), "a failed compilation left files behind");
+        said
+    };
+    assert!(compile(&["--max-macs", "1K"], 1).contains("--max-macs"));
+    assert!(compile(&["--max-bitops", "1K"], 1).contains("--max-bitops"));
+    assert!(compile(&["--max-latency", "1ns"], 1).contains("--max-latency"));
+    assert!(compile(&["--min-accuracy", "0.999"], 1).contains("0.999"));
+    assert!(compile(&["--max-latency", "5cycles"], 2).contains("cycles"));
+}
+
+#[test]
+fn one_backend_is_held_against_the_reference() {
+    let bench = Bench::new();
+    let verified = bench.json(&["verify", &bench.blob(), "--limit", "2", "--backends", "portable"]);
+    assert_eq!(verified["backends"], serde_json::json!(["reference", "portable"]));
+    let model = golden("conv.onnx");
+    let said = bench.fails(&["verify", &bench.blob(), "--limit", "2", "--float", model.to_str().unwrap()], 2);
+    assert!(said.contains("conv.onnx"), "{said}");
+}
+
+#[test]
+fn measured_tables_are_the_ones_that_searches_go_by() {
+    let bench = Bench::new();
+    std::fs::write(bench.path("seeds"), "fully_connected 1 1 16 8 1 1\n").unwrap();
+    let first = bench.json(&["measure", "--seeds", "seeds"]);
+    std::fs::write(bench.path("seeds"), "fully_connected 1 1 32 8 1 1\n").unwrap();
+    let second = bench.json(&["measure", "--seeds", "seeds"]);
+    assert_eq!(first["table"], second["table"]);
+    assert_eq!(second["rows"].as_u64().unwrap(), 2 * first["rows"].as_u64().unwrap());
+    assert!(Path::new(second["table"].as_str().unwrap()).starts_with(bench.path("cache")));
+}
+
+#[cfg(unix)]
+#[test]
+fn paths_need_not_be_unicode() {
+    use std::os::unix::ffi::OsStrExt;
+    let bench = Bench::new();
+    let out = bench.dir.path().join(std::ffi::OsStr::from_bytes(b"caf\xe9"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pare"));
+    command
+        .env("PARE_CACHE", bench.path("cache"))
+        .args(["compile", "--bits", "w4a8", "--limit", "16", "--json", "--out"]);
+    assert!(command.arg(&out).output().unwrap().status.success());
+    assert!(out.join("glyphs.pare").is_file());
+}
+
+#[test]
 fn impossible_budgets_say_what_is_reachable() {
     let bench = Bench::new();
     let said = bench.fails(&["compile", "--max-flash", "2KiB", "--out", "out"], 1);
@@ -228,7 +280,13 @@ fn damaged_and_foreign_blobs_are_refused() {
 #[test]
 fn usage_errors_exit_with_two() {
     let bench = Bench::new();
-    for args in [&["compile", "--bits", "w9a8"][..], &["compile", "--max-flash", "lots"], &["frobnicate"], &["bench"]] {
+    for args in [
+        &["compile", "--bits", "w9a8"][..],
+        &["compile", "--max-flash", "lots"],
+        &["frobnicate"],
+        &["bench"],
+        &["compile", "--limit", "0"],
+    ] {
         bench.fails(args, 2);
     }
     bench.fails(&["compile", "--target", "toaster"], 2);

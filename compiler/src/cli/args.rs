@@ -1,5 +1,6 @@
 //! Options that several subcommands share, and what they lead to.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -11,7 +12,7 @@ use crate::ir::Graph;
 use crate::models::{CARD_FILE, Card, bundled};
 use crate::search::Budget;
 use crate::target::Target;
-use crate::task::Task;
+use crate::task::{Samples, Task, TaskError};
 use crate::units::{Bytes, Count, Joules, Ticks};
 use crate::{import, passes};
 
@@ -85,8 +86,20 @@ pub(super) enum RoundingArg {
 }
 
 impl BudgetArgs {
-    pub(super) fn budget(&self) -> Budget {
-        Budget {
+    /// The budget of a task.
+    ///
+    /// # Errors
+    /// When it bounds an accuracy that the validation samples cannot tell.
+    pub(super) fn budget(&self, task: &Task) -> Result<Budget> {
+        if self.min_accuracy.is_some() && !task.data.judges(Split::Val) {
+            bail!(
+                "--min-accuracy cannot be judged: the validation samples of `{}` lack the labels that {} needs; \
+                 bound the cost, or the change of the output with --max-drop",
+                task.data.dataset.name,
+                task.data.metric
+            );
+        }
+        Ok(Budget {
             latency: self.max_latency,
             flash: self.max_flash,
             ram: self.max_ram,
@@ -95,7 +108,7 @@ impl BudgetArgs {
             bitops: self.max_bitops,
             min_accuracy: self.min_accuracy,
             max_drop: self.max_drop,
-        }
+        })
     }
 }
 
@@ -168,9 +181,27 @@ fn card(path: &Path) -> Result<Option<Card>> {
     if path.is_dir() && path.join(CARD_FILE).exists() { Ok(Some(Card::load(path)?)) } else { Ok(None) }
 }
 
+/// Which samples to look at.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct SampleArgs {
+    /// Which samples.
+    #[arg(long, value_enum, default_value = "test")]
+    split: SplitArg,
+    /// At most so many.
+    #[arg(long, value_name = "N")]
+    limit: Option<NonZeroUsize>,
+}
+
+impl SampleArgs {
+    /// Those samples.
+    pub(super) fn indices<'a>(&self, samples: &'a Samples) -> Result<&'a [u32], TaskError> {
+        samples.indices(self.split.into(), self.limit.map(NonZeroUsize::get))
+    }
+}
+
 /// Parses `train`, `val` or `test`.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
-pub(super) enum SplitArg {
+enum SplitArg {
     /// What calibration and search see.
     Train,
     /// Cut from train, to choose between candidates.

@@ -1,5 +1,6 @@
 //! `pare bench`: how long a blob takes, as a whole and layer by layer.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
@@ -26,8 +27,8 @@ pub(super) struct Args {
     #[arg(long, default_value = "host")]
     target: String,
     /// Samples, each of some 50 microseconds or more.
-    #[arg(long, value_name = "N", default_value_t = 201)]
-    runs: usize,
+    #[arg(long, value_name = "N", default_value = "201")]
+    runs: NonZeroUsize,
     /// Show every layer, predicted beside measured.
     #[arg(long)]
     layers: bool,
@@ -56,7 +57,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let isa = args.isa.unwrap_or_else(Isa::best);
     let model = Model::parse(&blob)?;
     let codes: Vec<u8> = model.inputs().flat_map(|t| vec![t.zero; t.shape.len()]).collect();
-    let timing = host::time(&blob, isa, &codes, args.runs.max(1))?;
+    let timing = host::time(&blob, isa, &codes, args.runs.get())?;
     let table = remembered_table(&args::cache(global), &target, isa)?;
     let rows: Vec<Row> = model
         .layers()
@@ -79,7 +80,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
         "first": timing.first, "isa": isa.to_string(), "predicted": predicted, "layers": layers,
     });
     let us = |ns: f64| format!("{:.1}", ns / 1e3);
-    let mut text = format!("{} on {}, {isa} kernels, {} samples\n", args.blob.display(), target.name, args.runs.max(1));
+    let mut text = format!("{} on {}, {isa} kernels, {} samples\n", args.blob.display(), target.name, args.runs);
     let facts = [("median", Some(median)), ("p10", Some(p10)), ("min", Some(min)), ("first", Some(timing.first))];
     for (name, ns) in facts.into_iter().chain([("predicted", predicted)]) {
         text += &ns.map_or_else(String::new, |ns| format!("  {name:<10} {:>10} us\n", us(ns)));

@@ -2,6 +2,7 @@
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -15,6 +16,12 @@ use super::report::nanoseconds;
 use super::{Global, Output};
 use crate::board::{AlignedBytes, host};
 use crate::compile::{Found, Settings, Workshop, strategy};
+use crate::cost::Cost;
+use crate::cost::bitops::Bitops;
+use crate::cost::energy::Energy;
+use crate::cost::latency::Latency;
+use crate::cost::layers::Layers;
+use crate::cost::macs::Macs;
 use crate::cost::table::LatencyTable;
 use crate::data::Split;
 use crate::deploy::Deployed;
@@ -23,7 +30,7 @@ use crate::eval::Net;
 use crate::files;
 use crate::policy::{EdgeLayers, Policy, WeightFormat};
 use crate::report::{self, LayerRow, Report};
-use crate::search::Budget;
+use crate::search::{Budget, Metric};
 use crate::task::{Figure, Task, encode};
 use crate::units::{Bytes, Quantity};
 
@@ -45,7 +52,7 @@ pub(super) struct Args {
     out: Option<PathBuf>,
     /// Score at most so many test samples.
     #[arg(long, value_name = "N")]
-    limit: Option<usize>,
+    limit: Option<NonZeroUsize>,
 }
 
 /// Where the policy comes from.
@@ -89,6 +96,16 @@ pub(super) struct OverBudget {
     reached: Quantity,
 }
 
+/// The policy that was given loses too much.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the policy reaches {reached:.4} on the validation samples, and {wanted:.4} is asked for: give it more bits, or search"
+)]
+pub(super) struct TooInaccurate {
+    wanted: f64,
+    reached: f64,
+}
+
 impl Args {
     /// What `pare` does without arguments.
     pub(super) fn bundled() -> Args {
@@ -123,14 +140,14 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let settings = args.target.settings(global)?;
     let calibration = OnceCell::new();
     let workshop = Workshop::new(&task, &settings, &calibration);
-    let budget = args.budget.budget();
-    let test = task.data.indices(Split::Test, args.limit)?;
+    let budget = args.budget.budget(&task)?;
+    let test = task.data.indices(Split::Test, args.limit.map(NonZeroUsize::get))?;
 
     let table = workshop.table(&mut |event| progress.event(event))?;
     let (policy, found) = choose(&args.how, &workshop, &budget, &table, &progress)?;
     progress.stage("quantising and packing");
     let deployed = workshop.deploy(&policy, &workshop.metadata())?;
-    check_sizes(&deployed, &budget)?;
+    check_costs(&workshop, &policy, &deployed, &table, &budget)?;
 
     progress.stage("scoring on the test samples");
     let blob = AlignedBytes::from(&deployed.blob.bytes[..]);
@@ -144,7 +161,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
 
     let finished =
         Finished { task: &task, settings: &settings, policy, found, deployed, table, float, integer, timing, budget };
-    let directory = args.out.unwrap_or_else(|| Path::new("pare-out").join(&task.graph.name));
+    let directory = args.out.unwrap_or_else(|| Path::new("pare-out").join(symbol(&task.graph.name)));
     let wall = start.elapsed().as_secs_f64();
     let report = finished.report(global, wall);
     let files = finished.write(&directory, &model, &report)?;
@@ -162,11 +179,14 @@ fn choose(
     let graph = &workshop.task.graph;
     if let Some(Bits(format, activation_bits)) = how.bits {
         let edges = if how.all_layers { EdgeLayers::Uniform } else { EdgeLayers::EightBit };
-        return Ok((Policy::uniform(graph, format, activation_bits, edges), None));
+        let policy = Policy::uniform(graph, format, activation_bits, edges);
+        check_accuracy(workshop, &policy, budget)?;
+        return Ok((policy, None));
     }
     if let Some(path) = &how.policy {
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read policy {}", path.display()))?;
         let policy = serde_json::from_str(&text).with_context(|| format!("{} is no policy", path.display()))?;
+        check_accuracy(workshop, &policy, budget)?;
         return Ok((policy, None));
     }
     let method = how.search.as_deref().unwrap_or("exact");
@@ -177,18 +197,42 @@ fn choose(
     Ok((found.front.chosen.policy.clone(), Some(found)))
 }
 
-fn check_sizes(deployed: &Deployed, budget: &Budget) -> Result<(), OverBudget> {
-    let reached = [
-        ("--max-flash", budget.flash, deployed.blob.bytes.len()),
-        ("--max-ram", budget.ram, deployed.plan.arena_bytes),
-    ];
-    for (flag, bound, bytes) in reached {
-        let bytes = Bytes(bytes as u64);
-        if let Some(bound) = bound.filter(|bound| bytes > *bound) {
-            return Err(OverBudget { flag, bound: Quantity::Bytes(bound), reached: Quantity::Bytes(bytes) });
+/// Every cost bound against the finished network: sizes as they are, the rest as the search prices it.
+fn check_costs(
+    workshop: &Workshop<'_>,
+    policy: &Policy,
+    deployed: &Deployed,
+    table: &LatencyTable,
+    budget: &Budget,
+) -> Result<()> {
+    let layers = Layers::of(&workshop.task.graph);
+    for (metric, bound) in budget.bounds() {
+        let reached = match metric {
+            Metric::Flash => Quantity::Bytes(Bytes(deployed.blob.bytes.len() as u64)),
+            Metric::Ram => Quantity::Bytes(Bytes(deployed.plan.arena_bytes as u64)),
+            Metric::Latency => Latency::new(layers.clone(), table).of(policy)?,
+            Metric::Energy => Energy::new(layers.clone(), &workshop.settings.target.name, None)?.of(policy)?,
+            Metric::Macs => Macs(layers.clone()).of(policy)?,
+            Metric::Bitops => Bitops(layers.clone()).of(policy)?,
+        };
+        let order = reached.compare(bound).with_context(|| format!("{} is in another unit", metric.flag()))?;
+        if order.is_gt() {
+            return Err(OverBudget { flag: metric.flag(), bound, reached }.into());
         }
     }
     Ok(())
+}
+
+/// The accuracy bounds of a policy that no search has judged.
+fn check_accuracy(workshop: &Workshop<'_>, policy: &Policy, budget: &Budget) -> Result<()> {
+    if budget.min_accuracy.is_none() && budget.max_drop.is_none() {
+        return Ok(());
+    }
+    let (score, float) = workshop.validate(policy)?;
+    match budget.floor(float.metric) {
+        Some(wanted) if score.metric < wanted => Err(TooInaccurate { wanted, reached: score.metric }.into()),
+        _ => Ok(()),
+    }
 }
 
 impl Finished<'_> {
@@ -222,6 +266,8 @@ impl Finished<'_> {
 
     fn output(&self, report: &Report, files: &BTreeMap<&'static str, PathBuf>) -> Output {
         let h = &report.headline;
+        let paths: BTreeMap<&str, String> =
+            files.iter().map(|(kind, path)| (*kind, path.display().to_string())).collect();
         let latency = h.measured.unwrap_or(nanoseconds(0.0));
         let json = json!({
             "model": report.model,
@@ -241,7 +287,7 @@ impl Finished<'_> {
             "wall_s": h.wall_s,
             "policy": self.policy,
             "search": report.provenance.search,
-            "files": files,
+            "files": paths,
         });
         let mut facts = vec![
             (h.metric.clone(), format!("{:.4} on {}", h.accuracy, report.provenance.evaluated_on)),
@@ -258,7 +304,7 @@ impl Finished<'_> {
         );
         facts.push(("search".to_owned(), report.provenance.search.clone()));
         facts.push(("digest".to_owned(), report.provenance.digest.chars().take(16).collect()));
-        let files: Vec<_> = files.iter().map(|(kind, path)| ((*kind).to_owned(), path.display().to_string())).collect();
+        let files: Vec<_> = paths.iter().map(|(kind, path)| ((*kind).to_owned(), path.clone())).collect();
         let text = format!("{} for {}\n{}\n{}", report.model, report.target, aligned(&facts), aligned(&files));
         Output::new(json, text)
     }

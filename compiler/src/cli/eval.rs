@@ -9,12 +9,12 @@ use pare_runtime::{FormatError, Isa, Model};
 use serde_json::json;
 
 use super::Output;
-use super::args::{self, DataArgs, SplitArg};
+use super::args::{self, DataArgs, SampleArgs};
 use crate::compile::Metadata;
 use crate::data::{self, DataSpec};
 use crate::eval::Net;
 use crate::files;
-use crate::task::{Figure, Samples};
+use crate::task::{Figure, Samples, TaskError};
 
 /// Options of `pare eval`.
 #[derive(Clone, Debug, clap::Args)]
@@ -23,22 +23,18 @@ pub(super) struct Args {
     artifact: PathBuf,
     #[command(flatten)]
     data: DataArgs,
-    /// Which samples.
-    #[arg(long, value_enum, default_value = "test")]
-    split: SplitArg,
-    /// At most so many.
-    #[arg(long, value_name = "N")]
-    limit: Option<usize>,
+    #[command(flatten)]
+    on: SampleArgs,
 }
 
 pub(super) fn run(args: Args) -> Result<Output> {
     let (samples, figure) = if let Some(blob) = read_blob(&args.artifact)? {
         let samples = blob_samples(&blob, &args.data, &args.artifact)?;
-        let figure = samples.score_blob(&blob, Isa::best(), samples.indices(args.split.into(), args.limit)?)?;
+        let figure = samples.score_blob(&blob, Isa::best(), args.on.indices(&samples)?)?;
         (samples, figure)
     } else {
         let task = args::task(Some(&args.artifact), &args.data)?;
-        let indices = task.data.indices(args.split.into(), args.limit)?;
+        let indices = args.on.indices(&task.data)?;
         let figure = task.data.score_net(&Net::float(&task.graph)?, indices)?;
         (task.data, figure)
     };
@@ -71,6 +67,9 @@ pub(super) fn blob_samples(blob: &[u8], args: &DataArgs, path: &Path) -> Result<
     let preprocessing = args::preprocessing(args, metadata.as_ref().map(|m| m.preprocessing.clone()));
     preprocessing.check(&dataset.sample_shape)?;
     let metric = args.metric.or(metadata.map(|m| m.metric));
-    let lens = (model.inputs().map(|t| t.shape.len()).sum(), model.outputs().map(|t| t.shape.len()).sum());
-    Ok(Samples::new(dataset, preprocessing, metric, lens.0, lens.1)?)
+    let (inputs, outputs): (Vec<_>, Vec<_>) = (model.inputs().collect(), model.outputs().collect());
+    let ([input], [output]) = (&inputs[..], &outputs[..]) else {
+        return Err(TaskError::Endpoints { inputs: inputs.len(), outputs: outputs.len() }.into());
+    };
+    Ok(Samples::new(dataset, preprocessing, metric, input.shape.len(), output.shape.len())?)
 }

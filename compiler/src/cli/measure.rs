@@ -7,7 +7,8 @@ use pare_runtime::Isa;
 use serde_json::json;
 
 use super::progress::Progress;
-use super::{Global, Output};
+use super::{Global, Output, args};
+use crate::compile::{merged, remembered_path, remembered_table};
 use crate::cost::table::{LatencyTable, Row};
 use crate::ir::text;
 use crate::lower::LowerConfig;
@@ -27,7 +28,7 @@ pub(super) struct Args {
     /// Shapes, one a line: OPERATOR H W C_IN C_OUT KERNEL STRIDE [default: those of MLPerf Tiny].
     #[arg(long, value_name = "FILE")]
     seeds: Option<PathBuf>,
-    /// The table [default: TARGET-latency.json].
+    /// The table [default: the remembered one of this machine, which searches go by; its other rows stay].
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Kernels: portable, avx2 or avx512vnni [default: the fastest].
@@ -67,8 +68,15 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
         progress.event(Event::Step { label: line.to_owned() });
     }
     progress.finish();
+    let (out, rows) = match args.out {
+        Some(out) => (out, rows),
+        None => {
+            let cache = args::cache(global);
+            let known = remembered_table(&cache, &target, isa)?.map_or_else(Vec::new, |table| table.rows().to_vec());
+            (remembered_path(&cache, &target, isa), merged(rows, known))
+        }
+    };
     let table = LatencyTable::new(measure::host_provenance(&target.name, isa), target.unit, rows)?;
-    let out = args.out.unwrap_or_else(|| PathBuf::from(format!("{}-latency.json", target.name)));
     table.save(&out)?;
 
     let held_out = table.held_out();
@@ -84,7 +92,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
         );
     }
     let json = json!({
-        "rows": table.rows().len(), "unit": table.unit(), "table": out, "isa": isa.to_string(), "held_out": held_out,
+        "rows": table.rows().len(), "unit": table.unit(), "table": out.display().to_string(), "isa": isa.to_string(), "held_out": held_out,
     });
     Ok(Output::new(json, text))
 }

@@ -152,6 +152,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         let found = cause.downcast_ref::<CompileError>();
         matches!(found, Some(CompileError::Search(SearchError::Infeasible(_) | SearchError::Accuracy { .. })))
             || cause.is::<compile::OverBudget>()
+            || cause.is::<compile::TooInaccurate>()
     });
     match (unsupported, infeasible) {
         (true, _) => 3,

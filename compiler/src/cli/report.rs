@@ -12,6 +12,7 @@ use crate::cost::Cost;
 use crate::cost::bitops::Bitops;
 use crate::cost::latency::Latency;
 use crate::cost::layers::Layers;
+use crate::ir::NodeId;
 use crate::measure;
 use crate::policy::{Policy, WeightChoice};
 use crate::report::{
@@ -38,13 +39,14 @@ impl Finished<'_> {
             weight_bytes: Bytes(self.deployed.blob.weight_bytes as u64),
             float_bytes: Bytes(float_bytes as u64),
             arena_bytes: Bytes(self.deployed.plan.arena_bytes as u64),
-            predicted: predicted.map(|quantity| nanoseconds(quantity.value())),
+            predicted: predicted.map(|quantity| self.ticks(quantity.value())),
             measured: Some(nanoseconds(host::quantile(&self.timing.total, 0.5))),
             macs: Count(graph.nodes.iter().map(|node| graph.macs(node)).sum()),
             bitops: Count(Bitops(layers.clone()).of(&self.policy).map_or(0, |q| q.value() as u64)),
             wall_s,
         };
-        let command: Vec<String> = std::env::args().skip(1).collect();
+        let command: Vec<String> =
+            std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
         let provenance = self.table.provenance();
         let versions = [
             ("pare", env!("CARGO_PKG_VERSION")),
@@ -120,7 +122,7 @@ impl Finished<'_> {
             kind,
             accuracy: point.score.metric,
             blob_bytes: Bytes(point.costs.get(&Bounded::Flash).map_or(0, |q| q.value() as u64)),
-            latency: point.costs.get(&Bounded::Latency).map(|q| nanoseconds(q.value())),
+            latency: point.costs.get(&Bounded::Latency).map(|q| self.ticks(q.value())),
         };
         let front = found.front.points.iter().filter(|p| p.policy != found.front.chosen.policy);
         let front = front.map(|p| point(PointKind::Front, p));
@@ -136,15 +138,11 @@ impl Finished<'_> {
             .map(|rows| rows.into_iter().map(|(name, p)| (name, p.ticks)).collect())
             .unwrap_or_default();
         let blob = AlignedBytes::from(&self.deployed.blob.bytes[..]);
-        let kernels: Vec<String> = Model::parse(&blob)
-            .map(|model| model.layers().map(|l| measure::kernel_name(self.settings.isa, &l.op)).collect())
+        let measured = Model::parse(&blob)
+            .map(|model| measure::per_node(&self.deployed.plan, &model, self.settings.isa, &self.timing))
             .unwrap_or_default();
-        let mut measured: BTreeMap<&str, (String, f64)> = BTreeMap::new();
-        let steps = self.deployed.plan.layers.iter().zip(&self.timing.layers).zip(kernels);
-        for ((step, samples), kernel) in steps {
-            measured.insert(&step.name, (kernel, host::quantile(samples, 0.5)));
-        }
-        let row = |(node, layer): (&crate::ir::Node, &crate::cost::layers::Layer)| {
+        let row = |(index, (node, layer)): (usize, (&crate::ir::Node, &crate::cost::layers::Layer))| {
+            let measured = measured.get(&NodeId(index as u32));
             let choice = self.policy.layers.get(&node.name).and_then(|entry| entry.weights.as_ref());
             let bits = layer.weight_bits(&self.policy).ok().filter(|_| layer.weights > 0);
             let shape: Vec<String> = graph.value(node.output).shape[1..].iter().map(ToString::to_string).collect();
@@ -153,17 +151,22 @@ impl Finished<'_> {
                 name: node.name.clone(),
                 operator: layer.operator.to_owned(),
                 shape: shape.join("×"),
-                kernel: measured.get(node.name.as_str()).map(|(kernel, _)| kernel.clone()).unwrap_or_default(),
+                kernel: measured.map(|(kernel, _)| kernel.clone()).unwrap_or_default(),
                 weights: choice.map(choice_name),
                 weight_bits: bits.map(|bits| bits as f64 / layer.weights as f64),
                 activation_bits: code.map_or(8, |code| code.bits),
                 weight_bytes: Bytes(bits.unwrap_or(0).div_ceil(8)),
                 macs: Count(layer.macs),
                 predicted: predicted.get(&node.name).copied(),
-                measured: measured.get(node.name.as_str()).map(|(_, ns)| nanoseconds(*ns)),
+                measured: measured.map(|(_, samples)| nanoseconds(host::quantile(samples, 0.5))),
             }
         };
-        graph.nodes.iter().zip(layers.iter()).map(row).collect()
+        graph.nodes.iter().zip(layers.iter()).enumerate().map(row).collect()
+    }
+
+    /// A predicted time, in the unit of the table that it comes from.
+    fn ticks(&self, value: f64) -> Ticks {
+        Ticks { value, unit: self.table.unit() }
     }
 
     fn memory_map(&self) -> MemoryMap {

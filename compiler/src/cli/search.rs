@@ -43,7 +43,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
         bail!("there is no search method `{}`: use exact, random or uniform", args.search);
     };
     let table = workshop.table(&mut |event| progress.event(event))?;
-    let budget = args.budget.budget();
+    let budget = args.budget.budget(&task)?;
     let found = workshop.search(strategy.as_mut(), budget, &table, &mut |event| progress.event(event))?;
     progress.finish();
 

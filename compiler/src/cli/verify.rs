@@ -1,19 +1,20 @@
 //! `pare verify`: the same bytes from every kernel family, and how often the float network agrees.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use pare_runtime::{Isa, Model};
 use rayon::prelude::*;
 use serde_json::json;
 
-use super::args::{self, DataArgs, SplitArg};
+use super::args::{self, DataArgs, SampleArgs};
 use super::eval::{blob_samples, read_blob};
 use super::progress::Progress;
 use super::{Global, Output};
 use crate::board::host;
 use crate::data::Metric;
 use crate::eval::Net;
+use crate::ir::ValueId;
 use crate::task::{decode, encode};
 
 /// Options of `pare verify`.
@@ -24,17 +25,14 @@ pub(super) struct Args {
     /// The model file it was compiled from, to compare classes with the float network.
     #[arg(long, value_name = "MODEL")]
     float: Option<PathBuf>,
-    /// Kernel families; `host` is the fastest here [default: all that this processor runs].
+    /// Kernel families; `host` is the fastest here, and one alone is compared with the reference [default: all
+    /// that this processor runs].
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     backends: Vec<String>,
     #[command(flatten)]
     data: DataArgs,
-    /// Which samples.
-    #[arg(long, value_enum, default_value = "test")]
-    split: SplitArg,
-    /// At most so many.
-    #[arg(long, value_name = "N")]
-    limit: Option<usize>,
+    #[command(flatten)]
+    on: SampleArgs,
 }
 
 pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
@@ -44,14 +42,14 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let backends = backends(&args.backends)?;
     let model = Model::parse(&blob)?;
     let samples = blob_samples(&blob, &args.data, &args.blob)?;
-    let indices = samples.indices(args.split.into(), args.limit)?;
-    let net = args.float.as_deref().map(args::network).transpose()?.map(|graph| Net::float(&graph)).transpose()?;
+    let indices = args.on.indices(&samples)?;
+    let output_len: usize = model.outputs().map(|t| t.shape.len()).sum();
+    let input_len: usize = model.inputs().map(|t| t.shape.len()).sum();
+    let net = args.float.as_deref().map(|path| float_net(path, input_len, output_len)).transpose()?;
     let progress = Progress::new(global);
 
     let mut mismatch: Option<(usize, Isa)> = None;
     let (mut agree, mut inputs_seen) = (0, 0);
-    let output_len: usize = model.outputs().map(|t| t.shape.len()).sum();
-    let input_len: usize = model.inputs().map(|t| t.shape.len()).sum();
     progress.event(crate::search::Event::Stage { name: "comparing", steps: indices.len().div_ceil(256) });
     for chunk in indices.chunks(256) {
         let inputs = samples.inputs(chunk);
@@ -92,6 +90,20 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     Ok(Output { json, text, code: u8::from(mismatch.is_some()) })
 }
 
+/// The float network, where it takes and gives what the blob does.
+fn float_net(path: &Path, input_len: usize, output_len: usize) -> Result<Net> {
+    let graph = args::network(path)?;
+    let len = |values: &[ValueId]| values.iter().map(|&value| graph.value(value).len()).sum::<usize>();
+    let (inputs, outputs) = (len(&graph.inputs), len(&graph.outputs));
+    if (inputs, outputs) != (input_len, output_len) {
+        bail!(
+            "{} maps {inputs} values to {outputs}, the blob {input_len} to {output_len}: it was compiled from another",
+            path.display()
+        );
+    }
+    Ok(Net::float(&graph)?)
+}
+
 fn backends(names: &[String]) -> Result<Vec<Isa>> {
     if names.is_empty() {
         return Ok(Isa::available().collect());
@@ -109,6 +121,9 @@ fn backends(names: &[String]) -> Result<Vec<Isa>> {
             bail!("this processor cannot run the {isa} kernels; leave them out of --backends");
         }
         backends.push(isa);
+    }
+    if let [alone] = backends[..] {
+        backends = vec![Isa::Reference, alone];
     }
     Ok(backends)
 }

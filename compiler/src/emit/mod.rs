@@ -12,5 +12,6 @@ pub use source::{c_header, rust_stub};
 pub fn symbol(name: &str) -> String {
     let clean: String =
         name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).collect();
-    if clean.starts_with(|c: char| c.is_ascii_digit()) { format!("model_{clean}") } else { clean }
+    let starts_well = clean.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    if starts_well { clean } else { format!("model_{clean}") }
 }

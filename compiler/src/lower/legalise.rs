@@ -1,13 +1,10 @@
-//! Node by node: the integer form of each operator, then the memory plan of the whole.
+//! Node by node: the integer form of each operator; [`super::place`] then gives them memory.
 
 use pare_runtime::format::{Layout, Shape};
 use pare_runtime::kernels::{reference, scratch};
 
 use super::arithmetic::{add_multipliers, clamp_codes, coarsen, multipliers, requantise};
-use super::memory::{self, Buffer};
-use super::plan::{
-    MemoryBlock, Plan, PlannedConv, PlannedLayer, PlannedOp, PlannedTensor, PlannedWeights, PlannedWindow,
-};
+use super::plan::{PlannedConv, PlannedLayer, PlannedOp, PlannedTensor, PlannedWeights, PlannedWindow};
 use super::{LowerConfig, LowerError};
 use crate::ir::{
     Clamp, Conv2d, Coordinates, DepthToSpaceOrder, Node, NodeId, Op, Padding, Pool, ResizeMode, Rounding, ValueId,
@@ -27,16 +24,16 @@ const BIAS_LIMIT: f64 = (1 << 26) as f64;
 
 /// State while walking the nodes.
 pub(super) struct Lowering<'a> {
-    quantized: &'a Quantized,
-    config: LowerConfig,
-    tensors: Vec<PlannedTensor>,
+    pub(super) quantized: &'a Quantized,
+    pub(super) config: LowerConfig,
+    pub(super) tensors: Vec<PlannedTensor>,
     /// Memory that each tensor lies in; reshapes and in-place operators share it.
-    buffers: Vec<usize>,
-    n_buffers: usize,
-    layers: Vec<PlannedLayer>,
+    pub(super) buffers: Vec<usize>,
+    pub(super) n_buffers: usize,
+    pub(super) layers: Vec<PlannedLayer>,
     /// Scratch bytes of each layer.
-    scratch: Vec<usize>,
-    of_value: Vec<Option<usize>>,
+    pub(super) scratch: Vec<usize>,
+    pub(super) of_value: Vec<Option<usize>>,
 }
 
 /// Weights of a convolution with their real scales.
@@ -382,7 +379,7 @@ impl<'a> Lowering<'a> {
         self.tensors.len() - 1
     }
 
-    fn tensor(&self, value: ValueId) -> usize {
+    pub(super) fn tensor(&self, value: ValueId) -> usize {
         self.of_value[value.0 as usize].expect("the verifier ensures that values are defined before use")
     }
 
@@ -424,107 +421,6 @@ impl<'a> Lowering<'a> {
         limit("its kernel", window.kernel[0].max(window.kernel[1]), 65_535)?;
         limit("its stride", window.stride[0].max(window.stride[1]), 255)?;
         limit("its padding", pad.top.max(pad.bottom).max(pad.left).max(pad.right), 255)
-    }
-
-    /// Shares memory between operands and results where the operator allows it, then packs the arena.
-    pub(super) fn place(mut self) -> Plan {
-        self.reuse_dying_operands();
-        let end = self.layers.len();
-        let mut buffers = self.lifetimes(end);
-        let scratch_of = buffers.len();
-        let scratch = self.scratch.iter().enumerate();
-        buffers.extend(scratch.map(|(layer, &bytes)| Buffer { bytes, first: layer, last: layer }));
-        let placement = memory::plan(&buffers);
-        for (tensor, &buffer) in self.tensors.iter_mut().zip(&self.buffers) {
-            tensor.offset = placement.offsets[buffer];
-        }
-        for (layer, offset) in self.layers.iter_mut().zip(&placement.offsets[scratch_of..]) {
-            layer.scratch = *offset;
-        }
-        let memory = buffers.iter().enumerate().filter(|(_, b)| b.bytes > 0).map(|(i, buffer)| MemoryBlock {
-            name: match i.checked_sub(scratch_of) {
-                Some(layer) => format!("{} (scratch)", self.layers[layer].name),
-                None => self.names_in(i),
-            },
-            scratch: i >= scratch_of,
-            offset: placement.offsets[i],
-            bytes: buffer.bytes,
-            first: buffer.first,
-            last: buffer.last,
-        });
-        let tensor = |v: &ValueId| self.tensor(*v);
-        Plan {
-            name: self.quantized.graph.name.clone(),
-            memory: memory.collect(),
-            inputs: self.quantized.graph.inputs.iter().map(tensor).collect(),
-            outputs: self.quantized.graph.outputs.iter().map(tensor).collect(),
-            arena_bytes: placement.bytes,
-            arena_lower_bound: memory::lower_bound(&buffers),
-            tensors: self.tensors,
-            layers: self.layers,
-        }
-    }
-
-    /// An Add or a table whose first operand is read for the last time writes onto it.
-    fn reuse_dying_operands(&mut self) {
-        let end = self.layers.len();
-        for index in 0..end {
-            let dying = |this: &Self, operand: usize| {
-                let buffer = this.buffers[operand];
-                this.lifetimes(end)[buffer].last == index
-            };
-            let layer = &self.layers[index];
-            let (inputs, output) = (layer.inputs.clone(), layer.output);
-            let in_place = match &layer.op {
-                PlannedOp::Lut(_) => dying(self, inputs[0]),
-                PlannedOp::Add { .. } if self.buffers[inputs[0]] == self.buffers[inputs[1]] => false,
-                PlannedOp::Add { .. } if dying(self, inputs[0]) => true,
-                PlannedOp::Add { .. } if dying(self, inputs[1]) => {
-                    self.swap_operands(index);
-                    true
-                }
-                _ => false,
-            };
-            if in_place {
-                let (from, to) = (self.buffers[output], self.buffers[self.layers[index].inputs[0]]);
-                self.buffers.iter_mut().filter(|b| **b == from).for_each(|b| *b = to);
-            }
-        }
-    }
-
-    fn swap_operands(&mut self, index: usize) {
-        let layer = &mut self.layers[index];
-        layer.inputs.swap(0, 1);
-        if let PlannedOp::Add { ma, mb, .. } = &mut layer.op {
-            std::mem::swap(ma, mb);
-        }
-    }
-
-    /// Size and lifetime of every buffer; graph inputs live from the start, outputs to the end.
-    fn lifetimes(&self, end: usize) -> Vec<Buffer> {
-        let mut buffers = vec![Buffer { bytes: 0, first: end, last: 0 }; self.n_buffers];
-        let mut touch = |tensor: usize, layer: usize| {
-            let buffer = &mut buffers[self.buffers[tensor]];
-            buffer.bytes = buffer.bytes.max(self.tensors[tensor].shape.len());
-            buffer.first = buffer.first.min(layer);
-            buffer.last = buffer.last.max(layer);
-        };
-        let graph = &self.quantized.graph;
-        graph.inputs.iter().for_each(|&v| touch(self.tensor(v), 0));
-        for (index, layer) in self.layers.iter().enumerate() {
-            layer.inputs.iter().for_each(|&t| touch(t, index));
-            touch(layer.output, index);
-        }
-        graph.outputs.iter().for_each(|&v| touch(self.tensor(v), end));
-        for buffer in buffers.iter_mut().filter(|b| b.bytes == 0) {
-            *buffer = Buffer { bytes: 0, first: 0, last: 0 };
-        }
-        buffers
-    }
-
-    fn names_in(&self, buffer: usize) -> String {
-        let shared = self.tensors.iter().zip(&self.buffers).filter(|(_, b)| **b == buffer);
-        shared.map(|(t, _)| t.name.as_str()).collect::<Vec<_>>().join(", ")
     }
 }
 

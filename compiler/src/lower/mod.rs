@@ -14,6 +14,7 @@
 mod arithmetic;
 mod legalise;
 pub mod memory;
+mod place;
 mod plan;
 
 use pare_runtime::format::Layout;

@@ -47,7 +47,7 @@ pub struct PlannedTensor {
 pub struct PlannedLayer {
     /// Name of the node it came from.
     pub name: String,
-    /// That node; `None` for steps that lowering added (rescaling the operand of a concat).
+    /// That node; `None` for steps that lowering added in front of it (rescaling the operand of a concat).
     pub node: Option<NodeId>,
     /// What it does.
     pub op: PlannedOp,
@@ -198,6 +198,24 @@ pub struct MemoryBlock {
     pub first: usize,
     /// Last layer that touches it.
     pub last: usize,
+}
+
+impl Plan {
+    /// The node that each layer serves: its own, or for a step that lowering added that of the layer after it.
+    pub fn served(&self) -> Vec<Option<NodeId>> {
+        let mut next = None;
+        let mut served: Vec<Option<NodeId>> = self
+            .layers
+            .iter()
+            .rev()
+            .map(|layer| {
+                next = layer.node.or(next);
+                next
+            })
+            .collect();
+        served.reverse();
+        served
+    }
 }
 
 impl PlannedConv {

@@ -4,6 +4,8 @@
 //! One file a digest, one JSON object a line, appended as scores come. A line torn by an interruption
 //! is dropped on opening. Numbers are kept as text: what is read back is what was written, to the
 //! last bit, and a resumed search takes the same turns.
+//!
+//! A folder that cannot be written is no reason to fail: what is there is used, and nothing is added.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -27,7 +29,8 @@ pub struct Cached<E> {
     inner: E,
     digest: String,
     known: RefCell<BTreeMap<String, Score>>,
-    file: RefCell<File>,
+    /// `None` where the file cannot be written.
+    file: RefCell<Option<File>>,
     scored: Cell<usize>,
 }
 
@@ -46,15 +49,10 @@ impl<E: Evaluator> Cached<E> {
     /// names everything that a score depends on beside the policy: the network, its quantisation
     /// settings and the samples.
     ///
-    /// # Errors
-    /// The I/O error, naming the file. Lines that do not parse are no error: they are scored anew.
-    pub fn open(inner: E, directory: &Path, digest: &str) -> io::Result<Cached<E>> {
+    /// Lines that do not parse, and a file that cannot be read, are scored anew.
+    pub fn open(inner: E, directory: &Path, digest: &str) -> Cached<E> {
         let path = directory.join(file_name(digest));
-        let text = match std::fs::read(&path) {
-            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(named(&path, error)),
-        };
+        let text = std::fs::read(&path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
         let mut known = BTreeMap::new();
         let mut sound = String::new();
         for line in text.split_inclusive('\n') {
@@ -63,12 +61,9 @@ impl<E: Evaluator> Cached<E> {
                 sound.push_str(line);
             }
         }
-        if sound != text || text.is_empty() {
-            files::replace(&path, sound.as_bytes())?;
-        }
-        let file = OpenOptions::new().append(true).open(&path).map_err(|error| named(&path, error))?;
+        let file = appendable(&path, &text, &sound).inspect_err(|error| unwritten(&path, error)).ok();
         let (known, file, scored) = (RefCell::new(known), RefCell::new(file), Cell::new(0));
-        Ok(Cached { inner, digest: digest.to_owned(), known, file, scored })
+        Cached { inner, digest: digest.to_owned(), known, file, scored }
     }
 
     /// Policies that had to be scored, not counting remembered ones.
@@ -89,7 +84,11 @@ impl<E: Evaluator> Evaluator for Cached<E> {
         let line = Line { schema: SCHEMA, digest: self.digest.clone(), policy: policy.clone(), metric, loss };
         let mut text = serde_json::to_string(&line)?;
         text.push('\n');
-        self.file.borrow_mut().write_all(text.as_bytes())?;
+        let mut file = self.file.borrow_mut();
+        if let Some(Err(error)) = file.as_mut().map(|file| file.write_all(text.as_bytes())) {
+            tracing::warn!("scores are no longer remembered: {error}");
+            *file = None;
+        }
         self.known.borrow_mut().insert(key, score);
         Ok(score)
     }
@@ -116,8 +115,16 @@ fn file_name(digest: &str) -> PathBuf {
     PathBuf::from(format!("{hex}.jsonl"))
 }
 
-fn named(path: &Path, error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+/// The file, rid of torn lines, ready for more.
+fn appendable(path: &Path, text: &str, sound: &str) -> io::Result<File> {
+    if sound != text || text.is_empty() {
+        files::replace(path, sound.as_bytes())?;
+    }
+    OpenOptions::new().append(true).open(path)
+}
+
+fn unwritten(path: &Path, error: &io::Error) {
+    tracing::warn!("scores are not remembered in {}: {error}", path.display());
 }
 
 #[cfg(test)]
@@ -146,7 +153,7 @@ mod tests {
     #[test]
     fn an_interrupted_search_goes_on_and_ends_the_same() {
         let folder = tempfile::tempdir().unwrap();
-        let open = |net| Cached::open(net, &folder.path().join("scores"), "net+data").unwrap();
+        let open = |net| Cached::open(net, &folder.path().join("scores"), "net+data");
         let whole = net();
         let expected = search(&whole, &whole).unwrap();
 
@@ -167,7 +174,7 @@ mod tests {
         let (fresh, all) = (net(), net());
         let resumed = open(&fresh);
         assert!(same(&search(&fresh, &resumed).unwrap(), &expected));
-        let everything = Cached::open(&all, &folder.path().join("elsewhere"), "net+data").unwrap();
+        let everything = Cached::open(&all, &folder.path().join("elsewhere"), "net+data");
         assert!(same(&search(&all, &everything).unwrap(), &expected));
         assert_eq!(resumed.scored() + 9, everything.scored());
 
@@ -182,10 +189,22 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let net = net();
         let policy = net.space.policy(&net.space.widest());
-        let first = Cached::open(&net, folder.path(), "a").unwrap();
+        let first = Cached::open(&net, folder.path(), "a");
         first.score(&policy).unwrap();
-        let second = Cached::open(&net, folder.path(), "b").unwrap();
+        let second = Cached::open(&net, folder.path(), "b");
         second.score(&policy).unwrap();
         assert_eq!((first.scored(), second.scored()), (1, 1));
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_written_only_forgets() {
+        let folder = tempfile::tempdir().unwrap();
+        let blocked = folder.path().join("file");
+        std::fs::write(&blocked, "in the way").unwrap();
+        let net = net();
+        let policy = net.space.policy(&net.space.widest());
+        let cached = Cached::open(&net, &blocked, "a");
+        assert_eq!(cached.score(&policy).unwrap(), cached.score(&policy).unwrap());
+        assert_eq!(cached.scored(), 1);
     }
 }
