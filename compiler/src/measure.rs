@@ -5,6 +5,7 @@
 //! activation width; single shapes (`pare measure --seeds`) are networks of one layer.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use pare_runtime::format::LayerOp;
 use pare_runtime::kernels::{ConvKernel, KernelName};
@@ -80,13 +81,18 @@ pub fn host_rows(
         }
     }
     let layers = Layers::of(graph);
-    let mut rows = BTreeMap::new();
+    let mut rows: BTreeMap<_, Row> = BTreeMap::new();
     for variant in variants {
         for row in variant.rows(&layers) {
-            rows.entry((row.operator.clone(), row.shape, row.weights, row.activation_bits)).or_insert(row);
+            let key = (row.operator.clone(), row.shape, row.weights, row.activation_bits);
+            match rows.entry(key) {
+                Entry::Vacant(place) => drop(place.insert(row)),
+                // Layers alike in everything are one kernel, seen in several places.
+                Entry::Occupied(mut known) => known.get_mut().samples.extend(row.samples),
+            }
         }
     }
-    Ok(rows.into_values().collect())
+    Ok(rows.into_values().map(summed_up).collect())
 }
 
 /// A network under one uniform policy, and the kernel and nanoseconds of each node.
@@ -173,21 +179,28 @@ fn row(
     policy: &Policy,
     format: WeightFormat,
     kernel: String,
-    mut samples: Vec<f64>,
+    samples: Vec<f64>,
 ) -> Row {
-    samples.sort_by(f64::total_cmp);
-    // The clock ticks in whole nanoseconds; a kernel takes at least one.
-    samples.iter_mut().for_each(|ns| *ns = ns.max(1.0));
     Row {
         kernel,
         operator: layer.operator.to_owned(),
         shape: layer.shape,
         weights: (layer.weights > 0).then_some(format),
         activation_bits: layers.input_bits(layer, policy),
-        median: host::quantile(&samples, 0.5),
-        p10: host::quantile(&samples, 0.1),
+        median: 0.0,
+        p10: 0.0,
         samples,
     }
+}
+
+/// Sorts a row's samples and takes its figures from them.
+fn summed_up(mut row: Row) -> Row {
+    // The clock ticks in whole nanoseconds; a kernel takes at least one.
+    row.samples.iter_mut().for_each(|ns| *ns = ns.max(1.0));
+    row.samples.sort_by(f64::total_cmp);
+    row.median = host::quantile(&row.samples, 0.5);
+    row.p10 = host::quantile(&row.samples, 0.1);
+    row
 }
 
 fn noise_calibration(graph: &Graph) -> Result<Calibration, MeasureError> {

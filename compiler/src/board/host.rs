@@ -52,7 +52,7 @@ pub fn infer(blob: &[u8], isa: Isa, codes: &[u8]) -> Result<Vec<u8>, HostError> 
 pub struct Timing {
     /// Nanoseconds of one inference, one entry a sample, sorted.
     pub total: Vec<f64>,
-    /// Nanoseconds of each layer, sorted; the clock's own cost is taken off.
+    /// Nanoseconds of each layer, sorted; their medians add up to that of the total.
     pub layers: Vec<Vec<f64>>,
     /// Nanoseconds from bytes in memory to the end of the first inference.
     pub first: f64,
@@ -89,13 +89,22 @@ pub fn time(blob: &[u8], isa: Isa, codes: &[u8], runs: usize) -> Result<Timing, 
         session.run_probed(&mut clocks);
     }
     total.sort_by(f64::total_cmp);
-    let overhead = clock_overhead();
-    let layers = clocks.samples.into_iter().map(|mut samples| {
-        samples.iter_mut().for_each(|ns| *ns = (*ns - overhead).max(0.0));
-        samples.sort_by(f64::total_cmp);
-        samples
-    });
-    Ok(Timing { total, layers: layers.collect(), first })
+    let mut layers = clocks.samples;
+    settle(&mut layers, quantile(&total, 0.5));
+    Ok(Timing { total, layers, first })
+}
+
+/// Sorts the samples of each layer and shifts them alike, so that their medians add up to `total`.
+///
+/// What a layer costs in a network is a little more than what passes between the two readings of the
+/// clock around it (its record is decoded first), less what the readings cost: both are the same for all.
+fn settle(layers: &mut [Vec<f64>], total: f64) {
+    layers.iter_mut().for_each(|samples| samples.sort_by(f64::total_cmp));
+    let sum: f64 = layers.iter().map(|samples| quantile(samples, 0.5)).sum();
+    let shift = (total - sum) / layers.len().max(1) as f64;
+    for ns in layers.iter_mut().flatten() {
+        *ns = (*ns + shift).max(0.0);
+    }
 }
 
 /// The element at a fraction of a sorted list.
@@ -166,16 +175,4 @@ impl Probe for LayerClocks {
     fn after(&mut self, index: usize, _layer: &Layer<'_>, _output: &[u8]) {
         self.samples[index].push(self.begin.elapsed().as_nanos() as f64);
     }
-}
-
-/// What two readings of the clock cost, in nanoseconds: the median of many.
-fn clock_overhead() -> f64 {
-    let mut samples: Vec<f64> = (0..1000)
-        .map(|_| {
-            let begin = Instant::now();
-            begin.elapsed().as_nanos() as f64
-        })
-        .collect();
-    samples.sort_by(f64::total_cmp);
-    quantile(&samples, 0.5)
 }
