@@ -14,8 +14,8 @@ const FORMATS: [WeightFormat; 4] =
 
 fn shapes(format: WeightFormat) -> [(&'static str, ConvSpec); 12] {
     let shape = |h, w, c| Shape { h, w, c };
-    let dense = |input, c_out, kernel, stride| ConvSpec::dense(input, c_out, kernel, stride, format, Layout::X86);
-    let depthwise = |input, stride| ConvSpec::depthwise(input, 3, stride, format, Layout::X86);
+    let dense = |input, c_out, kernel, stride| ConvSpec::dense(input, c_out, kernel, stride, format, Layout::Panels);
+    let depthwise = |input, stride| ConvSpec::depthwise(input, 3, stride, format, Layout::Panels);
     [
         ("3x3 3-16 32x32", dense(shape(32, 32, 3), 16, 3, 1)),
         ("3x3 16-16 32x32", dense(shape(32, 32, 16), 16, 3, 1)),

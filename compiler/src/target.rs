@@ -97,7 +97,7 @@ impl Target {
     /// The weight layout that its kernels read fastest.
     pub fn layout(&self) -> Layout {
         match self.runner {
-            Runner::Host if cfg!(target_arch = "x86_64") => Layout::X86,
+            Runner::Host if cfg!(target_arch = "x86_64") => Layout::Panels,
             Runner::Host => Layout::Plain,
         }
     }

@@ -299,7 +299,7 @@ fn policies(graph: &Graph) -> Vec<Policy> {
 fn check(graph: &Graph, bank: &CodeBank<'_>, policy: &Policy, inputs: &[f32], tolerance: Tolerance) {
     let mut answer: Option<Vec<u8>> = None;
     let context = || format!("{graph}{}", serde_json::to_string(policy).unwrap());
-    for layout in [Layout::Plain, Layout::X86] {
+    for layout in [Layout::Plain, Layout::Panels] {
         let deployed =
             deploy(bank, policy, &LowerConfig { layout }, "{}").unwrap_or_else(|e| panic!("{e}\n{}", context()));
         let blob = AlignedBytes::from(&deployed.blob.bytes[..]);
@@ -310,7 +310,7 @@ fn check(graph: &Graph, bank: &CodeBank<'_>, policy: &Policy, inputs: &[f32], to
             let answer = answer.get_or_insert_with(|| found.clone());
             assert!(*answer == found, "{layout:?} {isa} differs\n{}", context());
         }
-        if layout == Layout::X86 {
+        if layout == Layout::Panels {
             let net = Net::fake_quantized(&with_rounded_biases(deployed.quantized)).unwrap();
             let reals = net.forward(&decode_inputs(&model, &codes), SAMPLES).unwrap();
             compare(&model, &reals, answer.as_ref().unwrap(), tolerance, context);

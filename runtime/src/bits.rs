@@ -62,7 +62,7 @@ impl Conv<'_> {
         let bits = format.bits() as usize;
         match layout {
             Layout::Plain => Position { offset: channel * (self.depth() * bits).div_ceil(8), index: k },
-            Layout::X86 => {
+            Layout::Panels => {
                 let lane = channel % PANEL_CHANNELS;
                 let index = if self.is_depthwise() {
                     k * PANEL_CHANNELS + lane

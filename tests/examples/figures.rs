@@ -32,7 +32,7 @@ fn main() {
             let bank = CodeBank::new(&task.graph, &calibration, &config).unwrap();
             let policy =
                 Policy::uniform(&task.graph, WeightFormat::Linear(bits), activation_bits, EdgeLayers::EightBit);
-            let deployed = support::deployed(&bank, &policy, Layout::X86);
+            let deployed = support::deployed(&bank, &policy, Layout::Panels);
             let blob = AlignedBytes::from(&deployed.blob.bytes[..]);
             let figure = task.data.score_blob(&blob, Isa::best(), test).unwrap();
             let (arena, bound) = (deployed.plan.arena_bytes, deployed.plan.arena_lower_bound);

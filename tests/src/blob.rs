@@ -68,7 +68,7 @@ impl Builder {
     pub fn conv(&mut self, input: u16, problem: &ConvProblem) -> u16 {
         let conv = problem.conv();
         let output = self.tensor(conv.output, conv.requantise.zero);
-        let most = [Layout::Plain, Layout::X86].map(|layout| conv_scratch_bytes(&conv, layout));
+        let most = [Layout::Plain, Layout::Panels].map(|layout| conv_scratch_bytes(&conv, layout));
         let scratch = self.reserve(most[0].max(most[1]));
         self.weights.resize(self.weights.len().next_multiple_of(SECTION_ALIGN), 0);
         let base = self.weights.len() as u32;
@@ -113,7 +113,7 @@ impl Builder {
         blob.extend(&self.weights);
         let header = Header {
             version: VERSION,
-            layout: Layout::X86.number(),
+            layout: Layout::Panels.number(),
             blob_bytes: blob.len() as u32,
             crc32: 0,
             arena_bytes: self.arena as u32,
@@ -154,15 +154,15 @@ pub fn every_operator() -> Vec<u8> {
 
     let formats = vec![
         (WeightFormat::Linear(4), Layout::Plain, 3),
-        (WeightFormat::Codebook(3), Layout::X86, 3),
-        (WeightFormat::Linear(8), Layout::X86, 2),
+        (WeightFormat::Codebook(3), Layout::Panels, 3),
+        (WeightFormat::Linear(8), Layout::Panels, 2),
     ];
     let dense = ConvSpec::dense(shape(6, 6, 4), 8, 3, 1, WeightFormat::Linear(8), Layout::Plain);
     let conv = b.conv(image, &ConvProblem::new(ConvSpec { weights: formats, ..dense }));
-    let depthwise = ConvSpec::depthwise(shape(6, 6, 8), 3, 1, WeightFormat::Linear(2), Layout::X86);
+    let depthwise = ConvSpec::depthwise(shape(6, 6, 8), 3, 1, WeightFormat::Linear(2), Layout::Panels);
     let depthwise = b.conv(conv, &ConvProblem::new(depthwise));
-    let formats = vec![(WeightFormat::Linear(3), Layout::X86, 5), (WeightFormat::Ternary, Layout::X86, 3)];
-    let pointwise = ConvSpec::dense(shape(6, 6, 8), 8, 1, 1, WeightFormat::Linear(3), Layout::X86);
+    let formats = vec![(WeightFormat::Linear(3), Layout::Panels, 5), (WeightFormat::Ternary, Layout::Panels, 3)];
+    let pointwise = ConvSpec::dense(shape(6, 6, 8), 8, 1, 1, WeightFormat::Linear(3), Layout::Panels);
     let pointwise = b.conv(depthwise, &ConvProblem::new(ConvSpec { weights: formats, ..pointwise }));
 
     let sum = b.tensor_on(conv, shape(6, 6, 8), 9);

@@ -231,7 +231,7 @@ pub fn conv_problems() -> impl Strategy<Value = ConvProblem> {
     let window = (pair(1..6), pair(1..4), pair(1..4), pair(0..4), pair(0..4));
     let format = || proptest::sample::select(WeightFormat::ALL.to_vec());
     let weights =
-        proptest::collection::vec((format(), prop_oneof![Just(Layout::Plain), Just(Layout::X86)], 1..40usize), 1..4);
+        proptest::collection::vec((format(), prop_oneof![Just(Layout::Plain), Just(Layout::Panels)], 1..40usize), 1..4);
     let numbers = prop_oneof![6 => Just(Numbers::Random), 1 => Just(Numbers::Lowest), 1 => Just(Numbers::Highest)];
     let zero = || prop_oneof![Just(0u8), Just(255), any::<u8>()];
     let bounds = prop_oneof![Just((0u8, 255u8)), (any::<u8>(), any::<u8>())];

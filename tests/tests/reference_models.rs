@@ -63,13 +63,13 @@ fn check(network: usize, weighted: usize, expected: f64) {
     let calibration = support::calibration(&task, CALIBRATION);
     let bank = CodeBank::new(&task.graph, &calibration, &support::config()).unwrap();
     let eight = policy(&task.graph, 8, 8);
-    let deployed = support::deployed(&bank, &eight, Layout::X86);
+    let deployed = support::deployed(&bank, &eight, Layout::Panels);
     let blob = AlignedBytes::from(&deployed.blob.bytes[..]);
     let quantized = task.data.score_blob(&blob, Isa::best(), scored).unwrap().value;
     println!("{}: w8a8 {quantized:.4}", network.file);
     // Half a point on a whole test set; of a part of it, a few samples are more.
     assert!(float - quantized <= 0.01, "w8a8 {quantized}, float {float}");
-    assert_eq!(support::deployed(&bank, &eight, Layout::X86).blob.digest(), deployed.blob.digest());
+    assert_eq!(support::deployed(&bank, &eight, Layout::Panels).blob.digest(), deployed.blob.digest());
 
     let check_arena = |plan: &Plan| {
         let (arena, bound) = (plan.arena_bytes, plan.arena_lower_bound);
@@ -138,7 +138,7 @@ fn check_instruction_sets(task: &Task, bank: &CodeBank<'_>, policy: &Policy) {
     let input_len = task.graph.value(task.graph.inputs[0]).len();
     assert_eq!(inputs.len(), COMPARED * input_len);
     let mut answer: Option<Vec<u8>> = None;
-    for layout in [Layout::Plain, Layout::X86] {
+    for layout in [Layout::Plain, Layout::Panels] {
         let blob = AlignedBytes::from(&support::deployed(bank, policy, layout).blob.bytes[..]);
         let codes = encode(&Model::parse(&blob).unwrap(), &inputs);
         for isa in Isa::available().rev() {

@@ -270,7 +270,7 @@ impl<'a> Conv<'a> {
         let bits = format.bits() as usize;
         match layout {
             Layout::Plain => channels.saturating_mul(self.depth().saturating_mul(bits).div_ceil(8)),
-            Layout::X86 => {
+            Layout::Panels => {
                 let (segments, len) = self.segments();
                 let depth = if self.is_depthwise() {
                     self.depth()

@@ -91,10 +91,10 @@
 //!
 //! * [`Layout::Plain`]: channel after channel, `s * l` codes each, every channel starting on a byte.
 //!   The only layout of convolutions with `1 < channel_groups < c_in` and of depthwise multipliers.
-//! * [`Layout::X86`], dense: panels of 16 output channels; within a panel, segment after segment, each
+//! * [`Layout::Panels`], dense: panels of 16 output channels; within a panel, segment after segment, each
 //!   padded to a multiple of 4; code of channel `o`, segment position `i` at
 //!   `(seg * l4 + i / 4 * 4) * 16 + o % 16 * 4 + i % 4`, `l4` being `l` rounded up. One stream a panel.
-//! * [`Layout::X86`], depthwise (`channel_groups == c_in == c_out`): panels of 16 channels; code of
+//! * [`Layout::Panels`], depthwise (`channel_groups == c_in == c_out`): panels of 16 channels; code of
 //!   channel `o`, tap `t` at `t * 16 + o % 16`. One stream a panel.
 //!
 //! Missing channels and padding positions hold code 0; a kernel must not let them count. Panels of
@@ -142,9 +142,9 @@ pub const TENSOR_BYTES: usize = 20;
 pub const SECTION_ALIGN: usize = 64;
 /// Bytes of the level table in front of the codes of a codebook group.
 pub const CODEBOOK_BYTES: usize = 16;
-/// Output channels of a panel of [`Layout::X86`].
+/// Output channels of a panel of [`Layout::Panels`].
 pub const PANEL_CHANNELS: usize = 16;
-/// Consecutive codes of one channel in a dense panel of [`Layout::X86`].
+/// Consecutive codes of one channel in a dense panel of [`Layout::Panels`].
 pub const PANEL_DEPTH: usize = 4;
 
 /// Operator codes.
@@ -256,7 +256,7 @@ pub enum Layout {
     /// Channel after channel.
     Plain = 0,
     /// Panels of 16 channels, 4 codes deep.
-    X86 = 1,
+    Panels = 1,
 }
 
 impl Layout {
@@ -264,7 +264,7 @@ impl Layout {
     pub const fn from_number(number: u16) -> Option<Layout> {
         match number {
             0 => Some(Layout::Plain),
-            1 => Some(Layout::X86),
+            1 => Some(Layout::Panels),
             _ => None,
         }
     }

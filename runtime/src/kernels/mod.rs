@@ -18,6 +18,15 @@ pub mod scratch;
 #[cfg(target_arch = "x86_64")]
 pub mod x86_64;
 
+#[cfg(not(target_arch = "x86_64"))]
+mod no_isa;
+
+// The architecture's own kernels, the same few functions whatever it is.
+#[cfg(not(target_arch = "x86_64"))]
+use no_isa as native;
+#[cfg(target_arch = "x86_64")]
+use x86_64 as native;
+
 /// A family of kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Isa {
@@ -39,10 +48,7 @@ impl Isa {
     pub fn is_available(self) -> bool {
         match self {
             Isa::Reference | Isa::Portable => true,
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 | Isa::Avx512Vnni => x86_64::detect(self),
-            #[cfg(not(target_arch = "x86_64"))]
-            Isa::Avx2 | Isa::Avx512Vnni => false,
+            _ => native::detect(self),
         }
     }
 
@@ -146,12 +152,7 @@ impl ConvKernel {
                 ConvKernel { isa, scratch_bytes: 0, run: |conv, input, output, _| reference::conv(conv, input, output) }
             }
             Isa::Portable => portable::conv_kernel(conv),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 | Isa::Avx512Vnni => {
-                x86_64::conv_kernel(isa, conv).unwrap_or_else(|| portable::conv_kernel(conv))
-            }
-            #[cfg(not(target_arch = "x86_64"))]
-            Isa::Avx2 | Isa::Avx512Vnni => portable::conv_kernel(conv),
+            _ => native::conv_kernel(isa, conv).unwrap_or_else(|| portable::conv_kernel(conv)),
         }
     }
 
@@ -180,9 +181,8 @@ impl Isa {
     /// See [`reference::add`].
     pub fn add(self, p: &Add, a: &mut [u8], b: &[u8]) {
         match self {
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 | Isa::Avx512Vnni => x86_64::add(self, p, a, b),
-            _ => reference::add(p, a, b),
+            Isa::Reference | Isa::Portable => reference::add(p, a, b),
+            _ => native::add(self, p, a, b),
         }
     }
 
@@ -195,9 +195,8 @@ impl Isa {
     pub fn avg_pool(self, p: &AvgPool, input: &[u8], output: &mut [u8]) {
         match self {
             Isa::Reference => reference::avg_pool(p, input, output),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 | Isa::Avx512Vnni => x86_64::avg_pool(self, p, input, output),
-            _ => portable::avg_pool(p, input, output),
+            Isa::Portable => portable::avg_pool(p, input, output),
+            _ => native::avg_pool(self, p, input, output),
         }
     }
 
@@ -205,9 +204,8 @@ impl Isa {
     pub fn max_pool(self, p: &MaxPool, input: &[u8], output: &mut [u8]) {
         match self {
             Isa::Reference => reference::max_pool(p, input, output),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 | Isa::Avx512Vnni => x86_64::max_pool(self, p, input, output),
-            _ => portable::max_pool(p, input, output),
+            Isa::Portable => portable::max_pool(p, input, output),
+            _ => native::max_pool(self, p, input, output),
         }
     }
 

@@ -8,7 +8,7 @@ use crate::format::{Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH};
 pub fn conv_scratch_bytes(conv: &Conv<'_>, layout: Layout) -> usize {
     match layout {
         Layout::Plain => portable::scratch_bytes(conv),
-        Layout::X86 => x86_conv(conv).max(portable::scratch_bytes(conv)),
+        Layout::Panels => x86_conv(conv).max(portable::scratch_bytes(conv)),
     }
 }
 
@@ -24,7 +24,7 @@ pub(super) const X86_CELL: usize = 64;
 /// Taps of the shortest cell (AVX2's, 16 bits each).
 pub(super) const X86_CELL_TAPS_MIN: usize = 2;
 
-/// Bytes that a convolution in [`Layout::X86`](crate::format::Layout::X86) wants, the largest need of any
+/// Bytes that a convolution in [`Layout::Panels`](crate::format::Layout::Panels) wants, the largest need of any
 /// instruction set; saturates, so that a hostile shape is merely too large.
 pub(super) const fn x86_conv(conv: &Conv<'_>) -> usize {
     let used = if conv.is_depthwise() {

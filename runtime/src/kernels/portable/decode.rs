@@ -19,7 +19,7 @@ impl<'a> Decoder<'a> {
     /// Fills `rows`, each `row_len` long, with the levels of as many channels from `first` (counted within
     /// the group) on; a row holds them in the order (kernel row, column, input channel), then zeros.
     ///
-    /// `first` is a multiple of [`PANEL_DEPTH`] in [`Layout::X86`].
+    /// `first` is a multiple of [`PANEL_DEPTH`] in [`Layout::Panels`].
     pub(super) fn rows(&self, first: usize, row_len: usize, rows: &mut [i8]) {
         rows.fill(0);
         match self.group.layout {
@@ -28,7 +28,7 @@ impl<'a> Decoder<'a> {
                     self.plain_row(channel, row);
                 }
             }
-            Layout::X86 => {
+            Layout::Panels => {
                 for (four, rows) in rows.chunks_mut(PANEL_DEPTH * row_len).enumerate() {
                     self.panel_rows(first + four * PANEL_DEPTH, row_len, rows);
                 }
@@ -57,7 +57,7 @@ impl<'a> Decoder<'a> {
     fn panel_rows(&self, first: usize, row_len: usize, rows: &mut [i8]) {
         let (segments, len) = self.conv.segments();
         let bits = self.group.format.bits() as usize;
-        let panel = self.conv.packed_bytes(PANEL_CHANNELS, self.group.format, Layout::X86);
+        let panel = self.conv.packed_bytes(PANEL_CHANNELS, self.group.format, Layout::Panels);
         let stream = self.stream(first / PANEL_CHANNELS * panel);
         // A step is 64 codes, 16 of them for these channels.
         let mut at = first % PANEL_CHANNELS / PANEL_DEPTH * 2 * bits;
@@ -90,8 +90,8 @@ impl<'a> Decoder<'a> {
                     }
                 }
             }
-            Layout::X86 => {
-                let panel = self.conv.packed_bytes(PANEL_CHANNELS, self.group.format, Layout::X86);
+            Layout::Panels => {
+                let panel = self.conv.packed_bytes(PANEL_CHANNELS, self.group.format, Layout::Panels);
                 let stream = self.stream(first / PANEL_CHANNELS * panel);
                 for (t, tap) in taps.iter_mut().enumerate() {
                     *tap = self.sixteen(stream, t * 2 * bits as usize);

@@ -27,10 +27,10 @@ pub use widened::{add, avg_pool, max_pool};
 use super::{ConvKernel, Isa, scratch};
 use crate::format::{Conv, Layout};
 
-/// The kernel of `isa` for a convolution whose weights are all in [`Layout::X86`]; `None` for other
+/// The kernel of `isa` for a convolution whose weights are all in [`Layout::Panels`]; `None` for other
 /// layouts, for extents beyond 2^24 and when this processor lacks the instructions.
 pub(super) fn conv_kernel(isa: Isa, conv: &Conv<'_>) -> Option<ConvKernel> {
-    let panels = conv.weight_groups().all(|group| group.layout == Layout::X86);
+    let panels = conv.weight_groups().all(|group| group.layout == Layout::Panels);
     if !(detect(isa) && panels && window::is_supported(conv)) {
         return None;
     }

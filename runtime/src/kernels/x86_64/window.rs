@@ -149,7 +149,7 @@ impl<'a> Panels<'a> {
         let channels = (group.channels - at).min(len * PANEL_CHANNELS);
         let first = group.first + at;
         let numbers = first..first + channels;
-        if numbers.end > conv.output.c || group.layout != Layout::X86 {
+        if numbers.end > conv.output.c || group.layout != Layout::Panels {
             return None;
         }
         let step = group.codes.len() / panels;
