@@ -40,11 +40,11 @@ unsafe impl Dense for Avx2 {
             n => (1 << (8 * n)) - 1,
         };
         let counted = _mm_set1_epi32(counted);
-        let (mut rest, mut to) = (codes, to);
+        let (mut step, mut to) = (0, to);
         for _ in 0..frame.segments {
             for quad in 0..quads {
-                for _ in 0..4 {
-                    let mut levels = decoder.next(&mut rest);
+                for quarter in 0..4 {
+                    let mut levels = decoder.quarter_step(codes, frame.segments * quads, step, quarter);
                     if quad + 1 == quads {
                         levels = _mm_and_si128(levels, counted);
                     }
@@ -54,6 +54,7 @@ unsafe impl Dense for Avx2 {
                         to = to.add(STEP / 4);
                     }
                 }
+                step += 1;
             }
         }
     }
@@ -91,13 +92,13 @@ unsafe impl Dense for Avx2 {
     unsafe fn stream(group: &WeightGroup<'_>, stream: &Stream<'_>) {
         let decoder = Decoder::new(group);
         let mut sums = [_mm256_setzero_si256(); 4];
-        let mut rest = stream.panels.codes;
         for quad in 0..stream.quads {
             // SAFETY: the window has that many quads.
             let codes = unsafe { stream.window.add(4 * quad).cast::<i32>().read_unaligned() };
             let codes = _mm256_cvtepu8_epi16(_mm_set1_epi32(codes));
-            for sum in &mut sums {
-                let levels = _mm256_cvtepi8_epi16(decoder.next(&mut rest));
+            for (quarter, sum) in sums.iter_mut().enumerate() {
+                let levels = decoder.quarter_step(stream.panels.codes, stream.quads, quad, quarter);
+                let levels = _mm256_cvtepi8_epi16(levels);
                 *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(codes, levels));
             }
         }
@@ -228,6 +229,8 @@ impl Scale {
 /// Turns packed codes into levels, 16 at a time.
 struct Decoder {
     bits: usize,
+    /// Steps of a dense panel that interleave.
+    together: usize,
     /// The low `bits` of every byte.
     mask: u64,
     table: __m128i,
@@ -245,11 +248,26 @@ impl Decoder {
         }
         Decoder {
             bits: bits as usize,
+            together: group.format.interleaved(),
             mask: (u64::MAX / 255).wrapping_mul((1 << bits) - 1),
             // SAFETY: 16 levels.
             table: unsafe { _mm_loadu_si128(table.as_ptr().cast()) },
             sign: _mm_set1_epi8((1u8 << (bits - 1)) as i8),
         }
+    }
+
+    /// A quarter of the 64 levels of step `step` out of the `steps` of a dense panel.
+    #[inline]
+    #[target_feature(enable = "avx2,bmi2")]
+    fn quarter_step(&self, panel: &[u8], steps: usize, step: usize, quarter: usize) -> __m128i {
+        if self.together == 1 || step >= steps / self.together * self.together {
+            return self.next(&mut panel.get((step * 4 + quarter) * 2 * self.bits..).unwrap_or_default());
+        }
+        let packed = panel.get((step / self.together * 4 + quarter) * 16..).and_then(<[u8]>::first_chunk::<16>);
+        // SAFETY: 16 bytes.
+        let packed = packed.map_or(_mm_setzero_si128(), |packed| unsafe { _mm_loadu_si128(packed.as_ptr().cast()) });
+        let codes = _mm_srl_epi16(packed, _mm_cvtsi32_si128((step % self.together * self.bits) as i32));
+        _mm_shuffle_epi8(self.table, _mm_and_si128(codes, _mm_set1_epi64x(self.mask as i64)))
     }
 
     /// The levels of the next 16 codes.

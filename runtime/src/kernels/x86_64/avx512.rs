@@ -260,6 +260,17 @@ unsafe trait Levels {
     /// # Safety
     /// The processor has the instructions; the address has [`bytes`](Self::bytes) bytes to read.
     unsafe fn load(&self, at: *const u8) -> __m512i;
+
+    /// The levels of step `step` out of the `steps` of a dense panel.
+    ///
+    /// # Safety
+    /// The processor has the instructions; `step < steps`, and the panel can be read.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+    unsafe fn step(&self, panel: *const u8, _steps: usize, step: usize) -> __m512i {
+        // SAFETY: steps are in sequence.
+        unsafe { self.load(panel.add(step * self.bytes())) }
+    }
 }
 
 /// 8 bits: codes are levels.
@@ -317,6 +328,8 @@ impl Spread {
 /// 1 to 6 bits: the low 6 bits of a byte are looked up, whatever is above the code.
 struct Table64 {
     spread: Spread,
+    /// Steps of a dense panel that interleave.
+    together: usize,
     table: __m512i,
 }
 
@@ -342,7 +355,7 @@ impl Table64 {
         let levels = levels_of(group);
         // SAFETY: 128 levels.
         let table = unsafe { _mm512_loadu_si512(levels.as_ptr().cast()) };
-        Table64 { spread: Spread::new(group.format.bits()), table }
+        Table64 { spread: Spread::new(group.format.bits()), together: group.format.interleaved(), table }
     }
 }
 
@@ -368,6 +381,21 @@ unsafe impl Levels for Table64 {
     unsafe fn load(&self, at: *const u8) -> __m512i {
         // SAFETY: the contract.
         unsafe { _mm512_permutexvar_epi8(self.spread.load(at), self.table) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+    unsafe fn step(&self, panel: *const u8, steps: usize, step: usize) -> __m512i {
+        // SAFETY: `together` steps take 64 bytes, those left over are in sequence.
+        unsafe {
+            if self.together == 1 || step >= steps / self.together * self.together {
+                return self.load(panel.add(step * self.spread.bytes));
+            }
+            let packed = _mm512_loadu_si512(panel.add(step / self.together * STEP).cast());
+            // 8 bits are shared by `together` codes.
+            let shift = _mm_cvtsi32_si128((step % self.together * 8 / self.together) as i32);
+            _mm512_permutexvar_epi8(_mm512_srl_epi16(packed, shift), self.table)
+        }
     }
 }
 
@@ -398,19 +426,15 @@ unsafe fn decode_segments<L: Levels>(levels: &L, frame: &Frame<'_>, codes: &[u8]
     };
     let counted = _mm512_set1_epi32(counted);
     let quads = frame.padded / 4;
-    let (mut from, mut to) = (codes.as_ptr(), to);
-    for _ in 0..frame.segments {
-        for quad in 0..quads {
-            // SAFETY: `segments * quads` steps are the depth.
-            unsafe {
-                let mut step = levels.load(from);
-                if quad + 1 == quads {
-                    step = _mm512_and_si512(step, counted);
-                }
-                _mm512_storeu_si512(to.cast(), step);
-                from = from.add(levels.bytes());
-                to = to.add(STEP);
+    let steps = frame.segments * quads;
+    for step in 0..steps {
+        // SAFETY: the steps are the depth.
+        unsafe {
+            let mut here = levels.step(codes.as_ptr(), steps, step);
+            if (step + 1).is_multiple_of(quads) {
+                here = _mm512_and_si512(here, counted);
             }
+            _mm512_storeu_si512(to.add(step * STEP).cast(), here);
         }
     }
 }
@@ -445,8 +469,8 @@ unsafe fn stream_panels<L: Levels, const P: usize, const U: usize>(levels: &L, s
         let step = |sums: &mut [[__m512i; U]; P], quad: usize, u: usize| {
             let window = _mm512_set1_epi32(stream.window.add(4 * quad).cast::<i32>().read_unaligned());
             for p in 0..P {
-                let codes = panels.codes.as_ptr().add(p * panels.step + quad * levels.bytes());
-                sums[p][u] = _mm512_dpbusd_epi32(sums[p][u], window, levels.load(codes));
+                let levels = levels.step(panels.codes.as_ptr().add(p * panels.step), stream.quads, quad);
+                sums[p][u] = _mm512_dpbusd_epi32(sums[p][u], window, levels);
             }
         };
         let whole = stream.quads / U * U;
