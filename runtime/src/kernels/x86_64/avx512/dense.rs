@@ -4,6 +4,7 @@ use core::arch::x86_64::*;
 
 use super::levels::{Bytes, Levels, Table64, Table128};
 use super::requantise::{Scale, load_channels};
+use super::stream::stream;
 use super::{Avx512, STEP, lanes};
 use crate::format::{PANEL_CHANNELS, WeightFormat, WeightGroup};
 use crate::kernels::x86_64::dense::{Block, Dense, MAX_PIXELS, Stream, Tile};
@@ -14,7 +15,7 @@ unsafe impl Dense for Avx512 {
     const PIXELS: usize = MAX_PIXELS;
     const PANELS: usize = 2;
     const LEVEL_BYTES: usize = 1;
-    const STREAM_PANELS: usize = 4;
+    const STREAM_PANELS: usize = usize::MAX;
 
     fn levels_in_place(frame: &Frame<'_>, group: &WeightGroup<'_>) -> bool {
         group.format == WeightFormat::Linear(8) && frame.len == frame.padded
@@ -80,13 +81,7 @@ unsafe impl Dense for Avx512 {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
     unsafe fn stream(group: &WeightGroup<'_>, window: &Stream<'_>) {
         // SAFETY: the contract.
-        unsafe {
-            match group.format.bits() {
-                8 => stream(&Bytes, window),
-                7 => stream(&Table128::new(group), window),
-                _ => stream(&Table64::new(group), window),
-            }
-        }
+        unsafe { stream(group, window) };
     }
 }
 
@@ -165,63 +160,6 @@ unsafe fn decode_segments<L: Levels>(levels: &L, frame: &Frame<'_>, codes: &[u8]
                 here = _mm512_and_si512(here, counted);
             }
             _mm512_storeu_si512(to.add(step * STEP).cast(), here);
-        }
-    }
-}
-
-/// Streams the panels against their window.
-///
-/// # Safety
-/// As [`Dense::stream`].
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-unsafe fn stream<L: Levels>(levels: &L, stream: &Stream<'_>) {
-    // SAFETY: the contract.
-    unsafe {
-        match stream.panels.len {
-            1 => stream_panels::<L, 1, 4>(levels, stream),
-            2 => stream_panels::<L, 2, 4>(levels, stream),
-            3 => stream_panels::<L, 3, 2>(levels, stream),
-            _ => stream_panels::<L, 4, 2>(levels, stream),
-        }
-    }
-}
-
-/// `P` panels, each summed in `U` parts to keep the multipliers busy.
-///
-/// # Safety
-/// As [`Dense::stream`], with `P` panels.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-unsafe fn stream_panels<L: Levels, const P: usize, const U: usize>(levels: &L, stream: &Stream<'_>) {
-    let mut sums = [[_mm512_setzero_si512(); U]; P];
-    let panels = &stream.panels;
-    // SAFETY: steps below `quads`; results lie in the output: the contract.
-    unsafe {
-        let step = |sums: &mut [[__m512i; U]; P], quad: usize, u: usize| {
-            let window = _mm512_set1_epi32(stream.window.add(4 * quad).cast::<i32>().read_unaligned());
-            for p in 0..P {
-                let levels = levels.step(panels.codes.as_ptr().add(p * panels.step), stream.quads, quad);
-                sums[p][u] = _mm512_dpbusd_epi32(sums[p][u], window, levels);
-            }
-        };
-        let whole = stream.quads / U * U;
-        let mut quad = 0;
-        while quad < whole {
-            for u in 0..U {
-                step(&mut sums, quad + u, u);
-            }
-            quad += U;
-        }
-        while quad < stream.quads {
-            step(&mut sums, quad, 0);
-            quad += 1;
-        }
-        for p in 0..P {
-            let mut sum = load_channels(panels.bias, panels.channels(p));
-            for u in 0..U {
-                sum = _mm512_add_epi32(sum, sums[p][u]);
-            }
-            let scale = Scale::new(&stream.requantise, panels, p);
-            scale.store([sum; 4], [stream.output.add(panels.first + p * PANEL_CHANNELS); 4]);
         }
     }
 }

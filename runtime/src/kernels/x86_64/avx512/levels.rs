@@ -166,7 +166,7 @@ impl Spread {
 }
 
 /// The level of every 7-bit number, its low bits being the code.
-fn levels_of(group: &WeightGroup<'_>) -> [i8; 128] {
+pub(super) fn levels_of(group: &WeightGroup<'_>) -> [i8; 128] {
     let mask = ((1u32 << group.format.bits()) - 1) as u8;
     let mut levels = [0; 128];
     for (low, level) in levels.iter_mut().enumerate() {

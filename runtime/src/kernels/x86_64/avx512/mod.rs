@@ -4,6 +4,7 @@ mod dense;
 mod depthwise;
 mod levels;
 mod requantise;
+mod stream;
 
 use core::arch::x86_64::__mmask64;
 
