@@ -3,6 +3,8 @@
 //! Every input row is brought to the ring once, `zero_in` around it, in the form that the instruction set
 //! multiplies; then no window is special, and padding is gone.
 
+use core::arch::aarch64::{vdupq_n_u8, veorq_u8, vld1q_u8, vst1q_u8};
+
 use super::requantise::Sums;
 use super::window::{self, Panels};
 use crate::format::{Conv, PANEL_CHANNELS, Requantise, WeightGroup};
@@ -120,20 +122,25 @@ pub(super) fn run<D: Depthwise>(conv: &Conv<'_>, input: &[u8], output: &mut [u8]
 /// padding is there already. Channels beyond the last mean nothing.
 fn read(conv: &Conv<'_>, input: &[u8], first: usize, row: usize, flip: u8, line: &mut [Pixel]) {
     let y = row.wrapping_sub(conv.pad[0]);
-    let inside = line.iter_mut().skip(conv.pad[1]).take(conv.input.w);
+    let end = line.len().min(conv.pad[1] + conv.input.w);
+    let inside = line.get_mut(conv.pad[1]..end).unwrap_or_default();
     if y >= conv.input.h {
-        inside.for_each(|pixel| *pixel = [conv.zero_in ^ flip; PANEL_CHANNELS]);
-        return;
+        return inside.fill([conv.zero_in ^ flip; PANEL_CHANNELS]);
     }
-    let mut at = y * conv.input.w * conv.input.c + first;
-    for pixel in inside {
-        let rest = input.get(at..).unwrap_or_default();
-        if let Some(whole) = rest.first_chunk() {
-            *pixel = *whole;
-        } else {
-            pixel.iter_mut().zip(rest).for_each(|(to, &from)| *to = from);
+    let start = y * conv.input.w * conv.input.c + first;
+    let rest = input.get(start..).unwrap_or_default();
+    // Pixels behind which, or behind whose channels, 16 bytes are there to read.
+    let whole = rest.len().checked_sub(PANEL_CHANNELS).map_or(0, |last| last / conv.input.c + 1);
+    let (whole, last) = inside.split_at_mut(whole.min(inside.len()));
+    for (x, pixel) in whole.iter_mut().enumerate() {
+        // SAFETY: `x * c + 16 <= rest.len()`, by the count of these pixels; NEON is there.
+        unsafe {
+            let codes = vld1q_u8(rest.as_ptr().add(x * conv.input.c));
+            vst1q_u8(pixel.as_mut_ptr(), veorq_u8(codes, vdupq_n_u8(flip)));
         }
-        pixel.iter_mut().for_each(|code| *code ^= flip);
-        at += conv.input.c;
+    }
+    for (x, pixel) in (whole.len()..).zip(last) {
+        let codes = rest.get(x * conv.input.c..).unwrap_or_default();
+        pixel.iter_mut().zip(codes).for_each(|(to, &from)| *to = from ^ flip);
     }
 }

@@ -1,7 +1,26 @@
-//! The instructions that the stable compiler has no intrinsics for.
+//! Instructions that the stable compiler has no intrinsics for, or none that stay what they are.
 
 use core::arch::aarch64::*;
 use core::arch::asm;
+
+/// The products of the upper halves. As an intrinsic it would become two instructions and a register wherever
+/// `b` is a constant of a loop.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn smull2(a: int32x4_t, b: int32x4_t) -> int64x2_t {
+    let product;
+    // SAFETY: registers alone are read and written.
+    unsafe {
+        asm!(
+            "smull2 {product:v}.2d, {a:v}.4s, {b:v}.4s",
+            product = out(vreg) product,
+            a = in(vreg) a,
+            b = in(vreg) b,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    product
+}
 
 /// Defines a function of one instruction that adds to `sums`.
 macro_rules! instruction {

@@ -69,10 +69,11 @@ unsafe impl Depthwise for Neon {
     }
 }
 
-/// Pixels `first..first + N` of an output row.
+/// Pixels `first..first + N` of an output row. Not inlined: the loops would carry the scale along, and spill sums.
 ///
 /// # Safety
 /// Those are pixels of the row, whose invariants hold.
+#[inline(never)]
 #[target_feature(enable = "neon")]
 unsafe fn correlate<const N: usize>(row: &OutputRow<'_>, scale: &Scale, first: usize) {
     let conv = row.conv;

@@ -2,6 +2,7 @@
 
 use core::arch::aarch64::*;
 
+use super::instructions::smull2;
 use super::window::Panels;
 use crate::format::{PANEL_CHANNELS, Requantise};
 
@@ -42,7 +43,7 @@ impl Scale {
         for i in 0..4 {
             let sum = vshlq_s32(sums[i], self.pre);
             let low = vmull_s32(vget_low_s32(sum), vget_low_s32(self.mult[i]));
-            let high = vmull_high_s32(sum, self.mult[i]);
+            let high = smull2(sum, self.mult[i]);
             let rounded = vrshrn_high_n_s64::<32>(vrshrn_n_s64::<32>(low), high);
             // This and what follows saturates, which is within any clamp to codes.
             scaled[i] = vqmovn_s32(rounded);
