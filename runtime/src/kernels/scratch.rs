@@ -8,7 +8,7 @@ use crate::format::{Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH};
 pub fn conv_scratch_bytes(conv: &Conv<'_>, layout: Layout) -> usize {
     match layout {
         Layout::Plain => portable::scratch_bytes(conv),
-        Layout::Panels => x86_conv(conv).max(portable::scratch_bytes(conv)),
+        Layout::Panels => x86_conv(conv).max(aarch64_conv(conv)).max(portable::scratch_bytes(conv)),
     }
 }
 
@@ -82,6 +82,54 @@ impl X86Cells {
 
     const fn total(&self) -> usize {
         self.rows.saturating_mul(self.row).saturating_add(self.weights)
+    }
+}
+
+/// Bytes that an AArch64 kernel wants for a convolution in [`Layout::Panels`](crate::format::Layout::Panels), the
+/// largest need of its instruction sets; saturates.
+pub(super) const fn aarch64_conv(conv: &Conv<'_>) -> usize {
+    if !conv.is_depthwise() {
+        return 0;
+    }
+    let [alone, four] = [Aarch64Rows::of(conv, 1).bytes(), Aarch64Rows::of(conv, 4).bytes()];
+    if alone > four { alone } else { four }
+}
+
+/// What a depthwise AArch64 kernel keeps of 16 channels: a line of input with its padding, a ring of input rows as
+/// the kernel multiplies them, the weights.
+pub(super) struct Aarch64Rows {
+    /// Pixels of the line, 16 bytes each.
+    pub(super) line: usize,
+    /// Rows of the ring: those that one output row spans.
+    pub(super) rows: usize,
+    /// Bytes of each.
+    pub(super) row_bytes: usize,
+    /// Bytes of the weights.
+    pub(super) weights: usize,
+}
+
+impl Aarch64Rows {
+    /// With 16-bit pixels in the ring (`taps` is 1), or cells of so many taps for each output column.
+    pub(super) const fn of(conv: &Conv<'_>, taps: usize) -> Aarch64Rows {
+        let columns = conv.kernel[1].div_ceil(taps);
+        let across = conv.output.w.saturating_sub(1).saturating_mul(conv.stride[1]);
+        let line = across.saturating_add(reach(columns.saturating_mul(taps), conv.dilation[1]));
+        let (entries, bytes) = match taps {
+            1 => (line, 2 * PANEL_CHANNELS),
+            _ => (conv.output.w.saturating_mul(columns), taps * PANEL_CHANNELS),
+        };
+        Aarch64Rows {
+            line,
+            rows: reach(conv.kernel[0], conv.dilation[0]),
+            row_bytes: entries.saturating_mul(bytes),
+            weights: conv.kernel[0].saturating_mul(columns).saturating_mul(bytes),
+        }
+    }
+
+    /// All of it.
+    pub(super) const fn bytes(&self) -> usize {
+        let ring = self.rows.saturating_mul(self.row_bytes);
+        self.line.saturating_mul(PANEL_CHANNELS).saturating_add(ring).saturating_add(self.weights)
     }
 }
 

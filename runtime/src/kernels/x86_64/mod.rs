@@ -39,7 +39,7 @@ pub(super) fn conv_kernel(isa: Isa, conv: &Conv<'_>) -> Option<ConvKernel> {
         Isa::Avx2 => dense::run::<avx2::Avx2>,
         Isa::Avx512Vnni if conv.is_depthwise() => depthwise::run::<avx512::Avx512>,
         Isa::Avx512Vnni => dense::run::<avx512::Avx512>,
-        Isa::Reference | Isa::Portable => return None,
+        _ => return None,
     };
     Some(ConvKernel { isa, scratch_bytes: scratch::x86_conv(conv), run })
 }
