@@ -3,24 +3,28 @@
 
 use core::arch::x86_64::*;
 
-use super::levels::{Bytes, Levels, Table64, Table128, levels_of};
-use super::requantise::{Scale, load_channels};
-use super::{STEP, lanes};
+use super::lanes;
+use super::levels::{Bytes, Levels, Table64, Table128, table64};
+use super::requantise::{Scale, load_channels, store_quarters};
 use crate::format::{PANEL_CHANNELS, WeightFormat, WeightGroup};
-use crate::kernels::x86_64::dense::Stream;
+use crate::kernels::panels::dense::{STEP, Stream};
 
 /// Panels that share a window in registers.
 const PANELS: usize = 4;
+/// Bytes of codes that a cache of the second level is likely to have kept from the last inference.
+const NEAR: usize = 96 << 10;
+/// How far ahead codes are asked for that come from beyond.
+const AHEAD: usize = 8 << 10;
 /// The deepest window whose sums of fields in place stay within 32 bits: 2^16 products of 255 by 128.
 const DEEPEST: usize = 1 << 16;
 
 /// Multiplies the panels of a group with their window.
 ///
 /// # Safety
-/// As [`Dense::stream`](crate::kernels::x86_64::dense::Dense::stream).
+/// As [`Dense::stream`](crate::kernels::panels::dense::Dense::stream).
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 pub(super) unsafe fn stream(group: &WeightGroup<'_>, stream: &Stream<'_>) {
-    let in_place = stream.quads * 4 <= DEEPEST;
+    let in_place = stream.quads() * 4 <= DEEPEST;
     // SAFETY: the contract.
     unsafe {
         match group.format {
@@ -109,13 +113,11 @@ struct Looked<const F: usize> {
 impl<const F: usize> Looked<F> {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
     fn new(group: &WeightGroup<'_>) -> Looked<F> {
-        let levels = levels_of(group);
         let mut shifts = [_mm512_setzero_si512(); F];
         for index in 0..F {
             shifts[index] = _mm512_set1_epi16((index * 8 / F) as i16);
         }
-        // SAFETY: 128 levels.
-        Looked { table: unsafe { _mm512_loadu_si512(levels.as_ptr().cast()) }, shifts }
+        Looked { table: table64(group), shifts }
     }
 }
 
@@ -181,9 +183,9 @@ impl<const F: usize> Fields<F> {
             shifts[index] = _mm512_set1_epi32(at as i32);
             offsets[index] = if last { slope * top as i8 - less as i8 } else { -(less as i8) };
         }
-        let quads = stream.quads / F * F;
+        let quads = stream.quads() / F * F;
         // SAFETY: as many quads and more are in the window.
-        let offset = unsafe { dot_quads(stream.window, quads, &offsets) };
+        let offset = unsafe { dot_quads(stream.window(), quads, &offsets) };
         Fields { masks, flips, shifts, slope: _mm512_set1_epi32(slope.into()), offset: _mm512_set1_epi32(offset) }
     }
 }
@@ -254,43 +256,52 @@ fn sum_of<const N: usize>(sums: &[__m512i; N]) -> __m512i {
     sum
 }
 
-/// All panels, `P` at a time.
+/// All panels: `P` at a time, so that a quad of the window is loaded once for all of them; one after another
+/// where codes come from memory, which is fastest in one sequence and wants to be asked early.
 ///
 /// # Safety
-/// As [`Dense::stream`](crate::kernels::x86_64::dense::Dense::stream); `N` is a multiple of `F` or a divisor.
+/// The processor has the instructions; [`bytes`](Steps::bytes) hold `F` steps of the panels. `F` and `N` divide 8.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 unsafe fn panels<const F: usize, const N: usize, const P: usize, S: Steps<F>>(
     steps: &S,
     group: &WeightGroup<'_>,
     stream: &Stream<'_>,
 ) {
+    let panels = stream.panels();
     let mut first = 0;
     // SAFETY: the panels are there.
     unsafe {
-        while first + P <= stream.panels.len {
-            block::<F, N, P, S>(steps, group, stream, first);
+        if panels.codes.len() > NEAR {
+            while first < panels.len {
+                block::<F, 8, 1, AHEAD, S>(steps, group, stream, first);
+                first += 1;
+            }
+        }
+        while first + P <= panels.len {
+            block::<F, N, P, 0, S>(steps, group, stream, first);
             first += P;
         }
-        while first < stream.panels.len {
-            block::<F, N, 1, S>(steps, group, stream, first);
+        while first < panels.len {
+            block::<F, 8, 1, 0, S>(steps, group, stream, first);
             first += 1;
         }
     }
 }
 
-/// `P` panels from `first` on, each summed in `N` parts to keep the multipliers busy.
+/// `P` panels from `first` on, each summed in `N` parts to keep the multipliers busy, codes being asked for
+/// `A` bytes ahead.
 ///
 /// # Safety
 /// As [`panels`]; there are those panels.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-unsafe fn block<const F: usize, const N: usize, const P: usize, S: Steps<F>>(
+unsafe fn block<const F: usize, const N: usize, const P: usize, const A: usize, S: Steps<F>>(
     steps: &S,
     group: &WeightGroup<'_>,
     stream: &Stream<'_>,
     first: usize,
 ) {
-    let panels = &stream.panels;
+    let panels = stream.panels();
     let mut sums = [[_mm512_setzero_si512(); N]; P];
     // SAFETY: steps below `quads`; results lie in the output: the contract.
     unsafe {
@@ -298,10 +309,14 @@ unsafe fn block<const F: usize, const N: usize, const P: usize, S: Steps<F>>(
         let together = |sums: &mut [[__m512i; N]; P], index: usize, from: usize| {
             let mut packed = [_mm512_setzero_si512(); P];
             for p in 0..P {
-                packed[p] = steps.load(codes.add(p * panels.step + index * steps.bytes()));
+                let at = codes.add(p * panels.step + index * steps.bytes());
+                if A > 0 {
+                    _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(A).cast());
+                }
+                packed[p] = steps.load(at);
             }
             for i in 0..F {
-                let quad = stream.window.add(4 * (index * F + i));
+                let quad = stream.window().add(4 * (index * F + i));
                 let window = _mm512_set1_epi32(quad.cast::<i32>().read_unaligned());
                 for p in 0..P {
                     let n = (from + i) % N;
@@ -309,7 +324,7 @@ unsafe fn block<const F: usize, const N: usize, const P: usize, S: Steps<F>>(
                 }
             }
         };
-        let all = stream.quads / F;
+        let all = stream.quads() / F;
         let mut index = 0;
         if N > F {
             while index + N / F <= all {
@@ -328,19 +343,46 @@ unsafe fn block<const F: usize, const N: usize, const P: usize, S: Steps<F>>(
             let bias = load_channels(panels.bias, panels.channels(first + p));
             totals[p] = _mm512_add_epi32(steps.total(&sums[p]), bias);
         }
-        if all * F < stream.quads {
+        if all * F < stream.quads() {
             let last = Table64::new(group);
-            for quad in all * F..stream.quads {
-                let window = _mm512_set1_epi32(stream.window.add(4 * quad).cast::<i32>().read_unaligned());
+            for quad in all * F..stream.quads() {
+                let window = _mm512_set1_epi32(stream.window().add(4 * quad).cast::<i32>().read_unaligned());
                 for p in 0..P {
-                    let levels = last.step(codes.add(p * panels.step), stream.quads, quad);
+                    let levels = last.step(codes.add(p * panels.step), stream.quads(), quad);
                     totals[p] = _mm512_dpbusd_epi32(totals[p], window, levels);
                 }
             }
         }
-        for p in 0..P {
-            let scale = Scale::new(&stream.requantise, panels, first + p);
-            scale.store([totals[p]; 4], [stream.output.add(panels.first + (first + p) * PANEL_CHANNELS); 4]);
+        store(stream, first, &totals);
+    }
+}
+
+/// Requantises and stores the sums of the panels from `first` on.
+///
+/// # Safety
+/// The processor has the instructions; there are `P <= 4` such panels.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+unsafe fn store<const P: usize>(stream: &Stream<'_>, first: usize, sums: &[__m512i; P]) {
+    let panels = stream.panels();
+    let scale = Scale::new(stream.requantise(), panels, first);
+    let mut words = [_mm512_setzero_si512(); PANELS];
+    words[0] = scale.apply(sums[0]);
+    for p in 1..P {
+        words[p] = Scale::new(stream.requantise(), panels, first + p).apply(sums[p]);
+    }
+    let codes = scale.pack(words);
+    // SAFETY: the panels' channels lie in the output.
+    unsafe {
+        let to = stream.output().add(first * PANEL_CHANNELS);
+        if panels.bias.len() - first * PANEL_CHANNELS >= STEP && P == PANELS {
+            _mm512_storeu_si512(to.cast(), codes);
+            return;
         }
+        let mut channels = [0; PANELS];
+        for p in 0..P {
+            channels[p] = panels.channels(first + p).len();
+        }
+        store_quarters(codes, core::array::from_fn(|p| to.wrapping_add(p * PANEL_CHANNELS)), channels);
     }
 }
