@@ -66,6 +66,9 @@ pub(super) struct X86Depthwise {
     pub(super) together: usize,
     /// Quads of rows.
     pub(super) quads: usize,
+    /// Whether rows are read from the input itself: a strip has one pixel, and a kernel three rows and columns.
+    /// The ring is a vector of padding then.
+    pub(super) direct: bool,
     /// Rows of the ring.
     pub(super) rows: usize,
     /// Bytes of the pixels of a row that are a multiple of the stride apart.
@@ -83,7 +86,9 @@ impl X86Depthwise {
         let fits = kernel[0].saturating_add(stride[0]) <= quads.saturating_mul(4);
         let together = if fits && dilation[0] == 1 && conv.output.h > 1 { 2 } else { 1 };
         let width = conv.output.w.saturating_sub(1).saturating_mul(stride[1]).saturating_add(reach(kernel[1], dilation[1]));
+        let direct = channels == lanes && kernel[0] == 3 && kernel[1] == 3 && dilation[0] == 1 && dilation[1] == 1;
         X86Depthwise {
+            direct,
             channels,
             pixels: lanes / channels,
             together,
@@ -102,7 +107,7 @@ impl X86Depthwise {
 
     /// Bytes of the ring.
     pub(super) const fn ring(&self) -> usize {
-        self.rows.saturating_mul(self.row())
+        if self.direct { self.channels } else { self.rows.saturating_mul(self.row()) }
     }
 
     /// Bytes of the interleaved levels.

@@ -34,6 +34,12 @@ pub(super) unsafe trait Depthwise {
     /// The processor has the instructions; `LANES` bytes can be read from each address; `to` takes `X86_CELLS` bytes.
     unsafe fn interleave_levels(rows: [*const u8; QUAD], to: *mut u8);
 
+    /// [`prepare`], compiled for the instructions.
+    ///
+    /// # Safety
+    /// The processor has the instructions, and the contract of [`prepare`].
+    unsafe fn prepare(conv: &Conv<'_>, plan: &X86Depthwise, first: usize, levels: *mut u8, to: *mut u8);
+
     /// Copies the pixels of a row of the input to their places in the ring.
     ///
     /// # Safety
@@ -45,6 +51,39 @@ pub(super) unsafe trait Depthwise {
     /// # Safety
     /// The processor has the instructions, and the invariants of [`OutputRows`] hold.
     unsafe fn rows(rows: &OutputRows<'_>);
+
+    /// The same straight from the input, for kernels of 3 by 3.
+    ///
+    /// # Safety
+    /// The processor has the instructions, and the invariants of [`Columns`] hold.
+    unsafe fn columns(rows: &OutputRows<'_>, columns: &Columns);
+}
+
+/// The columns of four rows of the input. Invariants: `LANES` bytes can be read from each row at `pixel`
+/// times any `x < width`, masked by `there`, and from `outside`.
+pub(super) struct Columns {
+    pub(super) rows: [*const u8; QUAD],
+    /// All bits for a row of the input; none for one beyond the edge, which is `outside`.
+    pub(super) there: [usize; QUAD],
+    pub(super) outside: *const u8,
+    pub(super) pixel: usize,
+    pub(super) width: usize,
+    /// Columns of padding.
+    pub(super) left: usize,
+    pub(super) stride: usize,
+}
+
+impl Columns {
+    /// Where to read column `x`, counted from the first one of padding.
+    #[inline(always)]
+    pub(super) fn at(&self, x: usize) -> Option<[*const u8; QUAD]> {
+        let x = x.wrapping_sub(self.left);
+        let mut column = self.rows;
+        for i in 0..QUAD {
+            column[i] = column[i].wrapping_add(x * self.pixel & self.there[i]);
+        }
+        (x < self.width).then_some(column)
+    }
 }
 
 /// A row of the input and its place in the ring. Invariants: `pixels` times `channels` bytes can be read `pixel`
@@ -199,14 +238,13 @@ pub(super) fn run<D: Depthwise>(conv: &Conv<'_>, input: &[u8], output: &mut [u8]
 /// All pixels of a strip's channels.
 fn channels<D: Depthwise>(frame: &Frame<'_>, plan: &X86Depthwise, first: usize) {
     let conv = frame.conv;
-    // SAFETY: scratch holds the weights, the ring and a strip more; the levels lie where the ring will.
+    let ring = frame.scratch.wrapping_add(plan.weights());
+    // SAFETY: scratch holds the weights, then the ring; the levels lie where the ring will.
     // The instruction set was detected before this kernel was handed out.
-    let ring = unsafe {
-        let ring = frame.scratch.add(plan.weights());
-        prepare::<D>(conv, plan, first, ring, frame.scratch);
+    unsafe {
+        D::prepare(conv, plan, first, ring, frame.scratch);
         ring.write_bytes(conv.zero_in, plan.ring());
-        ring
-    };
+    }
     let lanes = Lanes::of(conv, plan, first);
     let [kw, dilation, stride] = [conv.kernel[1], conv.dilation[1], conv.stride[1]];
     let width = ((conv.output.w - 1) * stride + reach(kw, dilation)).saturating_sub(conv.pad[1]);
@@ -249,6 +287,35 @@ fn channels<D: Depthwise>(frame: &Frame<'_>, plan: &X86Depthwise, first: usize) 
         row_step: conv.dilation[0],
         step: pixels * plan.channels,
     };
+    if plan.direct {
+        let mut columns = Columns {
+            rows: [ring; QUAD],
+            there: [0; QUAD],
+            outside: ring,
+            pixel: conv.input.c,
+            width: conv.input.w,
+            left: conv.pad[1],
+            stride,
+        };
+        let mut y = 0;
+        while y < conv.output.h {
+            to.together = plan.together.min(conv.output.h - y);
+            for i in 0..QUAD {
+                let row = (y * conv.stride[0] + i).wrapping_sub(conv.pad[0]);
+                let there = row < conv.input.h;
+                columns.there[i] = if there { !0 } else { 0 };
+                columns.rows[i] = ring;
+                if there {
+                    columns.rows[i] = frame.input.as_ptr().wrapping_add(row * conv.input.w * conv.input.c + first);
+                }
+            }
+            // SAFETY: rows of the input where they are there; the output as below.
+            unsafe { D::columns(&to, &columns) };
+            y += to.together;
+            to.output = to.output.wrapping_add(to.together * to.output_row);
+        }
+        return;
+    }
     // The next row to fill and its place in the ring; rows of padding count.
     let (mut next, mut place, mut y) = (0, 0, 0);
     while y < conv.output.h {
@@ -298,7 +365,8 @@ impl Lanes {
 ///
 /// # Safety
 /// The processor has the instructions of `D`; `levels` takes `plan.levels()` and `to` takes `plan.weights()` bytes.
-unsafe fn prepare<D: Depthwise>(conv: &Conv<'_>, plan: &X86Depthwise, first: usize, levels: *mut u8, to: *mut u8) {
+#[inline(always)]
+pub(super) unsafe fn prepare<D: Depthwise>(conv: &Conv<'_>, plan: &X86Depthwise, first: usize, levels: *mut u8, to: *mut u8) {
     const ZERO: [u8; X86_STRIP] = [0; X86_STRIP];
     let [kh, kw] = conv.kernel;
     let step = X86_STRIP + 2 * X86_MARGIN;
@@ -349,6 +417,7 @@ unsafe fn prepare<D: Depthwise>(conv: &Conv<'_>, plan: &X86Depthwise, first: usi
 ///
 /// # Safety
 /// `at` has `lanes` bytes and a margin.
+#[inline(always)]
 unsafe fn repeat(at: *mut u8, period: usize, lanes: usize) {
     // SAFETY: 16 bytes from below the last lane on end in the margin; others lie within the lanes.
     unsafe {

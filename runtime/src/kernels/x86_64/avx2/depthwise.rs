@@ -3,9 +3,9 @@
 use core::arch::x86_64::*;
 
 use super::{Avx2, Decoder};
-use crate::format::{PANEL_CHANNELS, Requantise, WeightGroup};
-use crate::kernels::scratch::{X86_CELLS, X86_STRIP};
-use crate::kernels::x86_64::depthwise::{Depthwise, InputRow, OutputRows, QUAD};
+use crate::format::{Conv, PANEL_CHANNELS, Requantise, WeightGroup};
+use crate::kernels::scratch::{X86_CELLS, X86_STRIP, X86Depthwise};
+use crate::kernels::x86_64::depthwise::{Columns, Depthwise, InputRow, OutputRows, QUAD, prepare};
 
 /// Bytes of a vector.
 const LANES: usize = 32;
@@ -51,6 +51,55 @@ unsafe impl Depthwise for Avx2 {
             match rows.together {
                 1 => correlate::<1>(rows),
                 _ => correlate::<2>(rows),
+            }
+        }
+    }
+
+    #[target_feature(enable = "avx2,bmi2")]
+    unsafe fn prepare(conv: &Conv<'_>, plan: &X86Depthwise, first: usize, levels: *mut u8, to: *mut u8) {
+        // SAFETY: the contract.
+        unsafe { prepare::<Self>(conv, plan, first, levels, to) };
+    }
+
+    #[target_feature(enable = "avx2,bmi2")]
+    unsafe fn columns(rows: &OutputRows<'_>, columns: &Columns) {
+        // SAFETY: as many rows as there are; the contract.
+        unsafe {
+            match rows.together {
+                1 => slide::<1>(rows, columns),
+                _ => slide::<2>(rows, columns),
+            }
+        }
+    }
+}
+
+/// `R` rows of pixels.
+///
+/// # Safety
+/// The invariants of `rows`, which are `R`, and of `columns`.
+#[inline]
+#[target_feature(enable = "avx2,bmi2")]
+unsafe fn slide<const R: usize>(rows: &OutputRows<'_>, columns: &Columns) {
+    let bias = load_numbers(&rows.lanes.bias);
+    let scale = Scale::new(rows);
+    // SAFETY: columns, levels and output are where the invariants say.
+    unsafe {
+        for strip in 0..rows.strips {
+            let mut sums = [bias; R];
+            for column in 0..3 {
+                let at = columns.at(strip * columns.stride + column).unwrap_or([columns.outside; QUAD]);
+                let cells = interleave(at, 0);
+                for r in 0..R {
+                    for i in 0..8 {
+                        let levels = rows.weights.add((r * 3 + column) * X86_CELLS + i * LANES);
+                        let products = _mm256_madd_epi16(cells[i], _mm256_loadu_si256(levels.cast()));
+                        sums[r][i % 4] = _mm256_add_epi32(sums[r][i % 4], products);
+                    }
+                }
+            }
+            for r in 0..R {
+                let to = rows.output.add(r * rows.output_row + strip * rows.output_step);
+                _mm256_storeu_si256(to.cast(), scale.codes(sums[r]));
             }
         }
     }

@@ -3,10 +3,11 @@
 use core::arch::x86_64::*;
 
 use super::levels::{Bytes, Levels, Table64, Table128};
-use super::{Avx512, STEP};
-use crate::format::{PANEL_CHANNELS, Requantise, WeightGroup};
-use crate::kernels::scratch::X86_CELLS;
-use crate::kernels::x86_64::depthwise::{Depthwise, InputRow, OutputRows, QUAD};
+use super::{Avx512, STEP, lanes};
+use crate::format::{Conv, PANEL_CHANNELS, Requantise, WeightGroup};
+use crate::kernels::scratch::{X86_CELLS, X86Depthwise};
+use crate::kernels::x86_64::store::store_some;
+use crate::kernels::x86_64::depthwise::{Columns, Depthwise, InputRow, OutputRows, QUAD, prepare};
 
 /// Bytes of a vector.
 const LANES: usize = 64;
@@ -27,6 +28,7 @@ unsafe impl Depthwise for Avx512 {
         }
     }
 
+    #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
     unsafe fn interleave_levels(rows: [*const u8; QUAD], to: *mut u8) {
         // SAFETY: the contract.
@@ -52,6 +54,71 @@ unsafe impl Depthwise for Avx512 {
                 Some(scale) => strips(rows, &scale),
                 None => strips(rows, &Whole::new(rows)),
             }
+        }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+    unsafe fn prepare(conv: &Conv<'_>, plan: &X86Depthwise, first: usize, levels: *mut u8, to: *mut u8) {
+        // SAFETY: the contract.
+        unsafe { prepare::<Self>(conv, plan, first, levels, to) };
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+    unsafe fn columns(rows: &OutputRows<'_>, columns: &Columns) {
+        // SAFETY: as many rows as there are; the contract.
+        unsafe {
+            match (Doubled::new(rows), rows.together) {
+                (Some(scale), 1) => slide::<_, 1>(rows, columns, &scale),
+                (Some(scale), _) => slide::<_, 2>(rows, columns, &scale),
+                (None, 1) => slide::<_, 1>(rows, columns, &Whole::new(rows)),
+                (None, _) => slide::<_, 2>(rows, columns, &Whole::new(rows)),
+            }
+        }
+    }
+}
+
+/// `R` rows of pixels, three columns of the input in registers.
+///
+/// # Safety
+/// The invariants of `rows`, which are `R`, and of `columns`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+unsafe fn slide<S: Scale, const R: usize>(rows: &OutputRows<'_>, columns: &Columns, scale: &S) {
+    let bias = load_numbers(&rows.lanes.bias);
+    // SAFETY: columns, levels and output are where the invariants say.
+    unsafe {
+        let outside = [_mm512_loadu_si512(columns.outside.cast()); QUAD];
+        let column = |x: usize| match columns.at(x) {
+            Some(at) => interleave(at, 0),
+            None => outside,
+        };
+        let mut left = column(0);
+        let mut middle = column(1);
+        let mut to = rows.output;
+        let mut x = 2;
+        for _ in 0..rows.strips {
+            let right = column(x);
+            let mut sums = [bias; R];
+            for (cells, at) in [(left, 0), (middle, X86_CELLS), (right, 2 * X86_CELLS)] {
+                for r in 0..R {
+                    for k in 0..QUAD {
+                        let levels = rows.weights.add(r * 3 * X86_CELLS + at + k * STEP);
+                        sums[r][k] = _mm512_dpbusd_epi32(sums[r][k], cells[k], _mm512_loadu_si512(levels.cast()));
+                    }
+                }
+            }
+            for r in 0..R {
+                _mm512_storeu_si512(to.add(r * rows.output_row).cast(), scale.codes(sums[r]));
+            }
+            to = to.add(rows.output_step);
+            if columns.stride == 1 {
+                (left, middle) = (middle, right);
+            } else if columns.stride == 2 {
+                (left, middle) = (right, column(x + 1));
+            } else {
+                (left, middle) = (column(x + columns.stride - 2), column(x + columns.stride - 1));
+            }
+            x += columns.stride;
         }
     }
 }
@@ -103,9 +170,7 @@ unsafe fn correlate<S: Scale, const R: usize>(rows: &OutputRows<'_>, scale: &S) 
                 if strip + 1 < rows.strips || rows.last == LANES {
                     _mm512_storeu_si512(to.cast(), codes);
                 } else {
-                    let mut some = [0u8; LANES];
-                    _mm512_storeu_si512(some.as_mut_ptr().cast(), codes);
-                    to.copy_from_nonoverlapping(some.as_ptr(), rows.last);
+                    store_part(codes, rows.last, to);
                 }
             }
         }
@@ -133,6 +198,30 @@ unsafe fn interleave(rows: [*const u8; QUAD], offset: usize) -> [__m512i; 4] {
         _mm512_unpacklo_epi16(ab_high, cd_high),
         _mm512_unpackhi_epi16(ab_high, cd_high),
     ]
+}
+
+/// Stores the first `count` codes, in pieces: AMD's masked stores take a dozen times longer.
+///
+/// # Safety
+/// `to` takes them; `count < 64`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+unsafe fn store_part(codes: __m512i, count: usize, to: *mut u8) {
+    let (mut codes, mut to) = (codes, to);
+    // SAFETY: the pieces are binary digits of `count`; the contract.
+    unsafe {
+        if count & 32 != 0 {
+            _mm256_storeu_si256(to.cast(), _mm512_castsi512_si256(codes));
+            codes = _mm512_shuffle_i64x2::<0b11_10_11_10>(codes, codes);
+            to = to.add(32);
+        }
+        if count & 16 != 0 {
+            _mm_storeu_si128(to.cast(), _mm512_castsi512_si128(codes));
+            codes = _mm512_shuffle_i64x2::<0b01_01_01_01>(codes, codes);
+            to = to.add(16);
+        }
+        store_some(&[_mm512_castsi512_si128(codes)], count % 16, &[to]);
+    }
 }
 
 /// Numbers in the order of the cells.
@@ -178,9 +267,12 @@ impl Bounds {
         Bounds { lo: _mm512_set1_epi8(requantise.lo as i8), hi: _mm512_set1_epi8(requantise.hi as i8) }
     }
 
+    /// Clamps, and puts the lanes that [`high_halves`] exchanged in order.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
     fn clamp(&self, codes: __m512i) -> __m512i {
+        let order = _mm_setr_epi8(0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15);
+        let codes = _mm512_shuffle_epi8(codes, _mm512_broadcast_i32x4(order));
         _mm512_min_epu8(_mm512_max_epu8(codes, self.lo), self.hi)
     }
 }
@@ -278,12 +370,12 @@ impl Scale for Whole {
     }
 }
 
-/// The high halves of 64-bit numbers, those of `even` in the even places.
+/// The high halves of 64-bit numbers: of every 4 lanes, the second and the third change places.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 fn high_halves(even: __m512i, odd: __m512i) -> __m512i {
-    let [even, odd] = [even, odd].map(|numbers| _mm512_castsi512_ps(numbers));
-    _mm512_castps_si512(_mm512_mask_movehdup_ps(odd, 0x5555, even))
+    let [even, odd] = [_mm512_castsi512_ps(even), _mm512_castsi512_ps(odd)];
+    _mm512_castps_si512(_mm512_shuffle_ps::<0b11_01_11_01>(even, odd))
 }
 
 /// Decodes a panel, a tap at every `step` bytes.
@@ -296,10 +388,11 @@ unsafe fn decode_taps<L: Levels>(levels: &L, codes: &[u8], to: *mut u8, step: us
     // A last piece of 1 to 3 taps is decoded aside.
     for from in codes.chunks(levels.bytes()) {
         let taps = from.len() * QUAD / levels.bytes();
-        let mut piece = [0; STEP];
-        piece[..from.len()].copy_from_slice(from);
+        let mut piece = [0u8; STEP];
         // SAFETY: 64 bytes hold the codes of any width.
         unsafe {
+            let packed = _mm512_maskz_loadu_epi8(lanes(from.len()), from.as_ptr().cast());
+            _mm512_storeu_si512(piece.as_mut_ptr().cast(), packed);
             let four = levels.load(piece.as_ptr());
             let taps_of = [
                 _mm512_castsi512_si128(four),
