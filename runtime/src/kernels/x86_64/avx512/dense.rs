@@ -177,20 +177,45 @@ unsafe fn accumulate<const P: usize, const N: usize>(
     // SAFETY: the contract.
     unsafe {
         let (mut window, mut levels) = (window, levels);
-        for _ in 0..quads {
-            let mut weights = [_mm512_setzero_si512(); P];
-            for p in 0..P {
-                weights[p] = _mm512_loadu_si512(levels.add(p * level_step).cast());
-            }
-            for n in 0..N {
-                let codes = window.add(n * step).cast::<i32>();
-                let codes = _mm512_set1_epi32(codes.read_unaligned());
-                for p in 0..P {
-                    sums[n][p] = _mm512_dpbusd_epi32(sums[n][p], codes, weights[p]);
-                }
-            }
+        for _ in 0..quads / 4 {
+            accumulate_quads::<P, N, 4>(sums, window, step, levels, level_step);
+            window = window.add(4 * 4);
+            levels = levels.add(4 * STEP);
+        }
+        for _ in 0..quads % 4 {
+            accumulate_quads::<P, N, 1>(sums, window, step, levels, level_step);
             window = window.add(4);
             levels = levels.add(STEP);
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+unsafe fn accumulate_quads<const P: usize, const N: usize, const U: usize>(
+    sums: &mut [[__m512i; P]; N],
+    window: *const u8,
+    step: usize,
+    levels: *const u8,
+    level_step: usize,
+) {
+    // SAFETY: the contract.
+    unsafe {
+        let mut weights = [[_mm512_setzero_si512(); P]; U];
+        for u in 0..U {
+            for p in 0..P {
+                weights[u][p] = _mm512_loadu_si512(levels.add(u * STEP + p * level_step).cast());
+            }
+        }
+        let mut window = window;
+        for n in 0..N {
+            for u in 0..U {
+                let codes = _mm512_set1_epi32(window.add(4 * u).cast::<i32>().read_unaligned());
+                for p in 0..P {
+                    sums[n][p] = _mm512_dpbusd_epi32(sums[n][p], codes, weights[u][p]);
+                }
+            }
+            window = window.add(step);
         }
     }
 }
@@ -221,7 +246,9 @@ unsafe fn store<const P: usize, const N: usize>(
         let mut four = [_mm512_setzero_si512(); 4];
         for i in 0..4 {
             let at = slot::<P, N>(group, i);
-            four[i] = scales[at % P].apply(sums[at / P][at % P]);
+            // SAFETY: there are `N * P`; an index that is checked would keep them out of registers.
+            let sums = unsafe { *sums.as_ptr().cast::<__m512i>().add(at) };
+            four[i] = scales[at % P].apply(sums);
         }
         codes[group] = scales[0].pack(four);
     }
