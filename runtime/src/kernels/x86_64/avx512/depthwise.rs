@@ -88,37 +88,55 @@ unsafe fn slide<S: Scale, const R: usize>(rows: &OutputRows<'_>, columns: &Colum
     // SAFETY: columns, levels and output are where the invariants say.
     unsafe {
         let outside = [_mm512_loadu_si512(columns.outside.cast()); QUAD];
-        let column = |x: usize| match columns.at(x) {
-            Some(at) => interleave(at, 0),
-            None => outside,
-        };
-        let mut left = column(0);
-        let mut middle = column(1);
-        let mut to = rows.output;
-        let mut x = 2;
-        for _ in 0..rows.strips {
-            let right = column(x);
-            let mut sums = [bias; R];
-            for (cells, at) in [(left, 0), (middle, X86_CELLS), (right, 2 * X86_CELLS)] {
+        let (column, pixel) = (
+            #[inline(always)]
+            |x: usize| match columns.at(x) {
+                Some(at) => interleave(at, 0),
+                None => outside,
+            },
+            #[inline(always)]
+            |x: usize, cells: [[__m512i; QUAD]; 3]| {
+                let mut sums = [bias; R];
                 for r in 0..R {
-                    for k in 0..QUAD {
-                        let levels = rows.weights.add(r * 3 * X86_CELLS + at + k * STEP);
-                        sums[r][k] = _mm512_dpbusd_epi32(sums[r][k], cells[k], _mm512_loadu_si512(levels.cast()));
+                    for kx in 0..3 {
+                        for k in 0..QUAD {
+                            let levels = rows.weights.add((r * 3 + kx) * X86_CELLS + k * STEP);
+                            let levels = _mm512_loadu_si512(levels.cast());
+                            sums[r][k] = _mm512_dpbusd_epi32(sums[r][k], cells[kx][k], levels);
+                        }
                     }
                 }
+                for r in 0..R {
+                    let to = rows.output.add(r * rows.output_row + x * rows.output_step);
+                    _mm512_storeu_si512(to.cast(), scale.codes(sums[r]));
+                }
+            },
+        );
+        let (mut x, mut a, mut b) = (0, column(0), column(1));
+        if columns.stride == 1 {
+            loop {
+                let c = column(x + 2);
+                pixel(x, [a, b, c]);
+                if x + 1 == rows.strips {
+                    return;
+                }
+                a = column(x + 3);
+                pixel(x + 1, [b, c, a]);
+                if x + 2 == rows.strips {
+                    return;
+                }
+                b = column(x + 4);
+                pixel(x + 2, [c, a, b]);
+                if x + 3 == rows.strips {
+                    return;
+                }
+                x += 3;
             }
-            for r in 0..R {
-                _mm512_storeu_si512(to.add(r * rows.output_row).cast(), scale.codes(sums[r]));
-            }
-            to = to.add(rows.output_step);
-            if columns.stride == 1 {
-                (left, middle) = (middle, right);
-            } else if columns.stride == 2 {
-                (left, middle) = (right, column(x + 1));
-            } else {
-                (left, middle) = (column(x + columns.stride - 2), column(x + columns.stride - 1));
-            }
-            x += columns.stride;
+        }
+        while x < rows.strips {
+            let at = x * columns.stride;
+            pixel(x, [column(at), column(at + 1), column(at + 2)]);
+            x += 1;
         }
     }
 }
