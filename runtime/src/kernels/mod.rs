@@ -12,6 +12,8 @@ use core::str::FromStr;
 
 use crate::format::{Add, AvgPool, Conv, DepthToSpace, MaxPool, Pad, Resize, Shape, WeightFormat};
 
+#[cfg(target_arch = "x86_64")]
+mod panels;
 pub mod portable;
 pub mod reference;
 pub mod scratch;
