@@ -84,7 +84,7 @@ unsafe impl<D: Dot> Depthwise for D {
 
     #[target_feature(enable = "neon")]
     unsafe fn decode(conv: &Conv<'_>, group: &WeightGroup<'_>, panel: &Panels<'_>, weights: *mut u8) -> Sums {
-        let decoder = Decoder::new(group);
+        let decoder = Decoder::new(group, 0);
         let bytes = 2 * group.format.bits() as usize;
         let mut sums = load_channels(panel.bias);
         let mut weights: *mut i8 = weights.cast();

@@ -22,7 +22,7 @@ unsafe impl Depthwise for Neon {
 
     #[target_feature(enable = "neon")]
     unsafe fn decode(conv: &Conv<'_>, group: &WeightGroup<'_>, panel: &Panels<'_>, weights: *mut u8) -> Sums {
-        let decoder = Decoder::new(group);
+        let decoder = Decoder::new(group, 0);
         let bytes = 2 * group.format.bits() as usize;
         for (tap, codes) in panel.codes.chunks(bytes).take(conv.depth()).enumerate() {
             let levels = decoder.sixteen(codes);
