@@ -89,9 +89,10 @@ fn scratch_is_private(model: &Model<'_>) -> bool {
     let scratches: Vec<Range<usize>> = model
         .layers()
         .filter_map(|layer| match &layer.op {
-            LayerOp::Conv(p) => {
-                Some((layer.scratch, p.weight_groups().map(|group| conv_scratch_bytes(p, group.layout)).max()?))
-            }
+            LayerOp::Conv(p) => Some((
+                layer.scratch,
+                p.weight_groups().map(|group| conv_scratch_bytes(p, group.layout, group.format)).max()?,
+            )),
             _ => None,
         })
         .map(|(start, bytes)| start..start + bytes)

@@ -20,7 +20,7 @@ proptest! {
     #[test]
     fn no_kernel_wants_more_scratch_than_is_planned(problem in conv_problems()) {
         let conv = problem.conv();
-        let planned = conv.weight_groups().map(|group| conv_scratch_bytes(&conv, group.layout)).max().unwrap_or(0);
+        let planned = conv.weight_groups().map(|group| conv_scratch_bytes(&conv, group.layout, group.format)).max().unwrap_or(0);
         for isa in Isa::available() {
             prop_assert!(ConvKernel::choose(isa, &conv).scratch_bytes <= planned, "{}", isa);
         }

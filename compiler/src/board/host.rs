@@ -2,21 +2,54 @@
 
 use std::time::{Duration, Instant};
 
-use pare_runtime::format::Layer;
-use pare_runtime::{FormatError, Isa, Model, Probe, Session, SetupError};
+use pare_runtime::format::{Layer, Layout};
+use pare_runtime::{Isa, Model, Probe, Session};
 use rayon::prelude::*;
 
-use super::AlignedBytes;
+use super::{AlignedBytes, Board, BoardError, Timing, quantile};
+use crate::emit::ObjectArch;
+use crate::units::TickUnit;
 
-/// Why a blob does not run here.
-#[derive(Debug, thiserror::Error)]
-pub enum HostError {
-    /// The bytes are not a blob for this runtime.
-    #[error(transparent)]
-    Format(#[from] FormatError),
-    /// The session cannot start.
-    #[error(transparent)]
-    Setup(#[from] SetupError),
+/// This machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Host;
+
+impl Board for Host {
+    fn processor(&self) -> String {
+        let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let name =
+            text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ").map(|(_, name)| name));
+        name.unwrap_or(std::env::consts::ARCH).trim().to_owned()
+    }
+
+    fn isas(&self) -> Vec<Isa> {
+        Isa::available().collect()
+    }
+
+    fn unit(&self) -> TickUnit {
+        TickUnit::Nanoseconds
+    }
+
+    fn layout(&self) -> Layout {
+        if cfg!(target_arch = "x86_64") { Layout::Panels } else { Layout::Plain }
+    }
+
+    fn object_arch(&self) -> ObjectArch {
+        match () {
+            () if cfg!(target_arch = "x86_64") => ObjectArch::X86_64,
+            () if cfg!(target_arch = "aarch64") => ObjectArch::Aarch64,
+            () if cfg!(target_arch = "riscv64") => ObjectArch::Riscv64,
+            () => ObjectArch::Arm,
+        }
+    }
+
+    fn run(&self, blob: &[u8], isa: Isa, codes: &[u8]) -> Result<Vec<u8>, BoardError> {
+        infer(blob, isa, codes)
+    }
+
+    fn time(&self, blob: &[u8], isa: Isa, codes: &[u8], runs: usize) -> Result<Timing, BoardError> {
+        time(blob, isa, codes, runs)
+    }
 }
 
 /// Runs every sample of `codes` (samples back to back) and returns the outputs back to back.
@@ -25,7 +58,7 @@ pub enum HostError {
 ///
 /// # Errors
 /// When the blob or the instruction set is not for this machine.
-pub fn infer(blob: &[u8], isa: Isa, codes: &[u8]) -> Result<Vec<u8>, HostError> {
+pub fn infer(blob: &[u8], isa: Isa, codes: &[u8]) -> Result<Vec<u8>, BoardError> {
     let model = Model::parse(blob)?;
     let input_len: usize = model.inputs().map(|t| t.shape.len()).sum();
     let output_len: usize = model.outputs().map(|t| t.shape.len()).sum();
@@ -33,7 +66,7 @@ pub fn infer(blob: &[u8], isa: Isa, codes: &[u8]) -> Result<Vec<u8>, HostError> 
     // Large enough to hide a session's set-up, small enough to share the work.
     const CHUNK: usize = 64;
     outputs.par_chunks_mut(output_len * CHUNK).zip(codes.par_chunks(input_len * CHUNK)).try_for_each(
-        |(outputs, codes)| -> Result<(), HostError> {
+        |(outputs, codes)| -> Result<(), BoardError> {
             let mut arena = AlignedBytes::zeroed(model.arena_bytes());
             let mut session = Session::with_isa(model, &mut arena, isa)?;
             for (output, sample) in outputs.chunks_mut(output_len).zip(codes.chunks(input_len)) {
@@ -47,25 +80,11 @@ pub fn infer(blob: &[u8], isa: Isa, codes: &[u8]) -> Result<Vec<u8>, HostError> 
     Ok(outputs)
 }
 
-/// Times of one blob.
-#[derive(Clone, Debug)]
-pub struct Timing {
-    /// Nanoseconds of one inference, one entry a sample, sorted.
-    pub total: Vec<f64>,
-    /// Nanoseconds of each layer, sorted; their medians add up to that of the total.
-    pub layers: Vec<Vec<f64>>,
-    /// Nanoseconds from bytes in memory to the end of the first inference.
-    pub first: f64,
-}
-
 /// Times `runs` samples of back-to-back inferences on one thread.
 ///
 /// A sample is long enough (some 50 microseconds) for the clock not to matter. Layers are timed in
 /// separate inferences, since the clock's two readings a layer would lengthen the total.
-///
-/// # Errors
-/// When the blob or the instruction set is not for this machine.
-pub fn time(blob: &[u8], isa: Isa, codes: &[u8], runs: usize) -> Result<Timing, HostError> {
+fn time(blob: &[u8], isa: Isa, codes: &[u8], runs: usize) -> Result<Timing, BoardError> {
     let begin = Instant::now();
     let model = Model::parse(blob)?;
     let mut arena = AlignedBytes::zeroed(model.arena_bytes());
@@ -91,7 +110,7 @@ pub fn time(blob: &[u8], isa: Isa, codes: &[u8], runs: usize) -> Result<Timing, 
     total.sort_by(f64::total_cmp);
     let mut layers = clocks.samples;
     settle(&mut layers, quantile(&total, 0.5));
-    Ok(Timing { total, layers, first })
+    Ok(Timing { unit: TickUnit::Nanoseconds, total, layers, first })
 }
 
 /// Sorts the samples of each layer and shifts them alike, so that their medians add up to `total`.
@@ -105,12 +124,6 @@ fn settle(layers: &mut [Vec<f64>], total: f64) {
     for ns in layers.iter_mut().flatten() {
         *ns = (*ns + shift).max(0.0);
     }
-}
-
-/// The element at a fraction of a sorted list.
-pub fn quantile(sorted: &[f64], fraction: f64) -> f64 {
-    let index = (fraction * (sorted.len().saturating_sub(1)) as f64).round() as usize;
-    sorted.get(index).copied().unwrap_or(f64::NAN)
 }
 
 fn inferences_a_sample(session: &mut Session<'_>, codes: &[u8]) -> usize {

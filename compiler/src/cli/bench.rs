@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::eval::read_blob;
 use super::{Global, Output, args};
-use crate::board::host::{self, quantile};
+use crate::board::quantile;
 use crate::compile::remembered_table;
 use crate::cost::layers::Shape;
 use crate::cost::table::{KernelQuery, LatencyTable};
@@ -54,10 +54,10 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let Some(blob) = read_blob(&args.blob)? else {
         bail!("{} is no blob: compile it first (`pare compile`)", args.blob.display());
     };
-    let isa = args.isa.unwrap_or_else(Isa::best);
+    let isa = args::isa(&target, args.isa)?;
     let model = Model::parse(&blob)?;
     let codes: Vec<u8> = model.inputs().flat_map(|t| vec![t.zero; t.shape.len()]).collect();
-    let timing = host::time(&blob, isa, &codes, args.runs.get())?;
+    let timing = target.board().time(&blob, isa, &codes, args.runs.get())?;
     let table = remembered_table(&args::cache(global), &target, isa)?;
     let rows: Vec<Row> = model
         .layers()
@@ -76,7 +76,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
         })
         .collect();
     let json = json!({
-        "target": target.name, "unit": "ns", "median": median, "p10": p10, "min": min, "runs": args.runs,
+        "target": target.name, "unit": timing.unit, "median": median, "p10": p10, "min": min, "runs": args.runs,
         "first": timing.first, "isa": isa.to_string(), "predicted": predicted, "layers": layers,
     });
     let us = |ns: f64| format!("{:.1}", ns / 1e3);

@@ -13,6 +13,7 @@ use crate::cost::table::{LatencyTable, Row};
 use crate::ir::text;
 use crate::lower::LowerConfig;
 use crate::measure;
+use crate::policy::{EdgeLayers, Policy};
 use crate::search::Event;
 use crate::target::Target;
 
@@ -38,10 +39,8 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let target = Target::find(&args.target)?;
-    let isa = args.isa.unwrap_or_else(Isa::best);
-    if !isa.is_available() {
-        bail!("this processor cannot run the {isa} kernels");
-    }
+    let isa = args::isa(&target, args.isa)?;
+    let board = target.board();
     let (file, seeds) = match &args.seeds {
         Some(path) => {
             let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -54,12 +53,14 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let lines: Vec<(usize, &str)> = lines.into_iter().filter(|(_, line)| !line.is_empty()).collect();
     let progress = Progress::new(global);
     progress.event(Event::Stage { name: "measure kernels", steps: lines.len() });
-    let config = LowerConfig { layout: target.layout() };
+    let config = LowerConfig { layout: board.layout() };
     let mut rows: Vec<Row> = Vec::new();
     for (number, line) in lines {
         let network = network(line).with_context(|| format!("{file}, line {number}: `{line}`"))?;
         let graph = text::parse_with(&network, |_, shape| Ok(vec![0.5; shape.iter().product()]))?;
-        for row in measure::host_rows(&graph, &target.weight_formats, &[8], config, isa, &mut |_| ())? {
+        let uniform = |&format| Policy::uniform(&graph, format, 8, EdgeLayers::Uniform);
+        let policies: Vec<Policy> = target.weight_formats.iter().map(uniform).collect();
+        for row in measure::rows(board.as_ref(), isa, &graph, &policies, config, &mut || ())? {
             let known = |old: &Row| (&old.operator, old.shape, old.weights) == (&row.operator, row.shape, row.weights);
             if !rows.iter().any(known) {
                 rows.push(row);
@@ -76,7 +77,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
             (remembered_path(&cache, &target, isa), merged(rows, known))
         }
     };
-    let table = LatencyTable::new(measure::host_provenance(&target.name, isa), target.unit, rows)?;
+    let table = LatencyTable::new(measure::provenance(&target, isa), target.unit, rows)?;
     table.save(&out)?;
 
     let held_out = table.held_out();

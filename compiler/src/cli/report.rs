@@ -6,7 +6,7 @@ use pare_runtime::Model;
 
 use super::Global;
 use super::compile::{Finished, search_sentence};
-use crate::board::{AlignedBytes, host};
+use crate::board::{AlignedBytes, quantile};
 use crate::compile::Found;
 use crate::cost::Cost;
 use crate::cost::bitops::Bitops;
@@ -21,7 +21,7 @@ use crate::report::{
 };
 use crate::search::budget::Metric as Bounded;
 use crate::search::{Budget, Point};
-use crate::units::{Bytes, Count, Quantity, TickUnit, Ticks};
+use crate::units::{Bytes, Count, Quantity, Ticks};
 
 impl Finished<'_> {
     pub(super) fn report(&self, global: &Global, wall_s: f64) -> Report {
@@ -40,7 +40,7 @@ impl Finished<'_> {
             float_bytes: Bytes(float_bytes as u64),
             arena_bytes: Bytes(self.deployed.plan.arena_bytes as u64),
             predicted: predicted.map(|quantity| self.ticks(quantity.value())),
-            measured: Some(nanoseconds(host::quantile(&self.timing.total, 0.5))),
+            measured: Some(self.timing.total(0.5)),
             macs: Count(graph.nodes.iter().map(|node| graph.macs(node)).sum()),
             bitops: Count(Bitops(layers.clone()).of(&self.policy).map_or(0, |q| q.value() as u64)),
             wall_s,
@@ -158,7 +158,7 @@ impl Finished<'_> {
                 weight_bytes: Bytes(bits.unwrap_or(0).div_ceil(8)),
                 macs: Count(layer.macs),
                 predicted: predicted.get(&node.name).copied(),
-                measured: measured.map(|(_, samples)| nanoseconds(host::quantile(samples, 0.5))),
+                measured: measured.map(|(_, samples)| self.timing.ticks(quantile(samples, 0.5))),
             }
         };
         graph.nodes.iter().zip(layers.iter()).enumerate().map(row).collect()
@@ -217,8 +217,4 @@ fn choice_name(choice: &WeightChoice) -> String {
         WeightChoice::Layer(format) => format.to_string(),
         WeightChoice::Channels(_) => "mixed".to_owned(),
     }
-}
-
-pub(super) fn nanoseconds(value: f64) -> Ticks {
-    Ticks { value, unit: TickUnit::Nanoseconds }
 }

@@ -42,7 +42,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let Some(mut strategy) = strategy(&args.search) else {
         bail!("there is no search method `{}`: use exact, random or uniform", args.search);
     };
-    let table = workshop.table(&mut |event| progress.event(event))?;
+    let table = workshop.table(&workshop.uniform_policies(), &mut |event| progress.event(event))?;
     let budget = args.budget.budget(&task)?;
     let found = workshop.search(strategy.as_mut(), budget, &table, &mut |event| progress.event(event))?;
     progress.finish();

@@ -74,7 +74,7 @@ pub struct Row {
 }
 
 /// A kernel that a policy would run.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct KernelQuery<'a> {
     /// As [`Row::operator`].
     pub operator: &'a str,
@@ -240,7 +240,7 @@ impl LatencyTable {
                 let seen = |i: &usize| i % FOLDS != fold;
                 let prices = fit(&(0..rows.len()).filter(seen).map(|i| rows[i]).collect::<Vec<_>>());
                 let unseen = rows.iter().skip(fold).step_by(FOLDS);
-                errors.extend(unseen.map(|row| (time(&prices, &query(row)) / row.median - 1.0).abs()));
+                errors.extend(unseen.map(|row| (time(&prices, &row.query()) / row.median - 1.0).abs()));
             }
             errors.sort_by(f64::total_cmp);
             let quantile = |q: f64| errors[((errors.len() - 1) as f64 * q).round() as usize];
@@ -293,6 +293,16 @@ impl LatencyTable {
 }
 
 impl Row {
+    /// What it answers.
+    pub fn query(&self) -> KernelQuery<'_> {
+        KernelQuery {
+            operator: &self.operator,
+            shape: self.shape,
+            weights: self.weights,
+            activation_bits: self.activation_bits,
+        }
+    }
+
     /// Keeps a thousandth of a tick: no clock tells more, and short decimals survive the file exactly.
     fn round(&mut self) {
         let times = [&mut self.median, &mut self.p10].into_iter().chain(&mut self.samples);
@@ -307,15 +317,6 @@ fn key(row: &Row) -> Key {
         shape: row.shape,
         activation_bits: row.activation_bits,
         kernel: row.kernel.clone(),
-    }
-}
-
-fn query(row: &Row) -> KernelQuery<'_> {
-    KernelQuery {
-        operator: &row.operator,
-        shape: row.shape,
-        weights: row.weights,
-        activation_bits: row.activation_bits,
     }
 }
 
@@ -360,7 +361,7 @@ fn fit(rows: &[&Row]) -> [f64; CAUSES] {
     let mut lengths = [0.0; CAUSES];
     let mut matrix: Vec<Vec<f64>> = Vec::with_capacity(rows.len() + CAUSES);
     for row in rows {
-        let relative = causes(&query(row)).map(|cause| cause / row.median);
+        let relative = causes(&row.query()).map(|cause| cause / row.median);
         lengths.iter_mut().zip(relative).for_each(|(length, x)| *length += x * x);
         matrix.push(relative.to_vec());
     }

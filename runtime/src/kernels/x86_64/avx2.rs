@@ -5,150 +5,139 @@
 use core::arch::x86_64::*;
 use core::ops::Range;
 
-use super::dense::{Block, Dense, Stream, Tile};
 use super::depthwise::{Depthwise, InputRow, MAX_TAPS, OutputRow};
+use super::detect;
 use super::store::store_some;
-use super::window::{Frame, Panels, Segment, Walk};
+use super::window::Panels;
 use crate::format::{PANEL_CHANNELS, Requantise, WeightGroup};
+use crate::kernels::Isa;
+use crate::kernels::panels::dense::{Dense, STEP, Segment, Stream, Tiles};
 use crate::kernels::scratch::X86_CELL;
 
-/// Bytes of 16 channels by 4 levels of 16 bits.
-const STEP: usize = 128;
 /// Bytes of 16 channels by 2 pixels of 16 bits.
 const CELL: usize = X86_CELL;
 
-/// The leaves of this file.
-pub(super) struct Avx2;
+/// The leaves of this file. A value is proof that the processor has the instructions: only
+/// [`Dense::detected`] makes one.
+#[derive(Clone, Copy)]
+pub(super) struct Avx2(());
 
-// SAFETY: one panel of two-byte levels takes the 32 bytes that there are for a step of the depth; 3 pixels.
-unsafe impl Dense for Avx2 {
-    const PIXELS: usize = 3;
+impl Dense for Avx2 {
     const PANELS: usize = 1;
-    const LEVEL_BYTES: usize = 2;
     const STREAM_PANELS: usize = 1;
 
-    fn levels_in_place(_frame: &Frame<'_>, _group: &WeightGroup<'_>) -> bool {
-        false
+    #[inline]
+    fn detected() -> Option<Avx2> {
+        detect(Isa::Avx2).then_some(Avx2(()))
     }
 
-    #[target_feature(enable = "avx2,bmi2")]
-    unsafe fn decode(frame: &Frame<'_>, group: &WeightGroup<'_>, codes: &[u8], to: *mut u8) {
-        let decoder = Decoder::new(group);
-        let quads = frame.padded / 4;
-        let counted = match frame.len % 4 {
-            0 => !0,
-            n => (1 << (8 * n)) - 1,
-        };
-        let counted = _mm_set1_epi32(counted);
-        let (mut step, mut to) = (0, to);
-        for _ in 0..frame.segments {
-            for quad in 0..quads {
-                for quarter in 0..4 {
-                    let mut levels = decoder.quarter_step(codes, frame.segments * quads, step, quarter);
-                    if quad + 1 == quads {
-                        levels = _mm_and_si128(levels, counted);
-                    }
-                    // SAFETY: `segments * quads` steps of 128 bytes are the depth at 16 bits a level.
-                    unsafe {
-                        _mm256_storeu_si256(to.cast(), _mm256_cvtepi8_epi16(levels));
-                        to = to.add(STEP / 4);
-                    }
-                }
-                step += 1;
-            }
-        }
+    fn decode(self, group: &WeightGroup<'_>, segment: Segment, codes: &[u8], levels: &mut [u8]) {
+        // SAFETY: the processor has the instructions, or there would be no `self`.
+        unsafe { decode(group, segment, codes, levels) }
     }
 
-    #[target_feature(enable = "avx2,bmi2")]
-    unsafe fn fetch(frame: &Frame<'_>, y: usize, x: usize, to: *mut u8) {
-        for index in 0..frame.segments {
-            let Segment { start, valid } = frame.segment(y, x, index);
-            // SAFETY: `padded` bytes a segment are the depth; `valid` bytes of the segment lie in the input.
-            unsafe {
-                let to = to.add(index * frame.padded);
-                to.write_bytes(frame.conv.zero_in, frame.len);
-                to.add(frame.len).write_bytes(0, frame.padded - frame.len);
-                if !valid.is_empty() {
-                    let from = frame.input.as_ptr().offset(start + valid.start as isize);
-                    to.add(valid.start).copy_from_nonoverlapping(from, valid.len());
-                }
-            }
-        }
-    }
-
-    #[target_feature(enable = "avx2,bmi2")]
-    unsafe fn tile(walk: &Walk, tile: &Tile, block: &Block<'_>) {
-        // SAFETY: this function's contract is that of the callee.
+    fn multiply(self, tiles: &Tiles<'_>) {
+        // SAFETY: the processor has the instructions, or there would be no `self`; no more pixels than columns.
         unsafe {
-            match tile.len {
-                1 => multiply::<1>(walk, tile, block),
-                2 => multiply::<2>(walk, tile, block),
-                _ => multiply::<3>(walk, tile, block),
+            match tiles.grid().columns {
+                1 => multiply::<1>(tiles),
+                2 => multiply::<2>(tiles),
+                _ => multiply::<3>(tiles),
             }
         }
     }
 
-    #[target_feature(enable = "avx2,bmi2")]
-    unsafe fn stream(group: &WeightGroup<'_>, stream: &Stream<'_>) {
-        let decoder = Decoder::new(group);
-        let mut sums = [_mm256_setzero_si256(); 4];
-        for quad in 0..stream.quads {
-            // SAFETY: the window has that many quads.
-            let codes = unsafe { stream.window.add(4 * quad).cast::<i32>().read_unaligned() };
-            let codes = _mm256_cvtepu8_epi16(_mm_set1_epi32(codes));
-            for (quarter, sum) in sums.iter_mut().enumerate() {
-                let levels = decoder.quarter_step(stream.panels.codes, stream.quads, quad, quarter);
-                let levels = _mm256_cvtepi8_epi16(levels);
-                *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(codes, levels));
-            }
-        }
-        let [a, b, c, d] = sums;
-        let scale = Scale::new(&stream.requantise, &stream.panels);
-        // SAFETY: the panel's channels lie in the output.
-        unsafe { scale.store([join(a, b), join(c, d)], stream.output.add(stream.panels.first)) };
+    fn stream(self, group: &WeightGroup<'_>, window: &Stream<'_>) {
+        // SAFETY: the processor has the instructions, or there would be no `self`.
+        unsafe { stream(group, window) }
     }
 }
 
-/// A panel by `N` pixels, all sums in registers: two for each channel, of the even and the odd pairs.
+/// Decodes a panel, 0 at padding.
+#[target_feature(enable = "avx2,bmi2")]
+fn decode(group: &WeightGroup<'_>, segment: Segment, codes: &[u8], levels: &mut [u8]) {
+    let decoder = Decoder::new(group);
+    let counted = _mm_set1_epi32(segment.last_mask() as i32);
+    let steps = levels.len() / STEP;
+    for (step, to) in levels.chunks_exact_mut(STEP).enumerate() {
+        let last = (step + 1) % segment.quads == 0;
+        for (quarter, to) in to.chunks_exact_mut(STEP / 4).enumerate() {
+            let levels = decoder.quarter_step(codes, steps, step, quarter);
+            let levels = if last { _mm_and_si128(levels, counted) } else { levels };
+            // SAFETY: 16 bytes.
+            unsafe { _mm_storeu_si128(to.as_mut_ptr().cast(), levels) };
+        }
+    }
+}
+
+/// A panel by `N` pixels at a time, all sums in registers: two for each channel, of the even and the odd pairs.
+/// The last tile of a row covers again what it needs to be whole.
 ///
 /// # Safety
-/// As [`Dense::tile`], with one panel and `N` pixels.
+/// The processor has the instructions; there are `N` columns at least.
 #[target_feature(enable = "avx2,bmi2")]
-unsafe fn multiply<const N: usize>(walk: &Walk, tile: &Tile, block: &Block<'_>) {
-    // SAFETY: windows and levels can be read along the walk, results lie in the output: the contract.
+unsafe fn multiply<const N: usize>(tiles: &Tiles<'_>) {
+    let (grid, walk) = (tiles.grid(), tiles.walk());
+    let scale = Scale::new(tiles.requantise(), tiles.panels());
+    // SAFETY: windows and levels can be read along the walk, results lie in the output: the invariants of `Tiles`.
     unsafe {
-        let mut sums = [[_mm256_setzero_si256(); 4]; N];
-        let mut windows = [core::ptr::null(); N];
-        windows.copy_from_slice(&tile.windows[..N]);
-        let mut levels = block.levels;
-        for row in 0..walk.rows {
-            for tap in 0..walk.taps {
-                let mut at = row * walk.row_step + tap * walk.tap_step;
-                for _ in 0..walk.quads {
-                    let mut codes = [_mm256_setzero_si256(); N];
-                    for n in 0..N {
-                        let quad = _mm_set1_epi32(windows[n].add(at).cast::<i32>().read_unaligned());
-                        codes[n] = _mm256_cvtepu8_epi16(quad);
-                    }
-                    for quarter in 0..4 {
-                        let weights = _mm256_loadu_si256(levels.add(quarter * STEP / 4).cast());
-                        for n in 0..N {
-                            let products = _mm256_madd_epi16(codes[n], weights);
-                            sums[n][quarter] = _mm256_add_epi32(sums[n][quarter], products);
+        for y in 0..grid.rows {
+            for x in (0..grid.columns).step_by(N) {
+                let x = x.min(grid.columns - N);
+                let mut sums = [[_mm256_setzero_si256(); 4]; N];
+                let window = tiles.windows().add(y * grid.row_step + x * grid.column_step);
+                let mut levels = tiles.levels();
+                for row in 0..walk.rows {
+                    for tap in 0..walk.taps {
+                        let mut at = window.add(row * walk.row_step + tap * walk.tap_step);
+                        for _ in 0..walk.quads {
+                            let mut codes = [_mm256_setzero_si256(); N];
+                            for n in 0..N {
+                                let quad = at.add(n * grid.column_step).cast::<i32>().read_unaligned();
+                                codes[n] = _mm256_cvtepu8_epi16(_mm_set1_epi32(quad));
+                            }
+                            for quarter in 0..4 {
+                                let weights = _mm_loadu_si128(levels.add(quarter * STEP / 4).cast());
+                                let weights = _mm256_cvtepi8_epi16(weights);
+                                for n in 0..N {
+                                    let products = _mm256_madd_epi16(codes[n], weights);
+                                    sums[n][quarter] = _mm256_add_epi32(sums[n][quarter], products);
+                                }
+                            }
+                            at = at.add(4);
+                            levels = levels.add(STEP);
                         }
                     }
-                    at += 4;
-                    levels = levels.add(STEP);
+                }
+                let output = tiles.output().add((y * grid.columns + x) * tiles.output_step());
+                for n in 0..N {
+                    let [a, b, c, d] = sums[n];
+                    scale.store([join(a, b), join(c, d)], output.add(n * tiles.output_step()));
                 }
             }
         }
-        let scale = Scale::new(&block.requantise, &block.panels);
-        let output = block.output.add(block.panels.first);
-        for n in 0..N {
-            let [a, b, c, d] = sums[n];
-            scale.store([join(a, b), join(c, d)], output.add(tile.outputs[n]));
+    }
+}
+
+/// A panel against its only window, decoded in registers.
+#[target_feature(enable = "avx2,bmi2")]
+fn stream(group: &WeightGroup<'_>, stream: &Stream<'_>) {
+    let decoder = Decoder::new(group);
+    let mut sums = [_mm256_setzero_si256(); 4];
+    for quad in 0..stream.quads() {
+        // SAFETY: the window has that many quads.
+        let codes = unsafe { stream.window().add(4 * quad).cast::<i32>().read_unaligned() };
+        let codes = _mm256_cvtepu8_epi16(_mm_set1_epi32(codes));
+        for (quarter, sum) in sums.iter_mut().enumerate() {
+            let levels = decoder.quarter_step(stream.panels().codes, stream.quads(), quad, quarter);
+            let levels = _mm256_cvtepi8_epi16(levels);
+            *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(codes, levels));
         }
     }
+    let [a, b, c, d] = sums;
+    let scale = Scale::new(stream.requantise(), stream.panels());
+    // SAFETY: the panel's channels lie in the output.
+    unsafe { scale.store([join(a, b), join(c, d)], stream.output()) };
 }
 
 /// Sums neighbours: channels 0..4 in pairs and 4..8 in pairs become channels 0..8.

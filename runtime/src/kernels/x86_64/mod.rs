@@ -14,7 +14,6 @@
 
 mod avx2;
 mod avx512;
-mod dense;
 mod depthwise;
 mod detect;
 mod store;
@@ -24,15 +23,22 @@ mod window;
 pub use detect::detect;
 pub use widened::{add, avg_pool, max_pool};
 
+use super::panels::dense;
 use super::{ConvKernel, Isa, scratch};
 use crate::format::{Conv, Layout};
 
 /// The kernel of `isa` for a convolution whose weights are all in [`Layout::Panels`]; `None` for other
 /// layouts, for extents beyond 2^24 and when this processor lacks the instructions.
 pub(super) fn conv_kernel(isa: Isa, conv: &Conv<'_>) -> Option<ConvKernel> {
-    let panels = conv.weight_groups().all(|group| group.layout == Layout::Panels);
-    if !(detect(isa) && panels && window::is_supported(conv)) {
+    if !(detect(isa) && window::is_supported(conv)) {
         return None;
+    }
+    let mut scratch_bytes = 0;
+    for group in conv.weight_groups() {
+        if group.layout != Layout::Panels {
+            return None;
+        }
+        scratch_bytes = scratch_bytes.max(scratch::panels(conv, group.format));
     }
     let run: Run = match isa {
         Isa::Avx2 if conv.is_depthwise() => depthwise::run::<avx2::Avx2>,
@@ -41,7 +47,7 @@ pub(super) fn conv_kernel(isa: Isa, conv: &Conv<'_>) -> Option<ConvKernel> {
         Isa::Avx512Vnni => dense::run::<avx512::Avx512>,
         _ => return None,
     };
-    Some(ConvKernel { isa, scratch_bytes: scratch::x86_conv(conv), run })
+    Some(ConvKernel { isa, scratch_bytes, run })
 }
 
 type Run = fn(&Conv<'_>, &[u8], &mut [u8], &mut [u8]);

@@ -2,226 +2,274 @@
 
 use core::arch::x86_64::*;
 
+use super::Avx512;
 use super::levels::{Bytes, Levels, Table64, Table128};
-use super::requantise::{Scale, load_channels};
-use super::{Avx512, STEP, lanes};
-use crate::format::{PANEL_CHANNELS, WeightFormat, WeightGroup};
-use crate::kernels::x86_64::dense::{Block, Dense, MAX_PIXELS, Stream, Tile};
-use crate::kernels::x86_64::window::{Frame, Segment, Walk};
+use super::requantise::{Scale, load_channels, store_quarters};
+use super::stream::stream;
+use crate::format::{PANEL_CHANNELS, WeightGroup};
+use crate::kernels::Isa;
+use crate::kernels::panels::dense::{Dense, STEP, Segment, Stream, Tiles};
+use crate::kernels::x86_64::detect;
 
-// SAFETY: two panels of one-byte levels take the 32 bytes that there are for a step of the depth; 12 pixels.
-unsafe impl Dense for Avx512 {
-    const PIXELS: usize = MAX_PIXELS;
-    const PANELS: usize = 2;
-    const LEVEL_BYTES: usize = 1;
-    const STREAM_PANELS: usize = 4;
+impl Dense for Avx512 {
+    const PANELS: usize = 4;
+    const STREAM_PANELS: usize = usize::MAX;
 
-    fn levels_in_place(frame: &Frame<'_>, group: &WeightGroup<'_>) -> bool {
-        group.format == WeightFormat::Linear(8) && frame.len == frame.padded
+    #[inline]
+    fn detected() -> Option<Avx512> {
+        detect(Isa::Avx512Vnni).then_some(Avx512(()))
     }
 
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-    unsafe fn decode(frame: &Frame<'_>, group: &WeightGroup<'_>, codes: &[u8], to: *mut u8) {
-        // SAFETY: a panel has `64 * bits / 8` bytes for each step of the depth.
+    fn decode(self, group: &WeightGroup<'_>, segment: Segment, codes: &[u8], levels: &mut [u8]) {
+        // SAFETY: the processor has the instructions, or there would be no `self`.
         unsafe {
             match group.format.bits() {
-                8 => decode_segments(&Bytes, frame, codes, to),
-                7 => decode_segments(&Table128::new(group), frame, codes, to),
-                _ => decode_segments(&Table64::new(group), frame, codes, to),
+                8 => decode(&Bytes, segment, codes, levels),
+                7 => decode(&Table128::new(group), segment, codes, levels),
+                _ => decode(&Table64::new(group), segment, codes, levels),
             }
         }
     }
 
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-    unsafe fn fetch(frame: &Frame<'_>, y: usize, x: usize, to: *mut u8) {
-        let zero = _mm512_set1_epi8(frame.conv.zero_in as i8);
-        for index in 0..frame.segments {
-            let Segment { start, valid } = frame.segment(y, x, index);
-            let mut at = 0;
-            while at < frame.padded {
-                let mask = lanes(valid.end.saturating_sub(at)) & !lanes(valid.start.saturating_sub(at));
-                let zero = _mm512_maskz_mov_epi8(lanes(frame.len - at), zero);
-                // SAFETY: lanes outside `valid`, which may lie outside the input, are not read. What is written
-                // beyond a segment is overwritten by the next; 64 bytes follow the last.
-                unsafe {
-                    let from = frame.input.as_ptr().wrapping_offset(start).wrapping_add(at);
-                    let codes = _mm512_mask_loadu_epi8(zero, mask, from.cast());
-                    _mm512_storeu_si512(to.add(index * frame.padded + at).cast(), codes);
-                }
-                at += STEP;
-            }
-        }
-    }
-
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-    unsafe fn tile(walk: &Walk, tile: &Tile, block: &Block<'_>) {
-        // SAFETY: this function's contract is that of the callee; there are `len` pixels and panels at least,
-        // and pixels beyond `len` repeat the first.
+    fn multiply(self, tiles: &Tiles<'_>) {
+        // SAFETY: the processor has the instructions, or there would be no `self`; there are as many panels, at
+        // least, and as many columns.
         unsafe {
-            match (block.panels.len, tile.len) {
-                (1, 1) => multiply::<1, 1>(walk, tile, block),
-                (1, 2) => multiply::<1, 2>(walk, tile, block),
-                (1, 3..=4) => multiply::<1, 4>(walk, tile, block),
-                (1, 5..=6) => multiply::<1, 6>(walk, tile, block),
-                (1, 7..=8) => multiply::<1, 8>(walk, tile, block),
-                (1, 9..=10) => multiply::<1, 10>(walk, tile, block),
-                (1, _) => multiply::<1, 12>(walk, tile, block),
-                (_, 1) => multiply::<2, 1>(walk, tile, block),
-                (_, 2) => multiply::<2, 2>(walk, tile, block),
-                (_, 3..=4) => multiply::<2, 4>(walk, tile, block),
-                (_, 5..=6) => multiply::<2, 6>(walk, tile, block),
-                (_, 7..=8) => multiply::<2, 8>(walk, tile, block),
-                (_, 9..=10) => multiply::<2, 10>(walk, tile, block),
-                _ => multiply::<2, 12>(walk, tile, block),
+            match tiles.panels().len {
+                1 => one_panel(tiles),
+                2 | 3 => two_panels(tiles),
+                _ => four_panels(tiles),
             }
         }
     }
 
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-    unsafe fn stream(group: &WeightGroup<'_>, window: &Stream<'_>) {
-        // SAFETY: the contract.
-        unsafe {
-            match group.format.bits() {
-                8 => stream(&Bytes, window),
-                7 => stream(&Table128::new(group), window),
-                _ => stream(&Table64::new(group), window),
-            }
-        }
+    fn stream(self, group: &WeightGroup<'_>, window: &Stream<'_>) {
+        // SAFETY: the processor has the instructions, or there would be no `self`.
+        unsafe { stream(group, window) };
     }
 }
 
-/// `P` panels by `N` pixels, all sums in registers.
+/// The tile for one panel: the fewest pixels that serve all columns in no more tiles than the largest would.
 ///
 /// # Safety
-/// As [`Dense::tile`], with `P` panels and `N` pixels.
+/// The processor has the instructions.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-unsafe fn multiply<const P: usize, const N: usize>(walk: &Walk, tile: &Tile, block: &Block<'_>) {
-    // SAFETY: windows and levels can be read along the walk, results lie in the output: the contract.
+unsafe fn one_panel(tiles: &Tiles<'_>) {
+    // SAFETY: no more pixels than columns, one panel at least.
     unsafe {
-        let mut sums = [[_mm512_setzero_si512(); N]; P];
-        for p in 0..P {
-            sums[p] = [load_channels(block.panels.bias, block.panels.channels(p)); N];
+        match even_split(tiles.grid().columns, 16) {
+            1 => multiply::<1, 1>(tiles),
+            2 => multiply::<1, 2>(tiles),
+            3 => multiply::<1, 3>(tiles),
+            4 => multiply::<1, 4>(tiles),
+            5 => multiply::<1, 5>(tiles),
+            6 | 7 => multiply::<1, 6>(tiles),
+            8 | 9 => multiply::<1, 8>(tiles),
+            10 | 11 => multiply::<1, 10>(tiles),
+            12..=15 => multiply::<1, 12>(tiles),
+            _ => multiply::<1, 16>(tiles),
         }
-        let mut windows = [core::ptr::null(); N];
-        windows.copy_from_slice(&tile.windows[..N]);
-        let mut levels = block.levels;
-        for row in 0..walk.rows {
-            for tap in 0..walk.taps {
-                let mut at = row * walk.row_step + tap * walk.tap_step;
-                for _ in 0..walk.quads {
-                    let mut weights = [_mm512_setzero_si512(); P];
-                    for p in 0..P {
-                        weights[p] = _mm512_loadu_si512(levels.add(p * block.level_step).cast());
+    }
+}
+
+/// The tile for two panels.
+///
+/// # Safety
+/// The processor has the instructions; there are two panels at least.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+unsafe fn two_panels(tiles: &Tiles<'_>) {
+    // SAFETY: no more pixels than columns.
+    unsafe {
+        match even_split(tiles.grid().columns, 12) {
+            1 => multiply::<2, 1>(tiles),
+            2 => multiply::<2, 2>(tiles),
+            3 => multiply::<2, 3>(tiles),
+            4 => multiply::<2, 4>(tiles),
+            5 => multiply::<2, 5>(tiles),
+            6 | 7 => multiply::<2, 6>(tiles),
+            8 | 9 => multiply::<2, 8>(tiles),
+            10 | 11 => multiply::<2, 10>(tiles),
+            _ => multiply::<2, 12>(tiles),
+        }
+    }
+}
+
+/// The tile for four panels.
+///
+/// # Safety
+/// The processor has the instructions; there are four panels at least.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+unsafe fn four_panels(tiles: &Tiles<'_>) {
+    // SAFETY: no more pixels than columns.
+    unsafe {
+        match even_split(tiles.grid().columns, 6) {
+            1 => multiply::<4, 1>(tiles),
+            2 => multiply::<4, 2>(tiles),
+            3 => multiply::<4, 3>(tiles),
+            4 => multiply::<4, 4>(tiles),
+            5 => multiply::<4, 5>(tiles),
+            _ => multiply::<4, 6>(tiles),
+        }
+    }
+}
+
+/// How many columns a tile takes if they are shared out among as few as possible, `most` each.
+fn even_split(columns: usize, most: usize) -> usize {
+    columns.div_ceil(columns.div_ceil(most))
+}
+
+/// `P` panels by `N` pixels at a time; the last tile of a row covers again what it needs to be whole.
+///
+/// # Safety
+/// The processor has the instructions; there are `P` panels and `N` columns at least.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+unsafe fn multiply<const P: usize, const N: usize>(tiles: &Tiles<'_>) {
+    let (grid, walk, panels) = (tiles.grid(), tiles.walk(), tiles.panels());
+    let mut biases = [_mm512_setzero_si512(); P];
+    let mut scales = [Scale::new(tiles.requantise(), panels, 0); P];
+    for p in 0..P {
+        biases[p] = load_channels(panels.bias, panels.channels(p));
+        scales[p] = Scale::new(tiles.requantise(), panels, p);
+    }
+    // SAFETY: windows and levels can be read along the walk, results lie in the output: the invariants of `Tiles`.
+    unsafe {
+        for y in 0..grid.rows {
+            let mut x = 0;
+            while x < grid.columns {
+                let first = x.min(grid.columns - N);
+                let mut sums = [biases; N];
+                let window = tiles.windows().add(y * grid.row_step + first * grid.column_step);
+                let mut levels = tiles.levels();
+                for row in 0..walk.rows {
+                    for tap in 0..walk.taps {
+                        let at = window.add(row * walk.row_step + tap * walk.tap_step);
+                        accumulate(&mut sums, at, grid.column_step, levels, tiles.level_step(), walk.quads);
+                        levels = levels.add(walk.quads * STEP);
                     }
-                    for n in 0..N {
-                        let codes = _mm512_set1_epi32(windows[n].add(at).cast::<i32>().read_unaligned());
-                        for p in 0..P {
-                            sums[p][n] = _mm512_dpbusd_epi32(sums[p][n], codes, weights[p]);
-                        }
-                    }
-                    at += 4;
-                    levels = levels.add(STEP);
                 }
-            }
-        }
-        // A copy, so that `sums` is never indexed by a variable and stays in registers all through the loops above.
-        let mut done = [[_mm512_setzero_si512(); N]; P];
-        for p in 0..P {
-            for n in 0..N {
-                done[p][n] = sums[p][n];
-            }
-        }
-        for p in 0..P {
-            let scale = Scale::new(&block.requantise, &block.panels, p);
-            let output = block.output.add(block.panels.first + p * PANEL_CHANNELS);
-            let mut n = 0;
-            while n < N {
-                let some = [n, (n + 1).min(N - 1), (n + 2).min(N - 1), (n + 3).min(N - 1)];
-                scale.store(some.map(|n| done[p][n]), some.map(|n| output.add(tile.outputs[n])));
-                n += 4;
+                // A copy, so that `sums` is never indexed by a variable and stays in registers all through the loops above.
+                let mut done = [[_mm512_setzero_si512(); P]; N];
+                for n in 0..N {
+                    for p in 0..P {
+                        done[n][p] = sums[n][p];
+                    }
+                }
+                let pixel = y * grid.columns + first;
+                store(&scales, done, tiles.output().add(pixel * tiles.output_step()), tiles.output_step());
+                x += N;
             }
         }
     }
 }
 
-/// Decodes a dense panel, 0 at padding.
+/// Adds the products of a segment.
 ///
 /// # Safety
-/// `codes` and `to` have room for the frame's depth.
+/// The processor has the instructions; `quads` quads can be read from each of `N` windows and `P` panels.
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-unsafe fn decode_segments<L: Levels>(levels: &L, frame: &Frame<'_>, codes: &[u8], to: *mut u8) {
-    let counted = match frame.len % 4 {
-        0 => !0,
-        n => (1 << (8 * n)) - 1,
-    };
-    let counted = _mm512_set1_epi32(counted);
-    let quads = frame.padded / 4;
-    let steps = frame.segments * quads;
-    for step in 0..steps {
-        // SAFETY: the steps are the depth.
-        unsafe {
-            let mut here = levels.step(codes.as_ptr(), steps, step);
-            if (step + 1).is_multiple_of(quads) {
-                here = _mm512_and_si512(here, counted);
-            }
-            _mm512_storeu_si512(to.add(step * STEP).cast(), here);
-        }
-    }
-}
-
-/// Streams the panels against their window.
-///
-/// # Safety
-/// As [`Dense::stream`].
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-unsafe fn stream<L: Levels>(levels: &L, stream: &Stream<'_>) {
+unsafe fn accumulate<const P: usize, const N: usize>(
+    sums: &mut [[__m512i; P]; N],
+    window: *const u8,
+    step: usize,
+    levels: *const u8,
+    level_step: usize,
+    quads: usize,
+) {
     // SAFETY: the contract.
     unsafe {
-        match stream.panels.len {
-            1 => stream_panels::<L, 1, 4>(levels, stream),
-            2 => stream_panels::<L, 2, 4>(levels, stream),
-            3 => stream_panels::<L, 3, 2>(levels, stream),
-            _ => stream_panels::<L, 4, 2>(levels, stream),
+        // Pixel `n` is at 0, 1 or 2 steps from one of these, which an operand can say.
+        let mut bases = [window; N];
+        for n in 0..N {
+            bases[n] = window.add(n / 3 * 3 * step);
+        }
+        let mut levels = levels;
+        for _ in 0..quads {
+            let mut weights = [_mm512_setzero_si512(); P];
+            for p in 0..P {
+                weights[p] = _mm512_loadu_si512(levels.add(p * level_step).cast());
+            }
+            for n in 0..N {
+                let codes = bases[n / 3 * 3].add(n % 3 * step).cast::<i32>();
+                let codes = _mm512_set1_epi32(codes.read_unaligned());
+                for p in 0..P {
+                    sums[n][p] = _mm512_dpbusd_epi32(sums[n][p], codes, weights[p]);
+                }
+            }
+            for n in 0..N {
+                bases[n] = bases[n].add(4);
+            }
+            levels = levels.add(STEP);
         }
     }
 }
 
-/// `P` panels, each summed in `U` parts to keep the multipliers busy.
+/// Requantises and stores the pixels of a tile, `step` bytes apart.
 ///
 /// # Safety
-/// As [`Dense::stream`], with `P` panels.
+/// The processor has the instructions; the panels' channels can be written for each of `N` pixels.
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-unsafe fn stream_panels<L: Levels, const P: usize, const U: usize>(levels: &L, stream: &Stream<'_>) {
-    let mut sums = [[_mm512_setzero_si512(); U]; P];
-    let panels = &stream.panels;
-    // SAFETY: steps below `quads`; results lie in the output: the contract.
-    unsafe {
-        let step = |sums: &mut [[__m512i; U]; P], quad: usize, u: usize| {
-            let window = _mm512_set1_epi32(stream.window.add(4 * quad).cast::<i32>().read_unaligned());
-            for p in 0..P {
-                let levels = levels.step(panels.codes.as_ptr().add(p * panels.step), stream.quads, quad);
-                sums[p][u] = _mm512_dpbusd_epi32(sums[p][u], window, levels);
-            }
-        };
-        let whole = stream.quads / U * U;
-        let mut quad = 0;
-        while quad < whole {
-            for u in 0..U {
-                step(&mut sums, quad + u, u);
-            }
-            quad += U;
+unsafe fn store<const P: usize, const N: usize>(
+    scales: &[Scale; P],
+    sums: [[__m512i; P]; N],
+    output: *mut u8,
+    step: usize,
+) {
+    let mut channels = 0;
+    for p in 0..P {
+        channels += scales[p].channels();
+    }
+    let whole = channels == P * PANEL_CHANNELS;
+    let last = N * P - 1;
+    let mut next = 0;
+    while next <= last {
+        // Four vectors, one pixel after another; if they are too few, the last stands in.
+        let first = next.min((last + 1).saturating_sub(4));
+        let four = [first, (first + 1).min(last), (first + 2).min(last), (first + 3).min(last)];
+        let mut codes = [_mm512_setzero_si512(); 4];
+        for i in 0..4 {
+            codes[i] = scales[four[i] % P].apply(sums[four[i] / P][four[i] % P]);
         }
-        while quad < stream.quads {
-            step(&mut sums, quad, 0);
-            quad += 1;
-        }
-        for p in 0..P {
-            let mut sum = load_channels(panels.bias, panels.channels(p));
-            for u in 0..U {
-                sum = _mm512_add_epi32(sum, sums[p][u]);
+        let codes = scales[0].pack(codes);
+        // SAFETY: the contract.
+        unsafe {
+            let to = output.add(first / P * step);
+            if last >= 3 && whole && (P == 4 || step == P * PANEL_CHANNELS) {
+                _mm512_storeu_si512(to.cast(), codes);
+            } else if last >= 3 && whole && P == 2 {
+                _mm256_storeu_si256(to.cast(), _mm512_castsi512_si256(codes));
+                _mm256_storeu_si256(to.add(step).cast(), _mm512_extracti64x4_epi64::<1>(codes));
+            } else {
+                let mut to = [output; 4];
+                let mut channels = [0; 4];
+                for i in 0..4 {
+                    to[i] = output.add(four[i] / P * step + four[i] % P * PANEL_CHANNELS);
+                    channels[i] = scales[four[i] % P].channels();
+                }
+                store_quarters(codes, to, channels);
             }
-            let scale = Scale::new(&stream.requantise, panels, p);
-            scale.store([sum; 4], [stream.output.add(panels.first + p * PANEL_CHANNELS); 4]);
+        }
+        next += 4;
+    }
+}
+
+/// Decodes a panel, 0 at padding.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+fn decode<L: Levels>(decoder: &L, segment: Segment, codes: &[u8], levels: &mut [u8]) {
+    let counted = _mm512_set1_epi32(segment.last_mask() as i32);
+    let steps = levels.len() / STEP;
+    if codes.len() < steps * decoder.bytes() {
+        return;
+    }
+    for (step, to) in levels.chunks_exact_mut(STEP).enumerate() {
+        // SAFETY: a step below `steps`, whose codes are there; 64 bytes to write.
+        unsafe {
+            let mut here = decoder.step(codes.as_ptr(), steps, step);
+            if (step + 1).is_multiple_of(segment.quads) {
+                here = _mm512_and_si512(here, counted);
+            }
+            _mm512_storeu_si512(to.as_mut_ptr().cast(), here);
         }
     }
 }

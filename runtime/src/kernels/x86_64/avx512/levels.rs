@@ -4,6 +4,7 @@
 //! (`vpermb`, or `vpermt2b` for 7 bits).
 
 use core::arch::x86_64::*;
+use core::array;
 
 use super::{STEP, lanes};
 use crate::format::WeightGroup;
@@ -69,19 +70,19 @@ pub(super) struct Table128 {
 impl Table64 {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
     pub(super) fn new(group: &WeightGroup<'_>) -> Table64 {
-        let levels = levels_of(group);
-        // SAFETY: 128 levels.
-        let table = unsafe { _mm512_loadu_si512(levels.as_ptr().cast()) };
-        Table64 { spread: Spread::new(group.format.bits()), together: group.format.interleaved(), table }
+        Table64 {
+            spread: Spread::new(group.format.bits()),
+            together: group.format.interleaved(),
+            table: table64(group),
+        }
     }
 }
 
 impl Table128 {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
     pub(super) fn new(group: &WeightGroup<'_>) -> Table128 {
-        let levels = levels_of(group);
-        // SAFETY: 128 levels.
-        let table = [0, 64].map(|at| unsafe { _mm512_loadu_si512(levels.as_ptr().wrapping_add(at).cast()) });
+        // SAFETY: 64 levels each.
+        let table = [0, 64].map(|first| unsafe { _mm512_loadu_si512(levels_of::<64>(group, first).as_ptr().cast()) });
         Table128 { spread: Spread::new(group.format.bits()), table }
     }
 }
@@ -143,11 +144,11 @@ impl Spread {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
     fn new(bits: u32) -> Spread {
-        let (mut gather, mut shifts) = ([0u8; 64], [0u8; 64]);
-        for i in 0..64u8 {
-            gather[usize::from(i)] = i / 8 * bits as u8 + i % 8;
-            shifts[usize::from(i)] = i % 8 * bits as u8;
-        }
+        const EVERY: u64 = 0x0101_0101_0101_0101;
+        const COUNT: u64 = 0x0706_0504_0302_0100;
+        let bits = u64::from(bits);
+        let gather: [u64; 8] = array::from_fn(|eight| eight as u64 * bits * EVERY + COUNT);
+        let shifts = [COUNT * bits; 8];
         let bytes = 8 * bits as usize;
         // SAFETY: 64 bytes each.
         let [gather, shifts] = [&gather, &shifts].map(|table| unsafe { _mm512_loadu_si512(table.as_ptr().cast()) });
@@ -165,12 +166,22 @@ impl Spread {
     }
 }
 
-/// The level of every 7-bit number, its low bits being the code.
-fn levels_of(group: &WeightGroup<'_>) -> [i8; 128] {
-    let mask = ((1u32 << group.format.bits()) - 1) as u8;
-    let mut levels = [0; 128];
-    for (low, level) in levels.iter_mut().enumerate() {
-        *level = group.format.level(low as u8 & mask, group.codebook);
+/// The levels of the numbers below 64, their low bits being the code.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+pub(super) fn table64(group: &WeightGroup<'_>) -> __m512i {
+    // SAFETY: 16 and 64 levels.
+    unsafe {
+        match group.format.bits() {
+            0..=4 => _mm512_broadcast_i32x4(_mm_loadu_si128(levels_of::<16>(group, 0).as_ptr().cast())),
+            _ => _mm512_loadu_si512(levels_of::<64>(group, 0).as_ptr().cast()),
+        }
     }
-    levels
+}
+
+/// The levels of the numbers from `first` on, their low bits being the code.
+#[inline]
+fn levels_of<const N: usize>(group: &WeightGroup<'_>, first: u8) -> [i8; N] {
+    let mask = ((1u32 << group.format.bits()) - 1) as u8;
+    array::from_fn(|number| group.format.level(first + number as u8 & mask, group.codebook))
 }

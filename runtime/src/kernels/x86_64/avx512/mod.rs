@@ -4,13 +4,16 @@ mod dense;
 mod depthwise;
 mod levels;
 mod requantise;
+mod stream;
 
 use core::arch::x86_64::__mmask64;
 
 use crate::format::PANEL_CHANNELS;
 
-/// The leaves of this folder.
-pub(super) struct Avx512;
+/// The leaves of this folder. A value is proof that the processor has the instructions: only
+/// [`detected`](crate::kernels::panels::dense::Dense::detected) makes one.
+#[derive(Clone, Copy)]
+pub(super) struct Avx512(());
 
 /// Bytes of 16 channels by 4 levels.
 const STEP: usize = 64;
