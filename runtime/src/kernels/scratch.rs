@@ -9,14 +9,18 @@ use crate::format::{Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH, WeightFormat};
 pub fn conv_scratch_bytes(conv: &Conv<'_>, layout: Layout, format: WeightFormat) -> usize {
     match layout {
         Layout::Plain => portable::scratch_bytes(conv),
-        Layout::Panels => panels(conv, format).max(aarch64_conv(conv)).max(portable::scratch_bytes(conv)),
+        Layout::Panels => panels(conv, format).max(portable::scratch_bytes(conv)),
     }
 }
 
 /// Bytes that the kernels which read [`Layout::Panels`] want, the largest need of any instruction set;
 /// saturates, so that a hostile shape is merely too large.
 pub(super) const fn panels(conv: &Conv<'_>, format: WeightFormat) -> usize {
-    if conv.is_depthwise() { x86_depthwise(conv) } else { dense(conv, format) }
+    if !conv.is_depthwise() {
+        return dense(conv, format);
+    }
+    let (x86, aarch64) = (x86_depthwise(conv), aarch64_depthwise(conv));
+    if x86 > aarch64 { x86 } else { aarch64 }
 }
 
 /// Alignment of what kernels keep in scratch: a cache line.
@@ -145,12 +149,8 @@ impl X86Cells {
     }
 }
 
-/// Bytes that an AArch64 kernel wants for a convolution in [`Layout::Panels`](crate::format::Layout::Panels), the
-/// largest need of its instruction sets; saturates.
-pub(super) const fn aarch64_conv(conv: &Conv<'_>) -> usize {
-    if !conv.is_depthwise() {
-        return 0;
-    }
+/// What depthwise AArch64 kernels want.
+const fn aarch64_depthwise(conv: &Conv<'_>) -> usize {
     let [alone, four] = [Aarch64Rows::of(conv, 1).bytes(), Aarch64Rows::of(conv, 4).bytes()];
     if alone > four { alone } else { four }
 }

@@ -1,5 +1,6 @@
 //! Dense convolution: what the instruction sets of this architecture share.
 
+use core::arch::aarch64::*;
 use core::array::from_fn;
 
 use super::levels::Decoder;
@@ -37,12 +38,12 @@ pub(super) trait Tile: Copy {
         windows: [*const u8; N],
     ) -> [Sums; N];
 
-    /// The sums of a single window by each panel, biases not included.
+    /// Hands out the sums of a single window by each panel, biases not included.
     fn stream(self, group: &WeightGroup<'_>, stream: &Stream<'_>, done: impl FnMut(usize, Sums));
 }
 
 /// A panel, ready to meet tiles.
-struct Job<'a, T: Tile> {
+struct Job<T: Tile> {
     isa: T,
     walk: Walk,
     /// Bytes from window to window, and from pixel to pixel of the output.
@@ -51,7 +52,6 @@ struct Job<'a, T: Tile> {
     levels: *const i8,
     panel: T::Panel,
     scale: Scale,
-    tiles: &'a Tiles<'a>,
 }
 
 impl<T: Tile> Dense for T {
@@ -83,7 +83,6 @@ impl<T: Tile> Dense for T {
                     levels,
                     panel: self.panel(bias, &walk, levels),
                     scale: Scale::new(tiles.requantise(), panels, p),
-                    tiles,
                 };
                 let output = tiles.output().add(p * PANEL_CHANNELS);
                 for y in 0..grid.rows {
@@ -101,14 +100,14 @@ impl<T: Tile> Dense for T {
             unsafe {
                 let bias = load_channels(&panels.bias[panels.channels(p)]);
                 let scale = Scale::new(stream.requantise(), panels, p);
-                let sums = from_fn(|i| core::arch::aarch64::vaddq_s32(bias[i], sums[i]));
+                let sums = [0, 1, 2, 3].map(|i| vaddq_s32(bias[i], sums[i]));
                 scale.store(sums, stream.output().add(p * PANEL_CHANNELS));
             }
         });
     }
 }
 
-impl<T: Tile> Job<'_, T> {
+impl<T: Tile> Job<T> {
     /// Tiles of nearly equal size.
     ///
     /// # Safety
@@ -154,27 +153,34 @@ impl<T: Tile> Job<'_, T> {
     }
 }
 
-/// Decodes whole panels, 0 at padding.
+/// Four codes, four times.
+///
+/// # Safety
+/// They can be read.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) unsafe fn repeat_quad(codes: *const u8) -> uint8x16_t {
+    // SAFETY: the contract.
+    unsafe { vreinterpretq_u8_u32(vdupq_n_u32(codes.cast::<u32>().read_unaligned())) }
+}
+
+/// Decodes a panel, 0 at padding.
 #[target_feature(enable = "neon")]
 fn decode(group: &WeightGroup<'_>, segment: Segment, codes: &[u8], levels: &mut [u8]) {
-    use core::arch::aarch64::*;
-    let decoder = Decoder::new(group, 0);
-    let steps = levels.as_chunks_mut::<STEP>().0;
-    let bytes = STEP / 8 * group.format.bits() as usize;
     let counted = vreinterpretq_s8_u32(vdupq_n_u32(segment.last_mask()));
-    let mut to = steps.iter_mut();
-    let mut quad = 0;
-    let n = codes.len() / bytes;
-    decoder.each(codes, n, |mut step| {
-        let Some(to) = to.next() else { return };
+    let (steps, _) = levels.as_chunks_mut::<STEP>();
+    let n = steps.len();
+    let (mut steps, mut quad) = (steps.iter_mut(), 0);
+    Decoder::new(group, 0).each(codes, n, |mut levels| {
+        let Some(to) = steps.next() else { return };
         quad += 1;
         if quad == segment.quads {
             quad = 0;
-            step = step.map(|levels| vandq_s8(levels, counted));
+            levels = levels.map(|levels| vandq_s8(levels, counted));
         }
-        for i in 0..4 {
-            // SAFETY: a quarter of the step.
-            unsafe { vst1q_s8(to.as_mut_ptr().add(16 * i).cast(), step[i]) };
+        for (to, levels) in to.as_chunks_mut::<16>().0.iter_mut().zip(levels) {
+            // SAFETY: 16 bytes.
+            unsafe { vst1q_s8(to.as_mut_ptr().cast(), levels) };
         }
     });
 }

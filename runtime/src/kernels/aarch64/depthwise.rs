@@ -6,41 +6,41 @@
 use core::arch::aarch64::{vdupq_n_u8, veorq_u8, vld1q_u8, vst1q_u8};
 
 use super::requantise::Sums;
-use super::window::{self, Panels};
 use crate::format::{Conv, PANEL_CHANNELS, Requantise, WeightGroup};
+use crate::kernels::panels::{self, Panels};
 use crate::kernels::scratch::Aarch64Rows;
 
 /// The codes of a panel's channels at one pixel.
 pub(super) type Pixel = [u8; PANEL_CHANNELS];
 
-/// What an instruction set brings to depthwise convolution.
-///
-/// # Safety
-/// Nothing is required beyond the contracts of the functions.
-pub(super) unsafe trait Depthwise {
+/// What an instruction set brings to depthwise convolution. A value is proof that the processor has the
+/// instructions.
+pub(super) trait Depthwise: Copy {
     /// Taps of a kernel row that lie together, as [`Aarch64Rows::of`] takes it.
     const TAPS: usize;
     /// Combined with every code, by exclusive or, before it comes to the ring.
     const FLIP: u8;
 
+    /// The proof, if the processor has them.
+    fn detected() -> Option<Self>;
+
     /// Decodes a panel to `weights`; returns the biases of the sums.
     ///
     /// # Safety
-    /// The processor has the instructions; `weights` takes as many bytes as `Aarch64Rows` says.
-    unsafe fn decode(conv: &Conv<'_>, group: &WeightGroup<'_>, panel: &Panels<'_>, weights: *mut u8) -> Sums;
+    /// `weights` takes as many bytes as `Aarch64Rows` says.
+    unsafe fn decode(self, conv: &Conv<'_>, group: &WeightGroup<'_>, panel: &Panels<'_>, weights: *mut u8) -> Sums;
 
     /// Fills a row of the ring from the pixels that it needs.
     ///
     /// # Safety
-    /// The processor has the instructions; `line` has the pixels, and `to` takes the bytes, that `Aarch64Rows`
-    /// says.
-    unsafe fn fill(conv: &Conv<'_>, line: &[Pixel], to: *mut u8);
+    /// `line` has the pixels, and `to` takes the bytes, that `Aarch64Rows` says.
+    unsafe fn fill(self, conv: &Conv<'_>, line: &[Pixel], to: *mut u8);
 
     /// Multiplies, requantises and stores.
     ///
     /// # Safety
-    /// The processor has the instructions, and the invariants of [`OutputRow`] hold.
-    unsafe fn row(row: &OutputRow<'_>);
+    /// The invariants of [`OutputRow`] hold.
+    unsafe fn row(self, row: &OutputRow<'_>);
 }
 
 /// A row of output for the channels of a panel. Invariants: `weights` are decoded; the rows of the ring from
@@ -73,9 +73,7 @@ impl OutputRow<'_> {
 pub(super) fn run<D: Depthwise>(conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) {
     let rows = Aarch64Rows::of(conv, D::TAPS);
     let held = input.len() >= conv.input.len() && output.len() >= conv.output.len() && scratch.len() >= rows.bytes();
-    if !(held && conv.is_depthwise() && window::is_supported(conv)) {
-        return;
-    }
+    let Some(isa) = D::detected().filter(|_| held && conv.is_depthwise() && panels::is_supported(conv)) else { return };
     let (line, rest) = scratch.split_at_mut(rows.line * PANEL_CHANNELS);
     let (ring, weights) = rest.split_at_mut(rows.rows * rows.row_bytes);
     let line = line.as_chunks_mut().0;
@@ -83,9 +81,8 @@ pub(super) fn run<D: Depthwise>(conv: &Conv<'_>, input: &[u8], output: &mut [u8]
         let mut index = 0;
         while let Some(panel) = Panels::of(conv, &group, index, 1) {
             index += 1;
-            // SAFETY: the instruction set was detected before this kernel was handed out; the lengths are those of
-            // `rows`.
-            let bias = unsafe { D::decode(conv, &group, &panel, weights.as_mut_ptr()) };
+            // SAFETY: the lengths are those of `rows`.
+            let bias = unsafe { isa.decode(conv, &group, &panel, weights.as_mut_ptr()) };
             let mut to = OutputRow {
                 conv,
                 panel: &panel,
@@ -106,12 +103,12 @@ pub(super) fn run<D: Depthwise>(conv: &Conv<'_>, input: &[u8], output: &mut [u8]
                 for row in next.max(top)..top + rows.rows {
                     read(conv, input, panel.first, row, D::FLIP, line);
                     // SAFETY: as above; the ring has that row.
-                    unsafe { D::fill(conv, line, ring.as_mut_ptr().add(row % rows.rows * rows.row_bytes)) };
+                    unsafe { isa.fill(conv, line, ring.as_mut_ptr().add(row % rows.rows * rows.row_bytes)) };
                 }
                 next = top + rows.rows;
                 to.first_row = top % rows.rows;
-                // SAFETY: as above; the panel's channels lie in the output, which has this row.
-                unsafe { D::row(&to) };
+                // SAFETY: the rows that the kernel meets are filled; the panel's channels lie in the output, which has this row.
+                unsafe { isa.row(&to) };
                 to.output = to.output.wrapping_add(conv.output.w * conv.output.c);
             }
         }

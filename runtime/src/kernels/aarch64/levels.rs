@@ -100,7 +100,17 @@ impl Decoder {
             1 => self.interleaved::<1, 8>(panel, steps, take),
             2 => self.interleaved::<2, 4>(panel, steps, take),
             4 => self.interleaved::<4, 2>(panel, steps, take),
+            8 => self.bytes(panel, steps, take),
             _ => self.in_sequence(panel, steps, take),
+        }
+    }
+
+    /// The same where codes are levels.
+    #[inline]
+    #[target_feature(enable = "neon")]
+    fn bytes(&self, panel: &[u8], steps: usize, mut take: impl FnMut(Step)) {
+        for step in panel.as_chunks::<PANEL_STEP>().0.iter().take(steps) {
+            take(quarters(step).map(|quarter| vaddq_s8(vreinterpretq_s8_u8(load(quarter)), self.add)));
         }
     }
 
@@ -147,4 +157,15 @@ fn quarters(block: &[u8; BLOCK]) -> [&[u8; PANEL_CHANNELS]; 4] {
 fn load(bytes: &[u8; 16]) -> uint8x16_t {
     // SAFETY: 16 bytes.
     unsafe { vld1q_u8(bytes.as_ptr()) }
+}
+
+/// The lowest level that a format has, and how far the highest is above it.
+pub(super) fn lowest_and_span(group: &WeightGroup<'_>) -> (i8, u8) {
+    let bits = group.format.bits();
+    if bits > 4 {
+        return (-1 << (bits - 1), ((1u16 << bits) - 1) as u8);
+    }
+    let levels = (0..1u8 << bits).map(|code| group.format.level(code, group.codebook));
+    let (lowest, highest) = levels.fold((i8::MAX, i8::MIN), |(a, b), level| (a.min(level), b.max(level)));
+    (lowest, highest.abs_diff(lowest))
 }

@@ -4,7 +4,7 @@ use core::marker::PhantomData;
 use core::ops::Range;
 
 use crate::format::Conv;
-pub(super) use crate::kernels::panels::Panels;
+pub(super) use crate::kernels::panels::{Panels, is_supported};
 use crate::kernels::scratch;
 
 /// A convolution and its memory. Invariants, on which every pointer below rests:
@@ -20,15 +20,6 @@ pub(super) struct Frame<'a> {
     pub(super) output: *mut u8,
     pub(super) scratch: *mut u8,
     memory: PhantomData<&'a mut [u8]>,
-}
-
-/// Whether the kernels take a convolution of this geometry.
-pub(super) fn is_supported(conv: &Conv<'_>) -> bool {
-    const LIMIT: usize = 1 << 24;
-    let (i, o) = (conv.input, conv.output);
-    let steps = [conv.kernel, conv.stride, conv.dilation];
-    let sane = steps.iter().flatten().chain(&[i.h, i.w, i.c, o.h, o.w, o.c]).all(|&n| 0 < n && n < LIMIT);
-    sane && conv.pad.iter().all(|&pad| pad < LIMIT) && (conv.groups == 1 || conv.is_depthwise())
 }
 
 impl<'a> Frame<'a> {
