@@ -107,46 +107,94 @@ impl Strip {
     }
 }
 
-/// Bytes of a depthwise cell: 16 channels of a few taps, interleaved.
-pub(super) const X86_CELL: usize = 64;
-/// Taps of the shortest cell (AVX2's, 16 bits each).
-pub(super) const X86_CELL_TAPS_MIN: usize = 2;
+/// Bytes of the widest vector of a depthwise kernel.
+pub(super) const X86_STRIP: usize = 64;
+/// Bytes of the levels of four rows for a vector of lanes: 64 at 8 bits, or 32 at 16 (AVX2).
+pub(super) const X86_CELLS: usize = 256;
+/// Bytes that a panel may reach beyond the lanes that it meets.
+pub(super) const X86_MARGIN: usize = PANEL_CHANNELS;
 
-/// What depthwise kernels want.
+/// What depthwise kernels want, with vectors of either width.
 pub(super) const fn x86_depthwise(conv: &Conv<'_>) -> usize {
-    let levels = conv.kernel[0].saturating_mul(conv.kernel[1]).saturating_mul(PANEL_CHANNELS);
-    let cells = X86Cells::of(conv, X86_CELL_TAPS_MIN).total().saturating_mul(X86_CELL);
-    cells.saturating_add(levels).saturating_add(2 * X86_SLACK)
+    let [wide, narrow] = [X86Depthwise::of(conv, X86_STRIP).total(), X86Depthwise::of(conv, X86_STRIP / 2).total()];
+    most(wide, narrow).saturating_add(2 * X86_SLACK)
 }
 
-/// Cells that a depthwise kernel keeps: the weights, and a ring of input rows as seen by an output row.
-pub(super) struct X86Cells {
-    /// Cells of a kernel row, and of an output pixel in a row of the ring.
-    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "for the loop nest; the plan takes the total"))]
-    pub(super) columns: usize,
-    /// Cells of the weights.
-    pub(super) weights: usize,
-    /// Cells of a row of the ring.
-    pub(super) row: usize,
-    /// Rows of the ring: those that one output row spans.
+/// What a depthwise kernel keeps for a strip of lanes: interleaved levels, and a ring of padded input rows.
+pub(super) struct X86Depthwise {
+    /// Channels of a strip, and neighbouring pixels.
+    pub(super) channels: usize,
+    pub(super) pixels: usize,
+    /// Output rows computed at once: two if their windows take no more quads of rows than one.
+    pub(super) together: usize,
+    /// Quads of rows.
+    pub(super) quads: usize,
+    /// Whether rows are read from the input itself: a strip has one pixel, and a kernel three rows and columns.
+    /// The ring is a vector of padding then.
+    pub(super) direct: bool,
+    /// Rows of the ring.
     pub(super) rows: usize,
+    /// Bytes of the pixels of a row that are a multiple of the stride apart.
+    pub(super) phase: usize,
+    kernel: [usize; 2],
+    phases: usize,
 }
 
-impl X86Cells {
-    /// With `taps` to a cell.
-    pub(super) const fn of(conv: &Conv<'_>, taps: usize) -> X86Cells {
-        let columns = conv.kernel[1].div_ceil(taps);
-        X86Cells {
-            columns,
-            weights: conv.kernel[0].saturating_mul(columns),
-            row: conv.output.w.saturating_mul(columns),
-            rows: reach(conv.kernel[0], conv.dilation[0]),
+impl X86Depthwise {
+    /// With `lanes` bytes to a vector.
+    pub(super) const fn of(conv: &Conv<'_>, lanes: usize) -> X86Depthwise {
+        let channels = least(most(conv.input.c, 1), lanes);
+        let [kernel, stride, dilation] = [conv.kernel, conv.stride, conv.dilation];
+        let quads = kernel[0].div_ceil(4);
+        let fits = kernel[0].saturating_add(stride[0]) <= quads.saturating_mul(4);
+        let together = if fits && dilation[0] == 1 && conv.output.h > 1 { 2 } else { 1 };
+        let width = conv.output.w.saturating_sub(1).saturating_mul(stride[1]).saturating_add(reach(kernel[1], dilation[1]));
+        let direct = channels == lanes && kernel[0] == 3 && kernel[1] == 3 && dilation[0] == 1 && dilation[1] == 1;
+        X86Depthwise {
+            direct,
+            channels,
+            pixels: lanes / channels,
+            together,
+            quads,
+            rows: reach(kernel[0], dilation[0]).saturating_add((together - 1) * stride[0]),
+            phase: width.div_ceil(most(stride[1], 1)).saturating_mul(channels),
+            kernel,
+            phases: stride[1],
         }
     }
 
-    const fn total(&self) -> usize {
-        self.rows.saturating_mul(self.row).saturating_add(self.weights)
+    /// Bytes of a row of the ring.
+    pub(super) const fn row(&self) -> usize {
+        self.phases.saturating_mul(self.phase)
     }
+
+    /// Bytes of the ring.
+    pub(super) const fn ring(&self) -> usize {
+        if self.direct { self.channels } else { self.rows.saturating_mul(self.row()) }
+    }
+
+    /// Bytes of the interleaved levels.
+    pub(super) const fn weights(&self) -> usize {
+        (self.together * X86_CELLS).saturating_mul(self.quads).saturating_mul(self.kernel[1])
+    }
+
+    /// Bytes of the levels before that: where the ring will be.
+    const fn levels(&self) -> usize {
+        (X86_STRIP + 2 * X86_MARGIN).saturating_mul(self.kernel[0]).saturating_mul(self.kernel[1])
+    }
+
+    /// All of it, a vector may be read that begins at the end.
+    const fn total(&self) -> usize {
+        most(self.ring().saturating_add(X86_STRIP), self.levels()).saturating_add(self.weights())
+    }
+}
+
+const fn least(a: usize, b: usize) -> usize {
+    if a < b { a } else { b }
+}
+
+const fn most(a: usize, b: usize) -> usize {
+    if a > b { a } else { b }
 }
 
 /// What depthwise AArch64 kernels want.

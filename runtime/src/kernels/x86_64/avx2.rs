@@ -2,20 +2,16 @@
 //!
 //! Codes of 1 to 7 bits are spread to bytes by `pdep`, then looked up (up to 4 bits) or sign-extended.
 
-use core::arch::x86_64::*;
-use core::ops::Range;
+mod depthwise;
 
-use super::depthwise::{Depthwise, InputRow, MAX_TAPS, OutputRow};
+use core::arch::x86_64::*;
+
 use super::detect;
 use super::store::store_some;
 use super::window::Panels;
 use crate::format::{PANEL_CHANNELS, Requantise, WeightGroup};
 use crate::kernels::Isa;
 use crate::kernels::panels::dense::{Dense, STEP, Segment, Stream, Tiles};
-use crate::kernels::scratch::X86_CELL;
-
-/// Bytes of 16 channels by 2 pixels of 16 bits.
-const CELL: usize = X86_CELL;
 
 /// The leaves of this file. A value is proof that the processor has the instructions: only
 /// [`Dense::detected`] makes one.
@@ -282,147 +278,5 @@ impl Decoder {
         } else {
             _mm_sub_epi8(_mm_xor_si128(codes, self.sign), self.sign)
         }
-    }
-}
-
-// SAFETY: 2 taps.
-unsafe impl Depthwise for Avx2 {
-    const TAPS: usize = 2;
-
-    #[target_feature(enable = "avx2,bmi2")]
-    unsafe fn decode(group: &WeightGroup<'_>, codes: &[u8], to: *mut u8) {
-        let decoder = Decoder::new(group);
-        let (mut rest, mut to) = (codes, to);
-        while !rest.is_empty() {
-            let levels = decoder.next(&mut rest);
-            // SAFETY: 16 codes are a tap, and `to` takes a byte for each code.
-            unsafe {
-                _mm_storeu_si128(to.cast(), levels);
-                to = to.add(PANEL_CHANNELS);
-            }
-        }
-    }
-
-    #[target_feature(enable = "avx2,bmi2")]
-    unsafe fn interleave_pixels(row: &InputRow, to: *mut u8) {
-        let bytes = row.columns * CELL;
-        // SAFETY: a row hands out addresses of 16 bytes, for columns inside all taps at once; the cells fit.
-        unsafe {
-            interleave_edge(row, 0..row.inside.start, to);
-            for output in row.inside.clone() {
-                let mut tap = row.first_tap(output);
-                let mut to = to.add(output * bytes);
-                for _ in 0..row.columns {
-                    store_pixels(tap, tap.wrapping_add(row.tap_step), to);
-                    tap = tap.wrapping_add(2 * row.tap_step);
-                    to = to.add(CELL);
-                }
-            }
-            interleave_edge(row, row.inside.end..row.outputs, to);
-        }
-    }
-
-    #[target_feature(enable = "avx2,bmi2")]
-    unsafe fn interleave_taps(taps: &[*const u8; MAX_TAPS], to: *mut u8) {
-        // SAFETY: the contract.
-        unsafe {
-            let [low, high] = interleave(taps[0], taps[1]);
-            _mm256_storeu_si256(to.cast(), _mm256_cvtepi8_epi16(low));
-            _mm256_storeu_si256(to.add(32).cast(), _mm256_cvtepi8_epi16(high));
-        }
-    }
-
-    #[target_feature(enable = "avx2,bmi2")]
-    unsafe fn row(row: &OutputRow<'_>) {
-        let scale = Scale::new(&row.requantise, row.panel);
-        let mut first = 0;
-        while first < row.pixels {
-            // SAFETY: as many pixels as there are left.
-            unsafe {
-                match row.pixels - first {
-                    1 => correlate::<1>(row, &scale, first),
-                    2 => correlate::<2>(row, &scale, first),
-                    3 => correlate::<3>(row, &scale, first),
-                    _ => correlate::<4>(row, &scale, first),
-                }
-            }
-            first += 4;
-        }
-    }
-}
-
-/// Pixels `first..first + N` of an output row.
-///
-/// # Safety
-/// Those are pixels of the row, whose invariants hold.
-#[target_feature(enable = "avx2,bmi2")]
-unsafe fn correlate<const N: usize>(row: &OutputRow<'_>, scale: &Scale, first: usize) {
-    let mut sums = [[_mm256_setzero_si256(); 2]; N];
-    let step = row.columns * CELL;
-    let mut weights = row.weights;
-    // SAFETY: cells and output are where the row's invariants say.
-    unsafe {
-        for k in 0..row.rows {
-            let cells = row.ring_row(k).add(first * step);
-            for column in 0..row.columns {
-                let taps = [0, 32].map(|half| _mm256_loadu_si256(weights.add(half).cast()));
-                weights = weights.add(CELL);
-                for n in 0..N {
-                    for half in 0..2 {
-                        let codes = cells.add(n * step + column * CELL + half * 32);
-                        let products = _mm256_madd_epi16(_mm256_loadu_si256(codes.cast()), taps[half]);
-                        sums[n][half] = _mm256_add_epi32(sums[n][half], products);
-                    }
-                }
-            }
-        }
-        for n in 0..N {
-            scale.store(sums[n], row.output.add((first + n) * row.output_step));
-        }
-    }
-}
-
-/// Cells of output columns that read beyond the edge of the row, or near the end of the input.
-///
-/// # Safety
-/// `to` takes the cells of the row.
-#[inline(never)]
-#[target_feature(enable = "avx2,bmi2")]
-unsafe fn interleave_edge(row: &InputRow, outputs: Range<usize>, to: *mut u8) {
-    for output in outputs {
-        for column in 0..row.columns {
-            let [a, b, ..] = row.taps(output, 2 * column);
-            // SAFETY: a row hands out addresses of 16 bytes; the cells fit.
-            unsafe { store_pixels(a, b, to.add((output * row.columns + column) * CELL)) };
-        }
-    }
-}
-
-/// A cell of two pixels.
-///
-/// # Safety
-/// 16 bytes can be read at each address; `to` takes a cell.
-#[inline]
-#[target_feature(enable = "avx2,bmi2")]
-unsafe fn store_pixels(a: *const u8, b: *const u8, to: *mut u8) {
-    // SAFETY: the contract.
-    unsafe {
-        let [low, high] = interleave(a, b);
-        _mm256_storeu_si256(to.cast(), _mm256_cvtepu8_epi16(low));
-        _mm256_storeu_si256(to.add(32).cast(), _mm256_cvtepu8_epi16(high));
-    }
-}
-
-/// Bytes of two addresses in turn: channels 0..8, and 8..16.
-///
-/// # Safety
-/// 16 bytes can be read at each address.
-#[inline]
-#[target_feature(enable = "avx2,bmi2")]
-unsafe fn interleave(a: *const u8, b: *const u8) -> [__m128i; 2] {
-    // SAFETY: the contract.
-    unsafe {
-        let (a, b) = (_mm_loadu_si128(a.cast()), _mm_loadu_si128(b.cast()));
-        [_mm_unpacklo_epi8(a, b), _mm_unpackhi_epi8(a, b)]
     }
 }

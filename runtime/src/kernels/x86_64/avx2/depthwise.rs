@@ -1,0 +1,246 @@
+//! Depthwise convolution: 2 rows of 8 lanes an instruction.
+
+use core::arch::x86_64::*;
+
+use super::{Avx2, Decoder};
+use crate::format::{Conv, PANEL_CHANNELS, Requantise, WeightGroup};
+use crate::kernels::scratch::{X86_CELLS, X86_STRIP, X86Depthwise};
+use crate::kernels::x86_64::depthwise::{Columns, Depthwise, InputRow, OutputRows, QUAD, prepare};
+
+/// Bytes of a vector.
+const LANES: usize = 32;
+
+// SAFETY: 32 lanes of 4 levels of two bytes.
+unsafe impl Depthwise for Avx2 {
+    const LANES: usize = LANES;
+
+    #[target_feature(enable = "avx2,bmi2")]
+    unsafe fn decode(group: &WeightGroup<'_>, codes: &[u8], to: *mut u8, step: usize) {
+        let decoder = Decoder::new(group);
+        let (mut rest, mut to) = (codes, to);
+        while !rest.is_empty() {
+            let levels = decoder.next(&mut rest);
+            // SAFETY: 16 codes are a tap; the contract.
+            unsafe { _mm_storeu_si128(to.cast(), levels) };
+            to = to.wrapping_add(step);
+        }
+    }
+
+    #[target_feature(enable = "avx2,bmi2")]
+    unsafe fn interleave_levels(rows: [*const u8; QUAD], to: *mut u8) {
+        // SAFETY: the contract; 8 vectors of 32 bytes.
+        unsafe {
+            for (i, cells) in interleave(rows, 0).into_iter().enumerate() {
+                // From the unsigned to the signed number of the same byte.
+                let levels = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(cells));
+                _mm256_storeu_si256(to.add(i * LANES).cast(), levels);
+            }
+        }
+    }
+
+    #[target_feature(enable = "avx2,bmi2")]
+    unsafe fn copy(row: &InputRow) {
+        // SAFETY: the contract.
+        unsafe { row.copy() };
+    }
+
+    #[target_feature(enable = "avx2,bmi2")]
+    unsafe fn rows(rows: &OutputRows<'_>) {
+        // SAFETY: as many rows as there are; the contract.
+        unsafe {
+            match rows.together {
+                1 => correlate::<1>(rows),
+                _ => correlate::<2>(rows),
+            }
+        }
+    }
+
+    #[target_feature(enable = "avx2,bmi2")]
+    unsafe fn prepare(conv: &Conv<'_>, plan: &X86Depthwise, first: usize, levels: *mut u8, to: *mut u8) {
+        // SAFETY: the contract.
+        unsafe { prepare::<Self>(conv, plan, first, levels, to) };
+    }
+
+    #[target_feature(enable = "avx2,bmi2")]
+    unsafe fn columns(rows: &OutputRows<'_>, columns: &Columns) {
+        // SAFETY: as many rows as there are; the contract.
+        unsafe {
+            match rows.together {
+                1 => slide::<1>(rows, columns),
+                _ => slide::<2>(rows, columns),
+            }
+        }
+    }
+}
+
+/// `R` rows of pixels.
+///
+/// # Safety
+/// The invariants of `rows`, which are `R`, and of `columns`.
+#[inline]
+#[target_feature(enable = "avx2,bmi2")]
+unsafe fn slide<const R: usize>(rows: &OutputRows<'_>, columns: &Columns) {
+    let bias = load_numbers(&rows.lanes.bias);
+    let scale = Scale::new(rows);
+    // SAFETY: columns, levels and output are where the invariants say.
+    unsafe {
+        for strip in 0..rows.strips {
+            let mut sums = [bias; R];
+            for column in 0..3 {
+                let at = columns.at(strip * columns.stride + column).unwrap_or([columns.outside; QUAD]);
+                let cells = interleave(at, 0);
+                for r in 0..R {
+                    for i in 0..8 {
+                        let levels = rows.weights.add((r * 3 + column) * X86_CELLS + i * LANES);
+                        let products = _mm256_madd_epi16(cells[i], _mm256_loadu_si256(levels.cast()));
+                        sums[r][i % 4] = _mm256_add_epi32(sums[r][i % 4], products);
+                    }
+                }
+            }
+            for r in 0..R {
+                let to = rows.output.add(r * rows.output_row + strip * rows.output_step);
+                _mm256_storeu_si256(to.cast(), scale.codes(sums[r]));
+            }
+        }
+    }
+}
+
+/// `R` rows.
+///
+/// # Safety
+/// The invariants of `rows`, which are `R`.
+#[inline]
+#[target_feature(enable = "avx2,bmi2")]
+unsafe fn correlate<const R: usize>(rows: &OutputRows<'_>) {
+    let bias = load_numbers(&rows.lanes.bias);
+    let scale = Scale::new(rows);
+    let first = rows.quad(0);
+    // SAFETY: taps of each strip, levels and output are where the invariants say.
+    unsafe {
+        for strip in 0..rows.strips {
+            let mut sums = [bias; R];
+            let mut weights = rows.weights;
+            for quad in 0..rows.quads {
+                let from = if quad == 0 { first } else { rows.quad(quad) };
+                for tap in rows.taps.offsets() {
+                    let cells = interleave(from, strip * rows.step + tap);
+                    for r in 0..R {
+                        for i in 0..8 {
+                            let levels = weights.add(r * rows.weights_step + i * LANES);
+                            let products = _mm256_madd_epi16(cells[i], _mm256_loadu_si256(levels.cast()));
+                            sums[r][i % 4] = _mm256_add_epi32(sums[r][i % 4], products);
+                        }
+                    }
+                    weights = weights.add(X86_CELLS);
+                }
+            }
+            for r in 0..R {
+                let codes = scale.codes(sums[r]);
+                let to = rows.output.add(r * rows.output_row + strip * rows.output_step);
+                if strip + 1 < rows.strips || rows.last == LANES {
+                    _mm256_storeu_si256(to.cast(), codes);
+                } else {
+                    let mut some = [0u8; LANES];
+                    _mm256_storeu_si256(some.as_mut_ptr().cast(), codes);
+                    to.copy_from_nonoverlapping(some.as_ptr(), rows.last);
+                }
+            }
+        }
+    }
+}
+
+/// Vector `k` holds lanes `16j + 4k..` in its halves `j`, the first two rows of each lane at 16 bits; vector
+/// `4 + k` the other two.
+///
+/// # Safety
+/// 32 bytes can be read at `offset` from each address.
+#[inline]
+#[target_feature(enable = "avx2,bmi2")]
+unsafe fn interleave(rows: [*const u8; QUAD], offset: usize) -> [__m256i; 8] {
+    let mut row = [_mm256_setzero_si256(); QUAD];
+    for i in 0..QUAD {
+        // SAFETY: the contract.
+        row[i] = unsafe { _mm256_loadu_si256(rows[i].add(offset).cast()) };
+    }
+    let zero = _mm256_setzero_si256();
+    let mut cells = [zero; 8];
+    for pair in 0..2 {
+        let (a, b) = (row[2 * pair], row[2 * pair + 1]);
+        let [low, high] = [_mm256_unpacklo_epi8(a, b), _mm256_unpackhi_epi8(a, b)];
+        cells[4 * pair] = _mm256_unpacklo_epi8(low, zero);
+        cells[4 * pair + 1] = _mm256_unpackhi_epi8(low, zero);
+        cells[4 * pair + 2] = _mm256_unpacklo_epi8(high, zero);
+        cells[4 * pair + 3] = _mm256_unpackhi_epi8(high, zero);
+    }
+    cells
+}
+
+/// Numbers in the order of the cells.
+#[inline]
+#[target_feature(enable = "avx2,bmi2")]
+fn load_numbers(numbers: &[i32; X86_STRIP]) -> [__m256i; 4] {
+    let mut cells = [_mm256_setzero_si256(); 4];
+    for k in 0..4 {
+        // SAFETY: numbers 4k.. and 16 + 4k.. of the first 32.
+        cells[k] = unsafe {
+            let at = numbers.as_ptr().add(4 * k);
+            _mm256_loadu2_m128i(at.add(16).cast(), at.cast())
+        };
+    }
+    cells
+}
+
+/// From the sums of a strip to its codes.
+struct Scale {
+    even: [__m256i; 4],
+    odd: [__m256i; 4],
+    pre: __m128i,
+    /// Half a unit, and the zero point above it.
+    round: __m256i,
+    lo: __m256i,
+    hi: __m256i,
+}
+
+impl Scale {
+    #[inline]
+    #[target_feature(enable = "avx2,bmi2")]
+    fn new(rows: &OutputRows<'_>) -> Scale {
+        let Requantise { pre, zero, lo, hi } = rows.requantise;
+        let even = load_numbers(&rows.lanes.mult);
+        let mut odd = even;
+        for k in 0..4 {
+            odd[k] = _mm256_srli_epi64::<32>(even[k]);
+        }
+        Scale {
+            even,
+            odd,
+            pre: _mm_cvtsi32_si128(i32::from(pre & 31)),
+            round: _mm256_set1_epi64x((i64::from(zero) << 32) + (1 << 31)),
+            lo: _mm256_set1_epi8(lo as i8),
+            hi: _mm256_set1_epi8(hi as i8),
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,bmi2")]
+    fn codes(&self, sums: [__m256i; 4]) -> __m256i {
+        let mut high = [_mm256_setzero_si256(); 4];
+        for k in 0..4 {
+            let sums = _mm256_sll_epi32(sums[k], self.pre);
+            let even = _mm256_add_epi64(_mm256_mul_epi32(sums, self.even[k]), self.round);
+            let odd = _mm256_mul_epi32(_mm256_srli_epi64::<32>(sums), self.odd[k]);
+            let odd = _mm256_add_epi64(odd, self.round);
+            let [even, odd] = [_mm256_castsi256_ps(even), _mm256_castsi256_ps(odd)];
+            // The high halves, in the order 0, 2, 1, 3.
+            high[k] = _mm256_castps_si256(_mm256_shuffle_ps::<0b11_01_11_01>(even, odd));
+        }
+        // Both packs saturate, which is within any clamp to codes.
+        let [a, b, c, d] = high;
+        let codes = _mm256_packus_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
+        let codes = _mm256_min_epu8(_mm256_max_epu8(codes, self.lo), self.hi);
+        let order = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15));
+        _mm256_shuffle_epi8(codes, order)
+    }
+}
+
+const _: () = assert!(PANEL_CHANNELS == 16);
