@@ -3,7 +3,7 @@
 use core::arch::aarch64::*;
 
 use super::dense::repeat_quad;
-use super::depthwise::{Depthwise, OutputRow, Pixel};
+use super::depthwise::{Depthwise, OutputRow};
 use super::detect;
 use super::instructions::{sdot, udot, usdot};
 use super::levels::Decoder;
@@ -79,16 +79,18 @@ impl Dot for I8mm {
     }
 }
 
-/// Taps of a cell.
-const TAPS: usize = 4;
-/// Bytes of a cell: 16 channels by 4 taps.
-const CELL: usize = PANEL_CHANNELS * TAPS;
+/// Rows of a cell.
+const ROWS: usize = 4;
+/// Bytes of a cell: 16 channels by 4 rows.
+const CELL: usize = PANEL_CHANNELS * ROWS;
 
-/// Rows of cells, one or several for each output column: what it reads of the row, four taps of every channel
-/// together.
+/// A column of four rows is a cell, in which those of each channel lie together; one instruction multiplies those of
+/// four channels. Level 0 meets what is beyond the kernel.
 impl<D: Dot> Depthwise for D {
-    const TAPS: usize = TAPS;
+    const TOGETHER: usize = ROWS;
     const FLIP: u8 = <D as Dot>::FLIP;
+    /// The biases, corrected for what codes lose.
+    type Panel = Sums;
 
     fn detected() -> Option<D> {
         <D as Dot>::detected()
@@ -99,22 +101,18 @@ impl<D: Dot> Depthwise for D {
         unsafe { decode(self, conv, group, panel, weights) }
     }
 
-    unsafe fn fill(self, conv: &Conv<'_>, line: &[Pixel], to: *mut u8) {
-        // SAFETY: NEON is there; the contract.
-        unsafe { fill(conv, line, to) }
-    }
-
-    unsafe fn row(self, row: &OutputRow<'_>) {
+    unsafe fn row(self, bias: &Sums, row: &OutputRow<'_>) {
         // SAFETY: NEON is there; as many pixels as there are left.
         unsafe {
+            fill_cells(row);
             let scale = Scale::new(&row.requantise, row.panel, 0);
             let mut first = 0;
             while first < row.conv.output.w {
                 match row.conv.output.w - first {
-                    1 => correlate::<D, 1>(self, row, &scale, first),
-                    2 => correlate::<D, 2>(self, row, &scale, first),
-                    3 => correlate::<D, 3>(self, row, &scale, first),
-                    _ => correlate::<D, 4>(self, row, &scale, first),
+                    1 => correlate::<D, 1>(self, bias, row, &scale, first),
+                    2 => correlate::<D, 2>(self, bias, row, &scale, first),
+                    3 => correlate::<D, 3>(self, bias, row, &scale, first),
+                    _ => correlate::<D, 4>(self, bias, row, &scale, first),
                 }
                 first += 4;
             }
@@ -136,13 +134,14 @@ unsafe fn decode<D: Dot>(
 ) -> Sums {
     let decoder = Decoder::new(group, 0);
     let bytes = 2 * group.format.bits() as usize;
+    let row_bytes = conv.kernel[1] * bytes;
     let mut sums = load_channels(panel.bias);
     let mut weights: *mut i8 = weights.cast();
-    for row in panel.codes.chunks(conv.kernel[1] * bytes) {
-        for column in row.chunks(TAPS * bytes) {
-            let mut levels = [vdupq_n_s8(0); TAPS];
-            for (levels, codes) in levels.iter_mut().zip(column.chunks(bytes)) {
-                *levels = decoder.sixteen(codes);
+    for rows in panel.codes.chunks(ROWS * row_bytes) {
+        for x in 0..conv.kernel[1] {
+            let mut levels = [vdupq_n_s8(0); ROWS];
+            for (levels, row) in levels.iter_mut().zip(rows.chunks(row_bytes)) {
+                *levels = decoder.sixteen(row.get(x * bytes..).unwrap_or_default());
             }
             let [a, b, c, d] = levels;
             // SAFETY: there is room for every cell.
@@ -160,20 +159,21 @@ unsafe fn decode<D: Dot>(
     sums
 }
 
-/// See [`Depthwise::fill`].
+/// Fills the cells of all columns of an output row.
 ///
 /// # Safety
-/// As there.
+/// The row's invariants hold.
 #[target_feature(enable = "neon")]
-unsafe fn fill(conv: &Conv<'_>, line: &[Pixel], to: *mut u8) {
-    let mut to = to;
-    for output in 0..conv.output.w {
-        for column in 0..conv.kernel[1].div_ceil(TAPS) {
-            let first = output * conv.stride[1] + column * TAPS * conv.dilation[1];
-            // SAFETY: the line has the taps of all output columns, and the row has room for their cells.
+unsafe fn fill_cells(row: &OutputRow<'_>) {
+    let last = row.conv.kernel[0] - 1;
+    let mut to = row.cells;
+    for first in (0..=last).step_by(ROWS) {
+        let rows = [0, 1, 2, 3].map(|k| row.ring_row((first + k).min(last)));
+        for x in 0..row.line {
+            // SAFETY: pixels of the rows; the cells take a column each.
             unsafe {
-                let tap = |k: usize| vld1q_u8(line.as_ptr().add(first + k * conv.dilation[1]).cast());
-                vst4q_u8(to, uint8x16x4_t(tap(0), tap(1), tap(2), tap(3)));
+                let [a, b, c, d] = rows.map(|row| vld1q_u8(row.add(x * PANEL_CHANNELS)));
+                vst4q_u8(to, uint8x16x4_t(a, b, c, d));
                 to = to.add(CELL);
             }
         }
@@ -183,28 +183,28 @@ unsafe fn fill(conv: &Conv<'_>, line: &[Pixel], to: *mut u8) {
 /// Pixels `first..first + N` of an output row. Not inlined: the loops would carry the scale along, and spill sums.
 ///
 /// # Safety
-/// Those are pixels of the row, whose invariants hold.
+/// Those are pixels of the row, whose invariants hold and whose cells are filled.
 #[inline(never)]
 #[target_feature(enable = "neon")]
-unsafe fn correlate<D: Dot, const N: usize>(isa: D, row: &OutputRow<'_>, scale: &Scale, first: usize) {
+unsafe fn correlate<D: Dot, const N: usize>(isa: D, bias: &Sums, row: &OutputRow<'_>, scale: &Scale, first: usize) {
     let conv = row.conv;
-    let columns = conv.kernel[1].div_ceil(TAPS);
-    let mut sums = [row.bias; N];
+    let step = conv.stride[1] * CELL;
+    let mut sums = [*bias; N];
     let mut weights = row.weights;
-    // SAFETY: ring, weights and output are what the row's invariants say.
+    // SAFETY: cells, weights and output are what the row's invariants say.
     unsafe {
-        for k in 0..conv.kernel[0] {
-            let mut cells = row.ring_row(k).add(first * columns * CELL);
-            for _ in 0..columns {
+        for rows in 0..conv.kernel[0].div_ceil(ROWS) {
+            let mut cells = row.cells.cast_const().add(rows * row.line * CELL + first * step);
+            for _ in 0..conv.kernel[1] {
                 let levels = [0, 16, 32, 48].map(|at| vld1q_s8(weights.add(at).cast()));
                 weights = weights.add(CELL);
                 for n in 0..N {
                     for i in 0..4 {
-                        let codes = vld1q_u8(cells.add(n * columns * CELL + 16 * i));
+                        let codes = vld1q_u8(cells.add(n * step + 16 * i));
                         sums[n][i] = isa.dot(sums[n][i], codes, levels[i]);
                     }
                 }
-                cells = cells.add(CELL);
+                cells = cells.wrapping_add(conv.dilation[1] * CELL);
             }
         }
         for n in 0..N {

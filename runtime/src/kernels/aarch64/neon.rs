@@ -8,7 +8,7 @@
 use core::arch::aarch64::*;
 
 use super::dense::{Tile, repeat_quad};
-use super::depthwise::{Depthwise, OutputRow, Pixel};
+use super::depthwise::{Depthwise, OutputRow};
 use super::levels::{Decoder, lowest_and_span};
 use super::requantise::{Scale, Sums, load_channels};
 use crate::format::{Conv, PANEL_CHANNELS, PANEL_DEPTH, WeightGroup};
@@ -19,15 +19,15 @@ use crate::kernels::panels::dense::{STEP, Stream, Walk};
 #[derive(Clone, Copy)]
 pub(super) struct Neon;
 
-/// Steps whose products are summed in 16 bits, from which on that is worth it.
+/// Steps whose products may be summed in 16 bits, from which on it is worth to sum more than two.
 const LONG: usize = 8;
 
-/// A dense panel.
+/// What is worked out of a panel.
 #[derive(Clone, Copy)]
 pub(super) struct Panel {
     /// The biases, corrected for what codes lose.
     bias: Sums,
-    /// Steps whose products may be summed in 16 bits; less than [`LONG`] stands for two.
+    /// Steps, or taps, whose products may be summed in 16 bits.
     steps: usize,
 }
 
@@ -300,39 +300,32 @@ fn stream_panels(group: &WeightGroup<'_>, stream: &Stream<'_>, mut done: impl Fn
     }
 }
 
-/// Bytes of 16 channels at 16 bits.
-const WIDE: usize = 2 * PANEL_CHANNELS;
-
-/// 16-bit codes by 16-bit levels, channels in lanes.
+/// Channels in lanes; the products of as many taps as fit are summed in 16 bits.
 impl Depthwise for Neon {
-    const TAPS: usize = 1;
-    const FLIP: u8 = 0;
+    const TOGETHER: usize = 1;
+    const FLIP: u8 = 0x80;
+    type Panel = Panel;
 
     fn detected() -> Option<Neon> {
         Some(Neon)
     }
 
-    unsafe fn decode(self, conv: &Conv<'_>, group: &WeightGroup<'_>, panel: &Panels<'_>, weights: *mut u8) -> Sums {
+    unsafe fn decode(self, conv: &Conv<'_>, group: &WeightGroup<'_>, panel: &Panels<'_>, weights: *mut u8) -> Panel {
         // SAFETY: NEON is there; the contract.
         unsafe { decode(conv, group, panel, weights) }
     }
 
-    unsafe fn fill(self, _conv: &Conv<'_>, line: &[Pixel], to: *mut u8) {
-        // SAFETY: NEON is there; the contract.
-        unsafe { fill(line, to) }
-    }
-
-    unsafe fn row(self, row: &OutputRow<'_>) {
+    unsafe fn row(self, panel: &Panel, row: &OutputRow<'_>) {
         // SAFETY: NEON is there; as many pixels as there are left.
         unsafe {
             let scale = Scale::new(&row.requantise, row.panel, 0);
             let mut first = 0;
             while first < row.conv.output.w {
                 match row.conv.output.w - first {
-                    1 => correlate::<1>(row, &scale, first),
-                    2 => correlate::<2>(row, &scale, first),
-                    3 => correlate::<3>(row, &scale, first),
-                    _ => correlate::<4>(row, &scale, first),
+                    1 => correlate::<1>(panel, row, &scale, first),
+                    2 => correlate::<2>(panel, row, &scale, first),
+                    3 => correlate::<3>(panel, row, &scale, first),
+                    _ => correlate::<4>(panel, row, &scale, first),
                 }
                 first += 4;
             }
@@ -345,36 +338,29 @@ impl Depthwise for Neon {
 /// # Safety
 /// As there.
 #[target_feature(enable = "neon")]
-unsafe fn decode(conv: &Conv<'_>, group: &WeightGroup<'_>, panel: &Panels<'_>, weights: *mut u8) -> Sums {
+unsafe fn decode(conv: &Conv<'_>, group: &WeightGroup<'_>, panel: &Panels<'_>, weights: *mut u8) -> Panel {
     let decoder = Decoder::new(group, 0);
     let bytes = 2 * group.format.bits() as usize;
+    let (mut bias, mut highest) = (load_channels(panel.bias), vdupq_n_u8(0));
     for (tap, codes) in panel.codes.chunks(bytes).take(conv.depth()).enumerate() {
         let levels = decoder.sixteen(codes);
+        highest = vmaxq_u8(highest, vreinterpretq_u8_s8(vabsq_s8(levels)));
+        // Codes lose 128.
+        let lost = [vshll_n_s8::<7>(vget_low_s8(levels)), vshll_high_n_s8::<7>(levels)];
+        add_wide(&mut bias, lost);
         // SAFETY: there is room for every tap.
-        unsafe {
-            let to: *mut i16 = weights.add(tap * WIDE).cast();
-            vst1q_s16(to, vmovl_s8(vget_low_s8(levels)));
-            vst1q_s16(to.add(8), vmovl_high_s8(levels));
-        }
+        unsafe { vst1q_s8(weights.add(tap * PANEL_CHANNELS).cast(), levels) };
     }
-    load_channels(panel.bias)
+    Panel { bias, steps: i16::MAX as usize / (128 * usize::from(vmaxvq_u8(highest).max(1))) }
 }
 
-/// See [`Depthwise::fill`].
-///
-/// # Safety
-/// As there.
+/// Adds numbers of 16 channels at 16 bits.
+#[inline]
 #[target_feature(enable = "neon")]
-unsafe fn fill(line: &[Pixel], to: *mut u8) {
-    let mut to: *mut u16 = to.cast();
-    for pixel in line {
-        // SAFETY: 16 codes; the row has room for every pixel of the line.
-        unsafe {
-            let codes = vld1q_u8(pixel.as_ptr());
-            vst1q_u16(to, vmovl_u8(vget_low_u8(codes)));
-            vst1q_u16(to.add(8), vmovl_high_u8(codes));
-            to = to.add(PANEL_CHANNELS);
-        }
+fn add_wide(sums: &mut Sums, narrow: [int16x8_t; 2]) {
+    for i in 0..2 {
+        sums[2 * i] = vaddw_s16(sums[2 * i], vget_low_s16(narrow[i]));
+        sums[2 * i + 1] = vaddw_high_s16(sums[2 * i + 1], narrow[i]);
     }
 }
 
@@ -384,31 +370,37 @@ unsafe fn fill(line: &[Pixel], to: *mut u8) {
 /// Those are pixels of the row, whose invariants hold.
 #[inline(never)]
 #[target_feature(enable = "neon")]
-unsafe fn correlate<const N: usize>(row: &OutputRow<'_>, scale: &Scale, first: usize) {
+unsafe fn correlate<const N: usize>(panel: &Panel, row: &OutputRow<'_>, scale: &Scale, first: usize) {
     let conv = row.conv;
-    let mut sums = [row.bias; N];
-    let mut weights: *const i16 = row.weights.cast();
+    let step = conv.stride[1] * PANEL_CHANNELS;
+    let mut sums = [panel.bias; N];
+    let mut narrow = [[vdupq_n_s16(0); 2]; N];
+    let (mut weights, mut room) = (row.weights, panel.steps);
     // SAFETY: ring, weights and output are what the row's invariants say.
     unsafe {
         for k in 0..conv.kernel[0] {
-            let mut pixels: *const i16 = row.ring_row(k).cast();
-            pixels = pixels.add(first * conv.stride[1] * PANEL_CHANNELS);
+            let mut pixels = row.ring_row(k).add(first * step);
             for _ in 0..conv.kernel[1] {
-                let levels = [vld1q_s16(weights), vld1q_s16(weights.add(8))];
+                let levels = vld1q_s8(weights.cast());
                 weights = weights.add(PANEL_CHANNELS);
                 for n in 0..N {
-                    let codes = pixels.add(n * conv.stride[1] * PANEL_CHANNELS);
-                    let codes = [vld1q_s16(codes), vld1q_s16(codes.add(8))];
-                    for half in 0..2 {
-                        let (codes, levels, at) = (codes[half], levels[half], 2 * half);
-                        sums[n][at] = vmlal_s16(sums[n][at], vget_low_s16(codes), vget_low_s16(levels));
-                        sums[n][at + 1] = vmlal_high_s16(sums[n][at + 1], codes, levels);
-                    }
+                    let codes = vld1q_s8(pixels.add(n * step).cast());
+                    narrow[n][0] = vmlal_s8(narrow[n][0], vget_low_s8(codes), vget_low_s8(levels));
+                    narrow[n][1] = vmlal_high_s8(narrow[n][1], codes, levels);
                 }
                 pixels = pixels.wrapping_add(conv.dilation[1] * PANEL_CHANNELS);
+                room -= 1;
+                if room == 0 {
+                    room = panel.steps;
+                    for n in 0..N {
+                        add_wide(&mut sums[n], narrow[n]);
+                        narrow[n] = [vdupq_n_s16(0); 2];
+                    }
+                }
             }
         }
         for n in 0..N {
+            add_wide(&mut sums[n], narrow[n]);
             scale.store(sums[n], row.output.add((first + n) * conv.output.c));
         }
     }

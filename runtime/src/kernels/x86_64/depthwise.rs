@@ -366,7 +366,13 @@ impl Lanes {
 /// # Safety
 /// The processor has the instructions of `D`; `levels` takes `plan.levels()` and `to` takes `plan.weights()` bytes.
 #[inline(always)]
-pub(super) unsafe fn prepare<D: Depthwise>(conv: &Conv<'_>, plan: &X86Depthwise, first: usize, levels: *mut u8, to: *mut u8) {
+pub(super) unsafe fn prepare<D: Depthwise>(
+    conv: &Conv<'_>,
+    plan: &X86Depthwise,
+    first: usize,
+    levels: *mut u8,
+    to: *mut u8,
+) {
     const ZERO: [u8; X86_STRIP] = [0; X86_STRIP];
     let [kh, kw] = conv.kernel;
     let step = X86_STRIP + 2 * X86_MARGIN;

@@ -6,8 +6,8 @@ use super::levels::{Bytes, Levels, Table64, Table128};
 use super::{Avx512, STEP, lanes};
 use crate::format::{Conv, PANEL_CHANNELS, Requantise, WeightGroup};
 use crate::kernels::scratch::{X86_CELLS, X86Depthwise};
-use crate::kernels::x86_64::store::store_some;
 use crate::kernels::x86_64::depthwise::{Columns, Depthwise, InputRow, OutputRows, QUAD, prepare};
+use crate::kernels::x86_64::store::store_some;
 
 /// Bytes of a vector.
 const LANES: usize = 64;
