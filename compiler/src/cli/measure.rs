@@ -32,7 +32,7 @@ pub(super) struct Args {
     /// The table [default: the remembered one of this machine, which searches go by; its other rows stay].
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Kernels: portable, avx2 or avx512vnni [default: the fastest].
+    /// Kernels: portable, avx2, avx512vnni, neon, dotprod or i8mm [default: the fastest].
     #[arg(long, value_name = "NAME")]
     isa: Option<Isa>,
 }
