@@ -4,17 +4,19 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use clap::builder::PossibleValuesParser;
 
 use super::Global;
 use crate::compile::Settings;
 use crate::data::{self, DataSpec, Metric, Preprocessing, Split};
 use crate::ir::Graph;
+use crate::import;
 use crate::models::{CARD_FILE, Card, bundled};
+use crate::passes::{Passes, Saving, Simplified};
 use crate::search::Budget;
 use crate::target::Target;
 use crate::task::{Samples, Task, TaskError};
 use crate::units::{Bytes, Count, Joules, Ticks};
-use crate::{import, passes};
 
 /// Samples, and how they become the network's input.
 #[derive(Clone, Debug, clap::Args)]
@@ -31,6 +33,14 @@ pub(super) struct DataArgs {
     /// What accuracy is: top1, auc, psnr or mse [default: inferred].
     #[arg(long)]
     pub metric: Option<Metric>,
+}
+
+/// How the network is rewritten before anything else.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(super) struct PassArgs {
+    /// Leave a pass over the graph out; give it once for each.
+    #[arg(long, value_name = "PASS", value_parser = PossibleValuesParser::new(Passes::names()))]
+    pub without: Vec<String>,
 }
 
 /// What the deployed network may cost and must keep.
@@ -83,6 +93,13 @@ pub(super) enum RoundingArg {
     Nearest,
     /// So that the layer's output changes least on calibration samples.
     DataAware,
+}
+
+impl PassArgs {
+    pub(super) fn simplify(&self, graph: Graph) -> Result<Simplified> {
+        let passes = self.without.iter().fold(Passes::all(), |passes, name| passes.without(name));
+        Ok(passes.run(graph)?)
+    }
 }
 
 impl BudgetArgs {
@@ -140,13 +157,13 @@ pub(super) fn cache(global: &Global) -> PathBuf {
     global.cache.clone().unwrap_or_else(home)
 }
 
-/// A model file and its data, ready to compile; the built-in pair without a model.
-pub(super) fn task(model: Option<&Path>, args: &DataArgs) -> Result<Task> {
-    let (graph, card) = match model {
-        Some(path) => (network(path)?, card(path)?),
+/// A model file and its data, ready to compile, and what the passes saved; the built-in pair without a model.
+pub(super) fn task(model: Option<&Path>, args: &DataArgs, passes: &PassArgs) -> Result<(Task, Vec<Saving>)> {
+    let (simplified, card) = match model {
+        Some(path) => (network(path, passes)?, card(path)?),
         None => {
             let bundled = bundled();
-            (passes::simplify(bundled.graph)?, Some(bundled.card))
+            (passes.simplify(bundled.graph)?, Some(bundled.card))
         }
     };
     let Some(spec) = args.data.clone().or_else(|| card.as_ref().map(|card| card.data.clone())) else {
@@ -159,13 +176,13 @@ pub(super) fn task(model: Option<&Path>, args: &DataArgs) -> Result<Task> {
     let preprocessing = preprocessing(args, card);
     let dataset = data::open(&spec)?;
     preprocessing.check(&dataset.sample_shape)?;
-    Ok(Task::new(graph, dataset, preprocessing, args.metric)?)
+    Ok((Task::new(simplified.graph, dataset, preprocessing, args.metric)?, simplified.savings))
 }
 
 /// A model file, simplified.
-pub(super) fn network(path: &Path) -> Result<Graph> {
+pub(super) fn network(path: &Path, passes: &PassArgs) -> Result<Simplified> {
     let graph = import::import(path)?;
-    passes::simplify(graph).with_context(|| path.display().to_string())
+    passes.simplify(graph).with_context(|| path.display().to_string())
 }
 
 /// What the options say, else what is recorded.

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
-use super::args::{self, BudgetArgs, DataArgs, TargetArgs};
+use super::args::{self, BudgetArgs, DataArgs, PassArgs, TargetArgs};
 use super::compile::search_sentence;
 use super::progress::Progress;
 use super::{Global, Output};
@@ -23,6 +23,8 @@ pub(super) struct Args {
     #[command(flatten)]
     data: DataArgs,
     #[command(flatten)]
+    passes: PassArgs,
+    #[command(flatten)]
     target: TargetArgs,
     #[command(flatten)]
     budget: BudgetArgs,
@@ -34,7 +36,7 @@ pub(super) struct Args {
 pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let progress = Progress::new(global);
     progress.stage("reading the network and its data");
-    let task = args::task(args.model.as_deref(), &args.data)?;
+    let (task, _) = args::task(args.model.as_deref(), &args.data, &args.passes)?;
     let settings = args.target.settings(global)?;
     let calibration = OnceCell::new();
     let start = Instant::now();
