@@ -7,9 +7,9 @@ use pare_runtime::Model;
 use pare_runtime::format::{LayerOp, Tensor};
 use serde_json::{Value, json};
 
-use super::eval::read_blob;
-use super::args::{self, PassArgs};
 use super::Output;
+use super::args::{self, PassArgs};
+use super::eval::read_blob;
 use crate::cost::table::LatencyTable;
 use crate::policy::Policy;
 

@@ -1,8 +1,8 @@
 //! Channels that the outputs do not need go: those that are constant whatever the network is given, and those
 //! that nothing reads.
 //!
-//! A channel is constant where [`bounds`] leaves it one number of `f32`: all its weights are zero or as good as, or
-//! an activation clips whatever they yield. What it contributes to the layers that read it joins their biases. Under padding only a
+//! A channel is constant where [`bounds`] leaves it one number: all its weights are zero or as good as, or an
+//! activation clips whatever they yield. What it contributes to the layers that read it joins their biases. Under padding only a
 //! constant of zero can: what surrounds the image is zero, so that any other number is not the same everywhere.
 //! A row of weights whose result is constant reads nothing, and a column of zeros is not read; channels that
 //! operators take one by one stay or go together ([`ties`]). From the outputs, which stay as they are, this says
@@ -66,13 +66,17 @@ impl<'a> Weighted<'a> {
         }
     }
 
-    fn rows(&self) -> impl Iterator<Item = &'a [f32]> {
-        self.weights.chunks_exact(self.row)
+    /// The weights of row `o` that count, each with the input channel that it meets; `x` bounds the input. Those
+    /// that, were all as large, would not change the bias in `f32` do not count.
+    fn terms(&self, o: usize, x: &[Interval]) -> impl Iterator<Item = (usize, f32)> {
+        let first = o / (self.n_rows / self.groups) * self.depth;
+        let weights = self.row(o).iter().enumerate().map(move |(i, &w)| (first + i % self.depth, w));
+        let nothing = f64::from(self.bias(o)).abs() * f64::from(f32::EPSILON) / 4.0 / self.row as f64;
+        weights.filter(move |&(c, w)| w != 0.0 && f64::from(w).abs() * x[c].magnitude() > nothing)
     }
 
-    /// The input channel that weight `i` of row `o` meets.
-    fn input(&self, o: usize, i: usize) -> usize {
-        o / (self.n_rows / self.groups) * self.depth + i % self.depth
+    fn row(&self, o: usize) -> &'a [f32] {
+        &self.weights[o * self.row..][..self.row]
     }
 
     fn bias(&self, o: usize) -> f32 {
@@ -127,16 +131,11 @@ impl Needed {
         while std::mem::take(&mut grows) {
             for node in graph.nodes.iter().rev().filter(|node| is_dense(node)) {
                 let (layer, x) = (Weighted::of(graph, node), node.inputs[0]);
-                let results = &bounds[node.output.0 as usize];
-                for (o, row) in layer.rows().enumerate() {
-                    if !self.stays(node.output, o) || results[o].constant().is_some() {
-                        continue;
-                    }
-                    for (i, _) in row.iter().enumerate().filter(|(_, w)| **w != 0.0) {
-                        let c = layer.input(o, i);
-                        if !folds(node, bounds[x.0 as usize][c]) {
-                            grows |= self.keep(x, c);
-                        }
+                let (seen, results) = (&bounds[x.0 as usize], &bounds[node.output.0 as usize]);
+                for o in (0..layer.n_rows).filter(|&o| results[o].constant().is_none()) {
+                    if self.stays(node.output, o) {
+                        let read = layer.terms(o, seen).filter(|&(c, _)| !folds(node, seen[c]));
+                        read.for_each(|(c, _)| grows |= self.keep(x, c));
                     }
                 }
             }
@@ -206,15 +205,13 @@ impl Shrinking<'_> {
         let columns = self.needed.channels(self.old, node.inputs[0]);
         let (mut weights, mut biases) = (Vec::new(), Vec::new());
         for &o in &rows {
-            let row = &layer.weights[o * layer.row..][..layer.row];
             if let Some(constant) = y[o].constant() {
                 weights.resize(weights.len() + layer.row / layer.depth * columns.len(), 0.0);
                 biases.push(constant);
                 continue;
             }
-            weights.extend(row.chunks_exact(layer.depth).flat_map(|tap| columns.iter().map(|&c| tap[c])));
-            let gone = row.iter().enumerate().map(|(i, &w)| (layer.input(o, i), w));
-            let gone = gone.filter(|&(c, w)| w != 0.0 && !self.needed.stays(node.inputs[0], c));
+            weights.extend(layer.row(o).chunks_exact(layer.depth).flat_map(|tap| columns.iter().map(|&c| tap[c])));
+            let gone = layer.terms(o, x).filter(|&(c, _)| !self.needed.stays(node.inputs[0], c));
             let folded: f64 = gone.map(|(c, w)| f64::from(w) * f64::from(x[c].constant().unwrap_or_default())).sum();
             biases.push((f64::from(layer.bias(o)) + folded) as f32);
         }
@@ -227,7 +224,7 @@ impl Shrinking<'_> {
         let node = &self.old.nodes[at];
         let layer = Weighted::of(self.old, node);
         let rows = self.needed.channels(self.old, node.output);
-        let weights = rows.iter().flat_map(|&o| &layer.weights[o * layer.row..][..layer.row]).copied().collect();
+        let weights = rows.iter().flat_map(|&o| layer.row(o)).copied().collect();
         let biases = rows.iter().map(|&o| layer.bias(o)).collect();
         if let Op::Conv2d(conv) = &mut self.new.nodes[at].op {
             conv.groups = conv.groups * rows.len() / layer.n_rows;
