@@ -301,6 +301,28 @@ fn passes_can_be_left_out() {
     assert!(said.contains("remove-channels"), "{said}");
     let said = bench.fails(&["eval", "out/dead.pare", "--without", "share"], 2);
     assert!(said.contains("--without"), "{said}");
+    let said = bench.fails(&["compile", "dead", "--data", "synthetic", "--class-only"], 2);
+    assert!(said.contains("softmax"), "{said}");
+}
+
+#[test]
+fn a_classifier_may_do_without_its_softmax() {
+    let bench = Bench::new();
+    let compile = |class_only: &[&str]| {
+        let args = ["compile", "--bits", "w8a8", "--limit", "256", "--out", "out"];
+        bench.json(&[&args[..], class_only].concat())
+    };
+    let layers = || bench.json(&["inspect", "out/glyphs.pare"])["layers"].as_array().unwrap().len();
+    let probabilities = compile(&[]);
+    let with_softmax = layers();
+    let logits = compile(&["--class-only"]);
+    assert_eq!(layers(), with_softmax - 1);
+    assert_eq!(logits["accuracy_float"], probabilities["accuracy_float"]);
+    // Logits keep apart what 8 bits of probability may not: a tie may change.
+    let [a, b] = [&probabilities, &logits].map(|json| json["accuracy"].as_f64().unwrap());
+    assert!((a - b).abs() <= 1.0 / 256.0, "{a} and {b}");
+    let said = bench.fails(&["compile", "--class-only", "--metric", "mse"], 2);
+    assert!(said.contains("mse"), "{said}");
 }
 
 #[test]

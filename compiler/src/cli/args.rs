@@ -12,8 +12,11 @@ use crate::data::{self, DataSpec, Metric, Preprocessing, Split};
 use crate::import;
 use crate::ir::Graph;
 use crate::models::{CARD_FILE, Card, bundled};
-use crate::passes::{Passes, Saving, Simplified};
-use crate::search::Budget;
+use crate::passes::{Passes, Saving, Simplified, drop_softmax};
+use crate::search::exact::Exact;
+use crate::search::random::Random;
+use crate::search::uniform::Uniform;
+use crate::search::{Budget, Strategy};
 use crate::target::Target;
 use crate::task::{Samples, Task, TaskError};
 use crate::units::{Bytes, Count, Joules, Ticks};
@@ -41,6 +44,9 @@ pub(super) struct PassArgs {
     /// Leave a pass over the graph out; give it once for each.
     #[arg(long, value_name = "PASS", value_parser = PossibleValuesParser::new(Passes::names()))]
     pub without: Vec<String>,
+    /// Give logits rather than probabilities: the class is the same, the last softmax saved.
+    #[arg(long)]
+    pub class_only: bool,
 }
 
 /// What the deployed network may cost and must keep.
@@ -86,6 +92,28 @@ pub(super) struct TargetArgs {
     pub rounding: RoundingArg,
 }
 
+/// How to search.
+#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
+pub(super) enum Method {
+    /// By measured sensitivities, solved to the optimum, then refined.
+    #[default]
+    Exact,
+    /// By guesses, to compare with.
+    Random,
+    /// One choice for all layers, to compare with.
+    Uniform,
+}
+
+impl Method {
+    pub(super) fn strategy(self) -> Box<dyn Strategy> {
+        match self {
+            Method::Exact => Box::new(Exact::default()),
+            Method::Random => Box::new(Random { evaluations: 64 }),
+            Method::Uniform => Box::new(Uniform),
+        }
+    }
+}
+
 /// How weights are rounded.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub(super) enum RoundingArg {
@@ -98,7 +126,19 @@ pub(super) enum RoundingArg {
 impl PassArgs {
     pub(super) fn simplify(&self, graph: Graph) -> Result<Simplified> {
         let passes = self.without.iter().fold(Passes::all(), |passes, name| passes.without(name));
-        Ok(passes.run(graph)?)
+        let simplified = passes.run(graph)?;
+        if !self.class_only {
+            return Ok(simplified);
+        }
+        let Some(graph) = drop_softmax(&simplified.graph) else {
+            bail!("--class-only drops the last softmax, but the network's only output is none: leave it out");
+        };
+        Ok(Simplified { graph, ..simplified })
+    }
+
+    /// Whether they are all applied, and nothing else.
+    pub(super) fn are_usual(&self) -> bool {
+        self.without.is_empty() && !self.class_only
     }
 }
 
@@ -176,7 +216,11 @@ pub(super) fn task(model: Option<&Path>, args: &DataArgs, passes: &PassArgs) -> 
     let preprocessing = preprocessing(args, card);
     let dataset = data::open(&spec)?;
     preprocessing.check(&dataset.sample_shape)?;
-    Ok((Task::new(simplified.graph, dataset, preprocessing, args.metric)?, simplified.savings))
+    let task = Task::new(simplified.graph, dataset, preprocessing, args.metric)?;
+    if passes.class_only && task.data.metric != Metric::Top1 {
+        bail!("--class-only keeps the class alone, but {} needs the network's own output", task.data.metric);
+    }
+    Ok((task, simplified.savings))
 }
 
 /// A model file, simplified.

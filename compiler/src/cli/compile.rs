@@ -6,16 +6,16 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use pare_runtime::Model;
 use serde_json::json;
 
-use super::args::{self, BudgetArgs, DataArgs, PassArgs, TargetArgs};
+use super::args::{self, BudgetArgs, DataArgs, Method, PassArgs, TargetArgs};
 use super::progress::Progress;
 use super::report::nanoseconds;
 use super::{Global, Output};
 use crate::board::{AlignedBytes, host};
-use crate::compile::{Found, Settings, Workshop, strategy};
+use crate::compile::{Found, Settings, Workshop};
 use crate::cost::Cost;
 use crate::cost::bitops::Bitops;
 use crate::cost::energy::Energy;
@@ -68,9 +68,9 @@ struct HowArgs {
     /// A policy file, as `compile` writes it.
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
-    /// How to search: exact, random or uniform [default: exact].
-    #[arg(long, value_name = "METHOD")]
-    search: Option<String>,
+    /// How to search [default: exact].
+    #[arg(long, value_enum, value_name = "METHOD")]
+    search: Option<Method>,
     /// With --bits: treat the first and the last layer like all others.
     #[arg(long, requires = "bits", conflicts_with_all = ["policy", "search"])]
     all_layers: bool,
@@ -204,10 +204,7 @@ fn choose(
         check_accuracy(workshop, &policy, budget)?;
         return Ok((policy, None));
     }
-    let method = how.search.as_deref().unwrap_or("exact");
-    let Some(mut strategy) = strategy(method) else {
-        bail!("there is no search method `{method}`: use exact, random or uniform");
-    };
+    let mut strategy = how.search.unwrap_or_default().strategy();
     let found = workshop.search(strategy.as_mut(), *budget, table, &mut |event| progress.event(event))?;
     Ok((found.front.chosen.policy.clone(), Some(found)))
 }

@@ -31,11 +31,9 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args) -> Result<Output> {
     let (samples, figure) = if let Some(blob) = read_blob(&args.artifact)? {
-        if !args.passes.without.is_empty() {
-            bail!(
-                "--without is for model files: the passes were applied when {} was compiled",
-                args.artifact.display()
-            );
+        if !args.passes.are_usual() {
+            let path = args.artifact.display();
+            bail!("--without and --class-only are for model files: {path} is compiled, leave them out");
         }
         let samples = blob_samples(&blob, &args.data, &args.artifact)?;
         let figure = samples.score_blob(&blob, Isa::best(), args.on.indices(&samples)?)?;

@@ -7,6 +7,7 @@
 //! which it can be left out.
 
 mod drop_identity;
+mod drop_softmax;
 mod fold_affine;
 mod fold_affine_ahead;
 mod fuse_clamp;
@@ -21,6 +22,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::drop_softmax::drop_softmax;
 use crate::ir::verify::{VerifyError, verify};
 use crate::ir::{Clamp, Graph, Node, NodeId, Op, Unary, Value, ValueId};
 
