@@ -9,11 +9,11 @@ use serde_json::json;
 use super::progress::Progress;
 use super::{Global, Output, args};
 use crate::compile::{merged, remembered_path, remembered_table};
-use crate::cost::table::{LatencyTable, Row};
-use crate::ir::text;
+use crate::cost::table::LatencyTable;
+use crate::ir::{Graph, text};
 use crate::lower::LowerConfig;
-use crate::measure;
-use crate::policy::{EdgeLayers, Policy};
+use crate::measure::{self, Subject};
+use crate::policy::{EdgeLayers, Policy, WeightFormat};
 use crate::search::Event;
 use crate::target::Target;
 
@@ -52,22 +52,17 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
         seeds.lines().enumerate().map(|(i, line)| (i + 1, line.split('#').next().unwrap_or("").trim())).collect();
     let lines: Vec<(usize, &str)> = lines.into_iter().filter(|(_, line)| !line.is_empty()).collect();
     let progress = Progress::new(global);
-    progress.event(Event::Stage { name: "measure kernels", steps: lines.len() });
-    let config = LowerConfig { layout: board.layout() };
-    let mut rows: Vec<Row> = Vec::new();
+    progress.event(Event::Stage { name: "measure kernels", steps: measure::ROUNDS });
+    let mut graphs = Vec::with_capacity(lines.len());
     for (number, line) in lines {
         let network = network(line).with_context(|| format!("{file}, line {number}: `{line}`"))?;
-        let graph = text::parse_with(&network, |_, shape| Ok(vec![0.5; shape.iter().product()]))?;
-        let uniform = |&format| Policy::uniform(&graph, format, 8, EdgeLayers::Uniform);
-        let policies: Vec<Policy> = target.weight_formats.iter().map(uniform).collect();
-        for row in measure::rows(board.as_ref(), isa, &graph, &policies, config, &mut || ())? {
-            let known = |old: &Row| (&old.operator, old.shape, old.weights) == (&row.operator, row.shape, row.weights);
-            if !rows.iter().any(known) {
-                rows.push(row);
-            }
-        }
-        progress.event(Event::Step { label: line.to_owned() });
+        graphs.push(text::parse_with(&network, |_, shape| Ok(vec![0.5; shape.iter().product()]))?);
     }
+    let subject = |graph| Subject { graph, policies: policies(graph, &target.weight_formats) };
+    let subjects: Vec<Subject<'_>> = graphs.iter().map(subject).collect();
+    let mut step = || progress.event(Event::Step { label: String::new() });
+    let config = LowerConfig { layout: board.layout() };
+    let rows = measure::rows(board.as_ref(), isa, &subjects, config, &mut step)?;
     progress.finish();
     let (out, rows) = match args.out {
         Some(out) => (out, rows),
@@ -96,6 +91,12 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
         "rows": table.rows().len(), "unit": table.unit(), "table": out.display().to_string(), "isa": isa.to_string(), "held_out": held_out,
     });
     Ok(Output::new(json, text))
+}
+
+/// One policy a weight format; one in all for a network without weights.
+fn policies(graph: &Graph, formats: &[WeightFormat]) -> Vec<Policy> {
+    let formats = if graph.weighted().next().is_some() { formats } else { &formats[..1] };
+    formats.iter().map(|&format| Policy::uniform(graph, format, 8, EdgeLayers::Uniform)).collect()
 }
 
 /// A network of the one layer that a line of seeds describes.

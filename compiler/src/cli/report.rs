@@ -6,7 +6,7 @@ use pare_runtime::Model;
 
 use super::Global;
 use super::compile::{Finished, search_sentence};
-use crate::board::{AlignedBytes, quantile};
+use crate::board::AlignedBytes;
 use crate::compile::Found;
 use crate::cost::Cost;
 use crate::cost::bitops::Bitops;
@@ -139,7 +139,7 @@ impl Finished<'_> {
             .unwrap_or_default();
         let blob = AlignedBytes::from(&self.deployed.blob.bytes[..]);
         let measured = Model::parse(&blob)
-            .map(|model| measure::per_node(&self.deployed.plan, &model, self.settings.isa, &self.timing))
+            .map(|model| measure::per_node(&self.deployed.plan.served(), &model, self.settings.isa, &self.timing))
             .unwrap_or_default();
         let row = |(index, (node, layer)): (usize, (&crate::ir::Node, &crate::cost::layers::Layer))| {
             let measured = measured.get(&NodeId(index as u32));
@@ -158,7 +158,7 @@ impl Finished<'_> {
                 weight_bytes: Bytes(bits.unwrap_or(0).div_ceil(8)),
                 macs: Count(layer.macs),
                 predicted: predicted.get(&node.name).copied(),
-                measured: measured.map(|(_, samples)| self.timing.ticks(quantile(samples, 0.5))),
+                measured: measured.map(|(_, ticks)| self.timing.ticks(*ticks)),
             }
         };
         graph.nodes.iter().zip(layers.iter()).enumerate().map(row).collect()

@@ -18,7 +18,7 @@ use super::layers::Shape;
 use super::nnls::nnls;
 
 /// Version of the file that [`LatencyTable::save`] writes.
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 /// Parts that the rows of a fit are cut into to measure its error on rows it did not see.
 const FOLDS: usize = 10;
 /// Number of causes of [`causes`].
@@ -69,7 +69,9 @@ pub struct Row {
     pub median: f64,
     /// A tenth of the samples is below.
     pub p10: f64,
-    /// The samples, in the order they were taken.
+    /// What the board's yardstick took where these times hold: see [`crate::board::Timing::yardstick`].
+    pub yardstick: f64,
+    /// Sorted samples: the medians of blocks, some blocks a place where the kernel runs.
     pub samples: Vec<f64>,
 }
 
@@ -194,8 +196,8 @@ impl LatencyTable {
         rows.iter_mut().for_each(Row::round);
         for (index, row) in rows.iter().enumerate() {
             let refuse = |problem| Err(TableError::Row { index, kernel: row.kernel.clone(), problem });
-            if !(row.median.is_finite() && row.median > 0.0) {
-                return refuse("its median is not a positive number; measure it again");
+            if ![row.median, row.yardstick].iter().all(|ticks| ticks.is_finite() && *ticks > 0.0) {
+                return refuse("its median or yardstick is not a positive number; measure it again");
             }
             if index > 0 && rows.get(index - 1).is_some_and(|before| key(before) == key(row)) {
                 return refuse("it stands twice; keep one of the two");
@@ -414,6 +416,7 @@ mod tests {
             activation_bits: 8,
             median,
             p10: median,
+            yardstick: 1.0,
             samples: vec![median],
         }
     }
@@ -472,7 +475,7 @@ mod tests {
         again.save(&path).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), text, "same rows, same bytes");
 
-        std::fs::write(&path, text.replacen("\"schema\": 1", "\"schema\": 9", 1)).unwrap();
+        std::fs::write(&path, text.replacen("\"schema\": 2", "\"schema\": 9", 1)).unwrap();
         assert!(matches!(LatencyTable::load(&path), Err(TableError::Schema { found: 9, .. })));
         std::fs::write(&path, text.replacen("\"median\"", "\"middle\"", 1)).unwrap();
         assert!(matches!(LatencyTable::load(&path), Err(TableError::Parse { .. })));
