@@ -97,6 +97,21 @@ pub fn rows(
     Ok(rows.into_values().map(summed_up).collect())
 }
 
+/// Times a whole network under each of its policies.
+///
+/// # Errors
+/// See [`MeasureError`].
+pub fn end_to_end(
+    board: &dyn Board,
+    isa: Isa,
+    subject: &Subject<'_>,
+    config: LowerConfig,
+    runs: usize,
+) -> Result<Vec<Timing>, MeasureError> {
+    let time = |variant: &Variant<'_>| Ok(board.time(&variant.blob, isa, &variant.codes()?, runs)?);
+    variants_of(subject, &config)?.iter().map(time).collect()
+}
+
 /// A network under one policy, and what each round of timing saw.
 struct Variant<'a> {
     graph: &'a Graph,
@@ -127,10 +142,14 @@ struct Round {
 }
 
 impl Variant<'_> {
+    /// Some input.
+    fn codes(&self) -> Result<Vec<u8>, BoardError> {
+        Ok(vec![0x55; Model::parse(&self.blob)?.inputs().map(|t| t.shape.len()).sum()])
+    }
+
     fn time(&mut self, board: &dyn Board, isa: Isa) -> Result<(), MeasureError> {
         let model = Model::parse(&self.blob).map_err(BoardError::from)?;
-        let codes = vec![0x55; model.inputs().map(|t| t.shape.len()).sum()];
-        let timing = board.time(&self.blob, isa, &codes, SAMPLES)?;
+        let timing = board.time(&self.blob, isa, &self.codes()?, SAMPLES)?;
         let nodes = per_node(&self.served, &model, isa, &timing);
         self.rounds.push(Round { yardstick: timing.yardstick, nodes });
         Ok(())

@@ -122,7 +122,7 @@ impl Finished<'_> {
             kind,
             accuracy: point.score.metric,
             blob_bytes: Bytes(point.costs.get(&Bounded::Flash).map_or(0, |q| q.value() as u64)),
-            latency: point.costs.get(&Bounded::Latency).map(|q| self.ticks(q.value())),
+            latency: point.costs.get(&Bounded::Latency).map(|q| Ticks { value: q.value(), unit: self.table.unit() }),
         };
         let front = found.front.points.iter().filter(|p| p.policy != found.front.chosen.policy);
         let front = front.map(|p| point(PointKind::Front, p));
@@ -164,9 +164,10 @@ impl Finished<'_> {
         graph.nodes.iter().zip(layers.iter()).enumerate().map(row).collect()
     }
 
-    /// A predicted time, in the unit of the table that it comes from.
+    /// A predicted time, in the unit of the table that it comes from, at the speed that the board had when the
+    /// times beside it were measured.
     fn ticks(&self, value: f64) -> Ticks {
-        Ticks { value, unit: self.table.unit() }
+        Ticks { value: value * self.timing.yardstick / self.table.yardstick(), unit: self.table.unit() }
     }
 
     fn memory_map(&self) -> MemoryMap {

@@ -6,6 +6,7 @@
 
 pub mod bitops;
 pub mod energy;
+mod fit;
 pub mod latency;
 pub mod layers;
 pub mod macs;
