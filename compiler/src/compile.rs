@@ -190,14 +190,16 @@ impl<'a> Workshop<'a> {
         let missing = |policy: &Policy| layers.queries(policy).any(|query| !kernels.contains(&query));
         let policies: Vec<Policy> = policies.iter().flat_map(Policy::unmixed).filter(missing).collect();
         let mut new = Vec::new();
-        if !policies.is_empty() {
-            events(Event::Stage { name: "measure kernels", steps: policies.len() * measure::ROUNDS });
+        let complete = policies.is_empty();
+        if !complete {
+            events(Event::Stage { name: "measure kernels", steps: measure::ROUNDS });
             let mut step = || events(Event::Step { label: String::new() });
-            new = measure::rows(board.as_ref(), *isa, graph, &policies, self.lower_config(), &mut step)?;
+            let subject = measure::Subject { graph, policies };
+            new = measure::rows(board.as_ref(), *isa, &[subject], self.lower_config(), &mut step)?;
             events(Event::Finished { summary: format!("{} rows", new.len()) });
         }
         let table = LatencyTable::new(measure::provenance(target, *isa), target.unit, merged(known, new))?;
-        if !policies.is_empty() {
+        if !complete {
             table.save(&remembered_path(cache, target, *isa)).unwrap_or_else(forgotten);
         }
         Ok(table)
