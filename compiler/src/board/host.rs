@@ -31,7 +31,7 @@ impl Board for Host {
     }
 
     fn layout(&self) -> Layout {
-        if cfg!(target_arch = "x86_64") { Layout::Panels } else { Layout::Plain }
+        if cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) { Layout::Panels } else { Layout::Plain }
     }
 
     fn object_arch(&self) -> ObjectArch {

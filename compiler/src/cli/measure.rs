@@ -39,7 +39,7 @@ pub(super) struct Args {
     /// Also tell how well the table predicts this network's layers and their sum without having seen them.
     #[arg(long, value_name = "MODEL")]
     check: Vec<PathBuf>,
-    /// Kernels: portable, avx2 or avx512vnni [default: the fastest].
+    /// Kernels: portable, avx2, avx512vnni, neon, dotprod or i8mm [default: the fastest].
     #[arg(long, value_name = "NAME")]
     isa: Option<Isa>,
 }
