@@ -147,15 +147,8 @@ unsafe fn multiply<const P: usize, const N: usize>(tiles: &Tiles<'_>) {
                         levels = levels.add(walk.quads * STEP);
                     }
                 }
-                // A copy, so that `sums` is never indexed by a variable and stays in registers all through the loops above.
-                let mut done = [[_mm512_setzero_si512(); P]; N];
-                for n in 0..N {
-                    for p in 0..P {
-                        done[n][p] = sums[n][p];
-                    }
-                }
                 let pixel = y * grid.columns + first;
-                store(&scales, done, tiles.output().add(pixel * tiles.output_step()), tiles.output_step());
+                store(&scales, sums, tiles.output().add(pixel * tiles.output_step()), tiles.output_step());
                 x += N;
             }
         }
@@ -178,28 +171,46 @@ unsafe fn accumulate<const P: usize, const N: usize>(
 ) {
     // SAFETY: the contract.
     unsafe {
-        // Pixel `n` is at 0, 1 or 2 steps from one of these, which an operand can say.
-        let mut bases = [window; N];
-        for n in 0..N {
-            bases[n] = window.add(n / 3 * 3 * step);
+        let (mut window, mut levels) = (window, levels);
+        for _ in 0..quads / 4 {
+            accumulate_quads::<P, N, 4>(sums, window, step, levels, level_step);
+            window = window.add(4 * 4);
+            levels = levels.add(4 * STEP);
         }
-        let mut levels = levels;
-        for _ in 0..quads {
-            let mut weights = [_mm512_setzero_si512(); P];
+        for _ in 0..quads % 4 {
+            accumulate_quads::<P, N, 1>(sums, window, step, levels, level_step);
+            window = window.add(4);
+            levels = levels.add(STEP);
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+unsafe fn accumulate_quads<const P: usize, const N: usize, const U: usize>(
+    sums: &mut [[__m512i; P]; N],
+    window: *const u8,
+    step: usize,
+    levels: *const u8,
+    level_step: usize,
+) {
+    // SAFETY: the contract.
+    unsafe {
+        let mut weights = [[_mm512_setzero_si512(); P]; U];
+        for u in 0..U {
             for p in 0..P {
-                weights[p] = _mm512_loadu_si512(levels.add(p * level_step).cast());
+                weights[u][p] = _mm512_loadu_si512(levels.add(u * STEP + p * level_step).cast());
             }
-            for n in 0..N {
-                let codes = bases[n / 3 * 3].add(n % 3 * step).cast::<i32>();
-                let codes = _mm512_set1_epi32(codes.read_unaligned());
+        }
+        let mut window = window;
+        for n in 0..N {
+            for u in 0..U {
+                let codes = _mm512_set1_epi32(window.add(4 * u).cast::<i32>().read_unaligned());
                 for p in 0..P {
-                    sums[n][p] = _mm512_dpbusd_epi32(sums[n][p], codes, weights[p]);
+                    sums[n][p] = _mm512_dpbusd_epi32(sums[n][p], codes, weights[u][p]);
                 }
             }
-            for n in 0..N {
-                bases[n] = bases[n].add(4);
-            }
-            levels = levels.add(STEP);
+            window = window.add(step);
         }
     }
 }
@@ -216,41 +227,74 @@ unsafe fn store<const P: usize, const N: usize>(
     output: *mut u8,
     step: usize,
 ) {
-    let mut channels = 0;
-    for p in 0..P {
-        channels += scales[p].channels();
-    }
-    let whole = channels == P * PANEL_CHANNELS;
-    let last = N * P - 1;
-    let mut next = 0;
-    while next <= last {
-        // Four vectors, one pixel after another; if they are too few, the last stands in.
-        let first = next.min((last + 1).saturating_sub(4));
-        let four = [first, (first + 1).min(last), (first + 2).min(last), (first + 3).min(last)];
-        let mut codes = [_mm512_setzero_si512(); 4];
-        for i in 0..4 {
-            codes[i] = scales[four[i] % P].apply(sums[four[i] / P][four[i] % P]);
-        }
-        let codes = scales[0].pack(codes);
-        // SAFETY: the contract.
-        unsafe {
-            let to = output.add(first / P * step);
-            if last >= 3 && whole && (P == 4 || step == P * PANEL_CHANNELS) {
-                _mm512_storeu_si512(to.cast(), codes);
-            } else if last >= 3 && whole && P == 2 {
-                _mm256_storeu_si256(to.cast(), _mm512_castsi512_si256(codes));
-                _mm256_storeu_si256(to.add(step).cast(), _mm512_extracti64x4_epi64::<1>(codes));
-            } else {
-                let mut to = [output; 4];
-                let mut channels = [0; 4];
-                for i in 0..4 {
-                    to[i] = output.add(four[i] / P * step + four[i] % P * PANEL_CHANNELS);
-                    channels[i] = scales[four[i] % P].channels();
-                }
-                store_quarters(codes, to, channels);
+    let mut sums = sums;
+    if scales[0].shifts() {
+        for n in 0..N {
+            for p in 0..P {
+                sums[n][p] = scales[p].shift(sums[n][p]);
             }
         }
-        next += 4;
+    }
+    // 16 codes of four vectors of sums, one pixel after another; the last four may meet some again.
+    let mut codes = [_mm512_setzero_si512(); N];
+    for group in 0..(N * P).div_ceil(4) {
+        let mut four = [_mm512_setzero_si512(); 4];
+        for i in 0..4 {
+            let at = slot::<P, N>(group, i);
+            // SAFETY: there are `N * P`; an index that is checked would keep them out of registers.
+            let sums = unsafe { *sums.as_ptr().cast::<__m512i>().add(at) };
+            four[i] = scales[at % P].apply(sums);
+        }
+        codes[group] = scales[0].pack(four);
+    }
+    // SAFETY: the contract.
+    unsafe {
+        if N * P >= 4 && (P == 4 || step == P * PANEL_CHANNELS) && scales[P - 1].is_whole() {
+            for group in 0..(N * P).div_ceil(4) {
+                _mm512_storeu_si512(output.add(slot::<P, N>(group, 0) / P * step).cast(), codes[group]);
+            }
+        } else if N * P >= 4 && P == 2 && scales[P - 1].is_whole() {
+            for group in 0..(N * P).div_ceil(4) {
+                let to = output.add(slot::<P, N>(group, 0) / P * step);
+                _mm256_storeu_si256(to.cast(), _mm512_castsi512_si256(codes[group]));
+                _mm256_storeu_si256(to.add(step).cast(), _mm512_extracti64x4_epi64::<1>(codes[group]));
+            }
+        } else {
+            store_pieces(scales, codes, output, step);
+        }
+    }
+}
+
+/// Which vector of sums, pixel after pixel, is number `i` of a group of four.
+#[inline(always)]
+const fn slot<const P: usize, const N: usize>(group: usize, i: usize) -> usize {
+    let last = N * P - 1;
+    let first = if group * 4 + 3 <= last { group * 4 } else { last.saturating_sub(3) };
+    if first + i <= last { first + i } else { last }
+}
+
+/// Stores panel by panel.
+///
+/// # Safety
+/// As [`store`].
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+unsafe fn store_pieces<const P: usize, const N: usize>(
+    scales: &[Scale; P],
+    codes: [__m512i; N],
+    output: *mut u8,
+    step: usize,
+) {
+    for group in 0..(N * P).div_ceil(4) {
+        let mut to = [output; 4];
+        let mut channels = [0; 4];
+        for i in 0..4 {
+            let at = slot::<P, N>(group, i);
+            to[i] = output.wrapping_add(at / P * step + at % P * PANEL_CHANNELS);
+            channels[i] = scales[at % P].channels();
+        }
+        // SAFETY: the contract.
+        unsafe { store_quarters(codes[group], to, channels) };
     }
 }
 
