@@ -114,14 +114,16 @@ pub(super) const X86_CELLS: usize = 256;
 /// Bytes that a panel may reach beyond the lanes that it meets.
 pub(super) const X86_MARGIN: usize = PANEL_CHANNELS;
 
-/// What depthwise kernels want, with vectors of either width.
+/// What depthwise kernels want.
 pub(super) const fn x86_depthwise(conv: &Conv<'_>) -> usize {
     let [wide, narrow] = [X86Depthwise::of(conv, X86_STRIP).total(), X86Depthwise::of(conv, X86_STRIP / 2).total()];
-    most(wide, narrow).saturating_add(2 * X86_SLACK)
+    most(wide, narrow).saturating_add(X86_SLACK)
 }
 
 /// What a depthwise kernel keeps for a strip of lanes: interleaved levels, and a ring of padded input rows.
 pub(super) struct X86Depthwise {
+    /// Bytes of a vector.
+    pub(super) lanes: usize,
     /// Channels of a strip, and neighbouring pixels.
     pub(super) channels: usize,
     #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "for the kernels; the plan needs the rest"))]
@@ -153,6 +155,7 @@ impl X86Depthwise {
             conv.output.w.saturating_sub(1).saturating_mul(stride[1]).saturating_add(reach(kernel[1], dilation[1]));
         let direct = channels == lanes && kernel[0] == 3 && kernel[1] == 3 && dilation[0] == 1 && dilation[1] == 1;
         X86Depthwise {
+            lanes,
             direct,
             channels,
             pixels: lanes / channels,

@@ -8,7 +8,7 @@ use core::arch::x86_64::*;
 
 use super::detect;
 use super::store::store_some;
-use super::window::Panels;
+use crate::kernels::panels::Panels;
 use crate::format::{PANEL_CHANNELS, Requantise, WeightGroup};
 use crate::kernels::Isa;
 use crate::kernels::panels::dense::{Dense, STEP, Segment, Stream, Tiles};
