@@ -8,17 +8,19 @@ use std::error::Error;
 use std::io::{BufRead, Write};
 use std::time::Instant;
 
-use pare::board::AlignedBytes;
 use pare_runtime::{Isa, Model, Session};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
     let path = args.next().ok_or("which blob?")?;
     let isa = args.next().map_or(Ok(Isa::best()), |name| name.parse())?;
-    let blob = AlignedBytes::from(&std::fs::read(path)?[..]);
-    let model = Model::parse(&blob)?;
-    let mut arena = AlignedBytes::zeroed(model.arena_bytes());
-    let mut session = Session::with_isa(model, &mut arena, isa)?;
+    let bytes = std::fs::read(path)?;
+    let mut room = vec![0; bytes.len() + LINE];
+    let blob = aligned(&mut room, bytes.len());
+    blob.copy_from_slice(&bytes);
+    let model = Model::parse(blob)?;
+    let mut room = vec![0; model.arena_bytes() + LINE];
+    let mut session = Session::with_isa(model, aligned(&mut room, model.arena_bytes()), isa)?;
     for line in std::io::stdin().lock().lines() {
         let runs: u32 = line?.trim().parse()?;
         let begin = Instant::now();
@@ -29,4 +31,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         std::io::stdout().flush()?;
     }
     Ok(())
+}
+
+const LINE: usize = 64;
+
+/// `len` bytes at the first address for full speed.
+fn aligned(room: &mut [u8], len: usize) -> &mut [u8] {
+    let at = room.as_ptr().align_offset(LINE);
+    &mut room[at..at + len]
 }
