@@ -11,9 +11,8 @@
 
 use core::marker::PhantomData;
 
-use super::is_supported;
 use crate::format::{Conv, PANEL_CHANNELS, Requantise, WeightGroup};
-use crate::kernels::panels::Panels;
+use crate::kernels::panels::{Panels, is_supported};
 use crate::kernels::scratch::{self, X86_CELLS, X86_MARGIN, X86_STRIP, X86Depthwise, reach};
 
 /// Rows that are interleaved.
