@@ -25,7 +25,7 @@ use crate::deploy::{DeployError, Deployed, Reference, deploy, draft};
 use crate::files;
 use crate::lower::LowerConfig;
 use crate::measure::{self, MeasureError};
-use crate::policy::{EdgeLayers, Policy, WeightFormat};
+use crate::policy::{EdgeLayers, Policy};
 use crate::quant::{
     BiasCorrection, Calibration, CalibrationConfig, ClipMethod, CodeBank, QuantConfig, QuantError, Rounding, calibrate,
 };
@@ -70,7 +70,7 @@ impl Settings {
             rounding: Rounding::DataAware,
             bias_correction: BiasCorrection::MeanInput,
         };
-        Settings { target, isa: Isa::best(), quant, activation_bits: vec![8], seed, cache }
+        Settings { isa: target.board().best_isa(), target, quant, activation_bits: vec![8], seed, cache }
     }
 }
 
@@ -168,44 +168,39 @@ impl<'a> Workshop<'a> {
         Ok(deploy(self.bank()?, policy, &self.lower_config(), metadata)?)
     }
 
-    /// The latency table of the target with a row for every kernel of the network: rows that are missing
-    /// from the remembered table are measured first.
+    /// One policy for every pair of weight format and activation width that a search may choose from.
+    pub fn uniform_policies(&self) -> Vec<Policy> {
+        let Settings { target, activation_bits, .. } = self.settings;
+        let widths = |&format| activation_bits.iter().map(move |&bits| (format, bits));
+        let pairs = target.weight_formats.iter().flat_map(widths);
+        pairs.map(|(format, bits)| Policy::uniform(&self.task.graph, format, bits, EdgeLayers::Uniform)).collect()
+    }
+
+    /// The latency table of the target with a row for every kernel that the network runs under `policies`:
+    /// rows that are missing from the remembered table are measured first.
     ///
     /// # Errors
     /// When measuring fails or the table cannot be kept.
-    pub fn table(&self, events: &mut dyn FnMut(Event)) -> Result<LatencyTable, CompileError> {
-        let Settings { target, isa, activation_bits, .. } = self.settings;
-        let provenance = measure::host_provenance(&target.name, *isa);
-        let known = remembered_table(&self.settings.cache, target, *isa)?;
-        let known = known.map_or_else(Vec::new, |table| table.rows().to_vec());
-        let layers = Layers::of(&self.task.graph);
-        let missing = |format: &WeightFormat| {
-            activation_bits.iter().any(|&bits| {
-                let policy = Policy::uniform(&self.task.graph, *format, bits, EdgeLayers::Uniform);
-                layers.iter().filter(|layer| layer.operator != "reshape").any(|layer| {
-                    let weights = (layer.weights > 0).then_some(*format);
-                    let wanted = (layer.operator, layer.shape, weights, layers.input_bits(layer, &policy));
-                    !known
-                        .iter()
-                        .any(|row| (row.operator.as_str(), row.shape, row.weights, row.activation_bits) == wanted)
-                })
-            })
-        };
-        let formats: Vec<WeightFormat> = target.weight_formats.iter().copied().filter(missing).collect();
+    pub fn table(&self, policies: &[Policy], events: &mut dyn FnMut(Event)) -> Result<LatencyTable, CompileError> {
+        let Settings { target, isa, cache, .. } = self.settings;
+        let (graph, board) = (&self.task.graph, target.board());
+        let known = remembered_table(cache, target, *isa)?.map_or_else(Vec::new, |table| table.rows().to_vec());
+        let layers = Layers::of(graph);
+        let kernels: BTreeSet<_> = known.iter().map(Row::query).collect();
+        let missing = |policy: &Policy| layers.queries(policy).any(|query| !kernels.contains(&query));
+        let policies: Vec<Policy> = policies.iter().flat_map(Policy::unmixed).filter(missing).collect();
         let mut new = Vec::new();
-        if !formats.is_empty() {
-            events(Event::Stage {
-                name: "measure kernels",
-                steps: formats.len() * activation_bits.len() * measure::ROUNDS,
-            });
-            let mut step = |label: &str| events(Event::Step { label: label.to_owned() });
-            let config = self.lower_config();
-            new = measure::host_rows(&self.task.graph, &formats, activation_bits, config, *isa, &mut step)?;
+        let complete = policies.is_empty();
+        if !complete {
+            events(Event::Stage { name: "measure kernels", steps: measure::ROUNDS });
+            let mut step = || events(Event::Step { label: String::new() });
+            let subject = measure::Subject { graph, policies };
+            new = measure::rows(board.as_ref(), *isa, &[subject], self.lower_config(), &mut step)?;
             events(Event::Finished { summary: format!("{} rows", new.len()) });
         }
-        let table = LatencyTable::new(provenance, target.unit, merged(known, new))?;
-        if !formats.is_empty() {
-            table.save(&remembered_path(&self.settings.cache, target, *isa)).unwrap_or_else(forgotten);
+        let table = LatencyTable::new(measure::provenance(target, *isa), target.unit, merged(known, new))?;
+        if !complete {
+            table.save(&remembered_path(cache, target, *isa)).unwrap_or_else(forgotten);
         }
         Ok(table)
     }
@@ -276,7 +271,7 @@ impl<'a> Workshop<'a> {
 
     /// How plans are made for the target.
     pub fn lower_config(&self) -> LowerConfig {
-        LowerConfig { layout: self.settings.target.layout() }
+        LowerConfig { layout: self.settings.target.board().layout() }
     }
 
     fn scorer(&self, split: Split) -> Cached<Scorer<'_, 'a>> {
@@ -342,7 +337,7 @@ pub fn merged(old: Vec<Row>, new: Vec<Row>) -> Vec<Row> {
 /// Where the table of this machine is remembered. Tables of different processors, kernels or runtime
 /// versions never mix.
 pub fn remembered_path(cache: &Path, target: &Target, isa: Isa) -> PathBuf {
-    let p = measure::host_provenance(&target.name, isa);
+    let p = measure::provenance(target, isa);
     let key = short_digest(&[&p.cpu, &p.isa, &p.runtime_version]);
     cache.join("tables").join(format!("{}-{key}.json", target.name))
 }
@@ -392,7 +387,7 @@ fn digest(task: &Task, settings: &Settings) -> String {
         task.data.preprocessing,
         task.data.metric,
         settings.quant,
-        settings.target.layout(),
+        settings.target.board().layout(),
         settings.seed,
         concat!(env!("CARGO_PKG_VERSION"), " ", env!("PARE_SOURCES")),
     );

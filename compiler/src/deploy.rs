@@ -2,7 +2,7 @@
 
 use pare_runtime::Isa;
 
-use crate::board::{AlignedBytes, host};
+use crate::board::{AlignedBytes, BoardError};
 use crate::cost::layers::{DEFAULT_ACTIVATION_BITS, Layers};
 use crate::data::{Metric, MetricAccumulator};
 use crate::emit::{Blob, EmitError, emit};
@@ -32,7 +32,7 @@ pub enum DeployError {
     Eval(#[from] EvalError),
     /// The blob does not run here.
     #[error(transparent)]
-    Host(#[from] host::HostError),
+    Board(#[from] BoardError),
 }
 
 /// A blob and the plan it was made from.

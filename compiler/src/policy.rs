@@ -4,7 +4,7 @@
 //! A policy is data: it prints as JSON, can be edited by hand, compared and reused
 //! (`pare compile --policy FILE`). Keys are node names of the simplified graph.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -165,6 +165,29 @@ impl Policy {
             layers.insert(node.name.clone(), entry);
         }
         Policy { layers }
+    }
+
+    /// Policies that between them run, in whole layers, every format that this one runs; itself where no
+    /// layer mixes formats.
+    pub fn unmixed(&self) -> Vec<Policy> {
+        let mixed = self.layers.values().filter_map(|entry| match &entry.weights {
+            Some(WeightChoice::Channels(formats)) => Some(formats),
+            _ => None,
+        });
+        let formats: BTreeSet<WeightFormat> = mixed.flatten().copied().collect();
+        if formats.is_empty() {
+            return vec![self.clone()];
+        }
+        let whole = |format| {
+            let mut policy = self.clone();
+            for entry in policy.layers.values_mut() {
+                if let Some(WeightChoice::Channels(_)) = entry.weights {
+                    entry.weights = Some(WeightChoice::Layer(format));
+                }
+            }
+            policy
+        };
+        formats.into_iter().map(whole).collect()
     }
 }
 

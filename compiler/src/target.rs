@@ -4,10 +4,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use pare_runtime::format::Layout;
-
-use crate::emit::ObjectArch;
-use crate::policy::WeightFormat;
+use crate::board::{self, Board};
+use crate::policy::{Policy, WeightChoice, WeightFormat};
 use crate::units::TickUnit;
 
 /// A description, one TOML file.
@@ -63,6 +61,18 @@ pub enum TargetError {
         /// What is wrong, in one line.
         reason: String,
     },
+    /// A policy asks for what the target has no kernels for.
+    #[error("layer `{layer}`: target `{target}` has no kernels for {what}: choose from {instead}")]
+    NoKernels {
+        /// Name of the target.
+        target: String,
+        /// Name of the layer.
+        layer: String,
+        /// The format or width asked for.
+        what: String,
+        /// Those there are.
+        instead: String,
+    },
 }
 
 /// Descriptions that come with the program.
@@ -94,23 +104,39 @@ impl Target {
         parse(name, &text)
     }
 
-    /// The weight layout that its kernels read fastest.
-    pub fn layout(&self) -> Layout {
-        match self.runner {
-            Runner::Host if cfg!(target_arch = "x86_64") => Layout::Panels,
-            Runner::Host => Layout::Plain,
-        }
+    /// What runs its blobs.
+    pub fn board(&self) -> Box<dyn Board> {
+        board::of(self.runner)
     }
 
-    /// The processor of its object files.
-    pub fn object_arch(&self) -> ObjectArch {
-        match self.runner {
-            Runner::Host if cfg!(target_arch = "x86_64") => ObjectArch::X86_64,
-            Runner::Host if cfg!(target_arch = "aarch64") => ObjectArch::Aarch64,
-            Runner::Host if cfg!(target_arch = "riscv64") => ObjectArch::Riscv64,
-            Runner::Host => ObjectArch::Arm,
+    /// Whether it has kernels for everything in a policy.
+    ///
+    /// # Errors
+    /// [`TargetError::NoKernels`] naming the first layer that asks for others.
+    pub fn check(&self, policy: &Policy) -> Result<(), TargetError> {
+        let refuse = |layer: &str, what: String, instead: String| {
+            Err(TargetError::NoKernels { target: self.name.clone(), layer: layer.to_owned(), what, instead })
+        };
+        for (layer, entry) in &policy.layers {
+            let formats = match &entry.weights {
+                None => &[][..],
+                Some(WeightChoice::Layer(format)) => std::slice::from_ref(format),
+                Some(WeightChoice::Channels(formats)) => formats,
+            };
+            if let Some(format) = formats.iter().find(|format| !self.weight_formats.contains(format)) {
+                return refuse(layer, format!("{format} weights"), joined(&self.weight_formats));
+            }
+            if !self.activation_bits.contains(&entry.activation_bits) {
+                let what = format!("{}-bit activations", entry.activation_bits);
+                return refuse(layer, what, joined(&self.activation_bits));
+            }
         }
+        Ok(())
     }
+}
+
+fn joined<T: std::fmt::Display>(all: &[T]) -> String {
+    all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn parse(path: &str, text: &str) -> Result<Target, TargetError> {
@@ -123,15 +149,17 @@ fn parse(path: &str, text: &str) -> Result<Target, TargetError> {
     if !target.activation_bits.iter().all(|bits| (2..=8).contains(bits)) {
         return refuse("activation widths go from 2 to 8 bits");
     }
-    match target.runner {
-        Runner::Host if target.unit != TickUnit::Nanoseconds => refuse("the runner `host` counts in `ns`"),
-        Runner::Host => Ok(target),
+    let unit = target.board().unit();
+    if target.unit != unit {
+        return refuse(&format!("what runs it counts in `{unit}`, not in `{}`", target.unit));
     }
+    Ok(target)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::LayerPolicy;
 
     #[test]
     fn built_in_targets_are_valid() {
@@ -150,5 +178,19 @@ mod tests {
         assert!(with("unit = \"ns\"", "unit = \"cycles\"").contains("ns"));
         assert!(with("[2, 3, 4, 5, 6, 7, 8]", "[]").contains("activation"));
         assert!(with("[2, 3, 4, 5, 6, 7, 8]", "[9]").contains("2 to 8"));
+    }
+
+    #[test]
+    fn a_policy_without_kernels_is_refused_by_layer() {
+        let target = Target { weight_formats: vec![WeightFormat::Linear(8)], ..Target::built_in().unwrap().remove(0) };
+        let policy = |format, activation_bits| {
+            let weights = Some(WeightChoice::Channels(vec![WeightFormat::Linear(8), format]));
+            Policy { layers: [("conv1".to_owned(), LayerPolicy { weights, activation_bits, keep: None })].into() }
+        };
+        assert!(target.check(&policy(WeightFormat::Linear(8), 8)).is_ok());
+        let refused = |policy: &Policy| target.check(policy).unwrap_err().to_string();
+        let narrow = refused(&policy(WeightFormat::Linear(3), 8));
+        assert!(narrow.contains("conv1") && narrow.contains("w3") && narrow.ends_with("w8"), "{narrow}");
+        assert!(refused(&policy(WeightFormat::Linear(8), 1)).contains("1-bit activations"));
     }
 }

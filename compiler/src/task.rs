@@ -2,7 +2,7 @@
 
 use pare_runtime::{Isa, Model};
 
-use crate::board::host::{self, HostError};
+use crate::board::{BoardError, host};
 use crate::data::{Dataset, Metric, MetricAccumulator, MetricError, Preprocessing, Split, Windows};
 use crate::eval::{EvalError, Net};
 use crate::ir::Graph;
@@ -77,7 +77,7 @@ pub enum TaskError {
     Eval(#[from] EvalError),
     /// The blob failed.
     #[error(transparent)]
-    Host(#[from] HostError),
+    Host(#[from] BoardError),
 }
 
 impl Samples {
@@ -243,7 +243,7 @@ impl Task {
 ///
 /// # Errors
 /// When the blob does not run here.
-pub fn infer_blob(blob: &[u8], isa: Isa, inputs: &[f32]) -> Result<Vec<f32>, HostError> {
+pub fn infer_blob(blob: &[u8], isa: Isa, inputs: &[f32]) -> Result<Vec<f32>, BoardError> {
     let model = Model::parse(blob)?;
     let outputs = host::infer(blob, isa, &encode(&model, inputs))?;
     Ok(decode(&model, &outputs))

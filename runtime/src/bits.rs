@@ -3,7 +3,7 @@
 //! The compiler packs and the reference kernels read through [`Conv::position`], so that a layout is
 //! defined once. Fast kernels walk the same bytes in order instead.
 
-use crate::format::{Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH, WeightFormat, WeightGroup};
+use crate::format::{Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH, PANEL_STEP, WeightFormat, WeightGroup};
 
 /// Code `index` of a stream of `bits`-bit codes (1..=8); 0 beyond the end.
 #[inline]
@@ -67,14 +67,25 @@ impl Conv<'_> {
                 let index = if self.is_depthwise() {
                     k * PANEL_CHANNELS + lane
                 } else {
-                    let (segment, i) = (k / self.segments().1, k % self.segments().1);
-                    let row = segment * self.segments().1.next_multiple_of(PANEL_DEPTH) + i / PANEL_DEPTH * PANEL_DEPTH;
-                    row * PANEL_CHANNELS + lane * PANEL_DEPTH + i % PANEL_DEPTH
+                    let (segments, len) = self.segments();
+                    let (segment, i) = (k / len, k % len);
+                    let (quads, quad) = (len.div_ceil(PANEL_DEPTH), i / PANEL_DEPTH);
+                    interleave(format, segments * quads, segment * quads + quad, lane * PANEL_DEPTH + i % PANEL_DEPTH)
                 };
                 let panel = self.packed_bytes(PANEL_CHANNELS, format, layout);
                 Position { offset: channel / PANEL_CHANNELS * panel, index }
             }
         }
+    }
+}
+
+/// The number, in its panel's stream, of code `j` of step `step` out of `steps`.
+fn interleave(format: WeightFormat, steps: usize, step: usize, j: usize) -> usize {
+    let together = format.interleaved();
+    if step < steps / together * together {
+        (step / together * PANEL_STEP + j) * together + step % together
+    } else {
+        step * PANEL_STEP + j
     }
 }
 

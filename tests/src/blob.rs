@@ -68,8 +68,8 @@ impl Builder {
     pub fn conv(&mut self, input: u16, problem: &ConvProblem) -> u16 {
         let conv = problem.conv();
         let output = self.tensor(conv.output, conv.requantise.zero);
-        let most = [Layout::Plain, Layout::Panels].map(|layout| conv_scratch_bytes(&conv, layout));
-        let scratch = self.reserve(most[0].max(most[1]));
+        let most = conv.weight_groups().map(|group| conv_scratch_bytes(&conv, group.layout, group.format)).max();
+        let scratch = self.reserve(most.unwrap_or(0));
         self.weights.resize(self.weights.len().next_multiple_of(SECTION_ALIGN), 0);
         let base = self.weights.len() as u32;
         self.weights.extend(&problem.weights);

@@ -6,8 +6,16 @@ use pare_runtime::kernels::scratch::conv_scratch_bytes;
 use pare_tests::problems::conv_problems;
 use proptest::prelude::*;
 
+/// Under an emulator that stands for a processor: all that follows would pass, too, if nothing were found.
+#[test]
+fn the_expected_instruction_set_is_there() {
+    if let Ok(expected) = std::env::var("PARE_EXPECTED_ISA") {
+        assert_eq!(Isa::best().name(), expected);
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_convolution_equals_the_reference(problem in conv_problems()) {
@@ -20,7 +28,7 @@ proptest! {
     #[test]
     fn no_kernel_wants_more_scratch_than_is_planned(problem in conv_problems()) {
         let conv = problem.conv();
-        let planned = conv.weight_groups().map(|group| conv_scratch_bytes(&conv, group.layout)).max().unwrap_or(0);
+        let planned = conv.weight_groups().map(|group| conv_scratch_bytes(&conv, group.layout, group.format)).max().unwrap_or(0);
         for isa in Isa::available() {
             prop_assert!(ConvKernel::choose(isa, &conv).scratch_bytes <= planned, "{}", isa);
         }

@@ -2,21 +2,54 @@
 
 use std::time::{Duration, Instant};
 
-use pare_runtime::format::Layer;
-use pare_runtime::{FormatError, Isa, Model, Probe, Session, SetupError};
+use pare_runtime::format::{Layer, Layout};
+use pare_runtime::{Isa, Model, Probe, Session};
 use rayon::prelude::*;
 
-use super::AlignedBytes;
+use super::{AlignedBytes, Board, BoardError, Timing, quantile};
+use crate::emit::ObjectArch;
+use crate::units::TickUnit;
 
-/// Why a blob does not run here.
-#[derive(Debug, thiserror::Error)]
-pub enum HostError {
-    /// The bytes are not a blob for this runtime.
-    #[error(transparent)]
-    Format(#[from] FormatError),
-    /// The session cannot start.
-    #[error(transparent)]
-    Setup(#[from] SetupError),
+/// This machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Host;
+
+impl Board for Host {
+    fn processor(&self) -> String {
+        let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let name =
+            text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ").map(|(_, name)| name));
+        name.unwrap_or(std::env::consts::ARCH).trim().to_owned()
+    }
+
+    fn isas(&self) -> Vec<Isa> {
+        Isa::available().collect()
+    }
+
+    fn unit(&self) -> TickUnit {
+        TickUnit::Nanoseconds
+    }
+
+    fn layout(&self) -> Layout {
+        if cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) { Layout::Panels } else { Layout::Plain }
+    }
+
+    fn object_arch(&self) -> ObjectArch {
+        match () {
+            () if cfg!(target_arch = "x86_64") => ObjectArch::X86_64,
+            () if cfg!(target_arch = "aarch64") => ObjectArch::Aarch64,
+            () if cfg!(target_arch = "riscv64") => ObjectArch::Riscv64,
+            () => ObjectArch::Arm,
+        }
+    }
+
+    fn run(&self, blob: &[u8], isa: Isa, codes: &[u8]) -> Result<Vec<u8>, BoardError> {
+        infer(blob, isa, codes)
+    }
+
+    fn time(&self, blob: &[u8], isa: Isa, codes: &[u8], runs: usize) -> Result<Timing, BoardError> {
+        time(blob, isa, codes, runs)
+    }
 }
 
 /// Runs every sample of `codes` (samples back to back) and returns the outputs back to back.
@@ -25,7 +58,7 @@ pub enum HostError {
 ///
 /// # Errors
 /// When the blob or the instruction set is not for this machine.
-pub fn infer(blob: &[u8], isa: Isa, codes: &[u8]) -> Result<Vec<u8>, HostError> {
+pub fn infer(blob: &[u8], isa: Isa, codes: &[u8]) -> Result<Vec<u8>, BoardError> {
     let model = Model::parse(blob)?;
     let input_len: usize = model.inputs().map(|t| t.shape.len()).sum();
     let output_len: usize = model.outputs().map(|t| t.shape.len()).sum();
@@ -33,7 +66,7 @@ pub fn infer(blob: &[u8], isa: Isa, codes: &[u8]) -> Result<Vec<u8>, HostError> 
     // Large enough to hide a session's set-up, small enough to share the work.
     const CHUNK: usize = 64;
     outputs.par_chunks_mut(output_len * CHUNK).zip(codes.par_chunks(input_len * CHUNK)).try_for_each(
-        |(outputs, codes)| -> Result<(), HostError> {
+        |(outputs, codes)| -> Result<(), BoardError> {
             let mut arena = AlignedBytes::zeroed(model.arena_bytes());
             let mut session = Session::with_isa(model, &mut arena, isa)?;
             for (output, sample) in outputs.chunks_mut(output_len).zip(codes.chunks(input_len)) {
@@ -47,25 +80,11 @@ pub fn infer(blob: &[u8], isa: Isa, codes: &[u8]) -> Result<Vec<u8>, HostError> 
     Ok(outputs)
 }
 
-/// Times of one blob.
-#[derive(Clone, Debug)]
-pub struct Timing {
-    /// Nanoseconds of one inference, one entry a sample, sorted.
-    pub total: Vec<f64>,
-    /// Nanoseconds of each layer, sorted; their medians add up to that of the total.
-    pub layers: Vec<Vec<f64>>,
-    /// Nanoseconds from bytes in memory to the end of the first inference.
-    pub first: f64,
-}
-
-/// Times `runs` samples of back-to-back inferences on one thread.
+/// Times at least `runs` samples of back-to-back inferences on one thread, and keeps the quiet ones.
 ///
 /// A sample is long enough (some 50 microseconds) for the clock not to matter. Layers are timed in
 /// separate inferences, since the clock's two readings a layer would lengthen the total.
-///
-/// # Errors
-/// When the blob or the instruction set is not for this machine.
-pub fn time(blob: &[u8], isa: Isa, codes: &[u8], runs: usize) -> Result<Timing, HostError> {
+fn time(blob: &[u8], isa: Isa, codes: &[u8], runs: usize) -> Result<Timing, BoardError> {
     let begin = Instant::now();
     let model = Model::parse(blob)?;
     let mut arena = AlignedBytes::zeroed(model.arena_bytes());
@@ -75,31 +94,97 @@ pub fn time(blob: &[u8], isa: Isa, codes: &[u8], runs: usize) -> Result<Timing, 
     let first = begin.elapsed().as_nanos() as f64;
 
     let inner = inferences_a_sample(&mut session, codes);
-    let mut total = Vec::with_capacity(runs);
+    let mut yardstick = Yardstick::new();
+    let mut samples = Vec::with_capacity(runs);
     let mut clocks = LayerClocks::new(model.layers().len());
-    // The two kinds alternate, so that both see the same weather on a shared machine.
-    for _ in 0..runs {
-        let begin = Instant::now();
-        for _ in 0..inner {
+    let mut before = yardstick.time();
+    // Some more where the machine was too busy for half of them to count.
+    for _ in 0..MOST_PASSES {
+        for _ in 0..runs {
+            // All kinds alternate, so that they see the same weather on a shared machine.
+            let begin = Instant::now();
+            for _ in 0..inner {
+                set_inputs(&mut session, codes);
+                session.run();
+            }
+            let total = begin.elapsed().as_nanos() as f64 / inner as f64;
             set_inputs(&mut session, codes);
-            session.run();
+            session.run_probed(&mut clocks);
+            let after = yardstick.time();
+            samples.push(Sample { yardstick: before.max(after), total });
+            before = after;
         }
-        total.push(begin.elapsed().as_nanos() as f64 / inner as f64);
-        set_inputs(&mut session, codes);
-        session.run_probed(&mut clocks);
+        if 2 * quiet(&samples).count() >= runs {
+            break;
+        }
     }
-    total.sort_by(f64::total_cmp);
-    let mut layers = clocks.samples;
+    let sorted = |mut values: Vec<f64>| {
+        values.sort_by(f64::total_cmp);
+        values
+    };
+    let total = sorted(quiet(&samples).map(|i| samples[i].total).collect());
+    let kept = |layer: Vec<f64>| sorted(quiet(&samples).map(|i| layer[i]).collect());
+    let mut layers = clocks.samples.into_iter().map(kept).collect::<Vec<_>>();
     settle(&mut layers, quantile(&total, 0.5));
-    Ok(Timing { total, layers, first })
+    let yardstick = quantile(&sorted(quiet(&samples).map(|i| samples[i].yardstick).collect()), 0.5);
+    Ok(Timing {
+        unit: TickUnit::Nanoseconds,
+        quiet: total.len() as f64 / samples.len() as f64,
+        total,
+        layers,
+        first,
+        yardstick,
+    })
 }
 
-/// Sorts the samples of each layer and shifts them alike, so that their medians add up to `total`.
+/// Passes over the samples of a timing, at most.
+const MOST_PASSES: usize = 4;
+
+/// One sample, in nanoseconds.
+struct Sample {
+    /// The slower of the yardstick's times before and after.
+    yardstick: f64,
+    /// One inference.
+    total: f64,
+}
+
+/// The samples beside which the yardstick was near its fastest: nobody else used the core then.
+///
+/// A core's second thread, seldom one's own on rented machines, slows kernels by 1.3 to 1.7.
+fn quiet(samples: &[Sample]) -> impl Iterator<Item = usize> {
+    const NEAR: f64 = 1.1;
+    let fastest = samples.iter().map(|sample| sample.yardstick).fold(f64::INFINITY, f64::min);
+    samples.iter().enumerate().filter(move |(_, sample)| sample.yardstick <= NEAR * fastest).map(|(i, _)| i)
+}
+
+/// A fixed piece of work whose time says how fast the core is at the moment: as busy as a kernel, and the
+/// same whatever becomes of the kernels.
+struct Yardstick([u16; 1024]);
+
+impl Yardstick {
+    fn new() -> Yardstick {
+        Yardstick([1; 1024])
+    }
+
+    /// Nanoseconds, some 1600 of them on a quick core.
+    fn time(&mut self) -> f64 {
+        const PASSES: usize = 64;
+        let begin = Instant::now();
+        for _ in 0..PASSES {
+            for lane in &mut self.0 {
+                *lane = lane.wrapping_mul(13_849).wrapping_add(1_013);
+            }
+            std::hint::black_box(&mut self.0);
+        }
+        begin.elapsed().as_nanos() as f64
+    }
+}
+
+/// Shifts the sorted samples of all layers alike, so that their medians add up to `total`.
 ///
 /// What a layer costs in a network is a little more than what passes between the two readings of the
 /// clock around it (its record is decoded first), less what the readings cost: both are the same for all.
 fn settle(layers: &mut [Vec<f64>], total: f64) {
-    layers.iter_mut().for_each(|samples| samples.sort_by(f64::total_cmp));
     let sum: f64 = layers.iter().map(|samples| quantile(samples, 0.5)).sum();
     let shift = (total - sum) / layers.len().max(1) as f64;
     for ns in layers.iter_mut().flatten() {
@@ -107,19 +192,15 @@ fn settle(layers: &mut [Vec<f64>], total: f64) {
     }
 }
 
-/// The element at a fraction of a sorted list.
-pub fn quantile(sorted: &[f64], fraction: f64) -> f64 {
-    let index = (fraction * (sorted.len().saturating_sub(1)) as f64).round() as usize;
-    sorted.get(index).copied().unwrap_or(f64::NAN)
-}
-
 fn inferences_a_sample(session: &mut Session<'_>, codes: &[u8]) -> usize {
     const SAMPLE: Duration = Duration::from_micros(50);
-    // Long enough for caches, branch predictors and the processor's clock to settle.
-    const WARM_UP: Duration = Duration::from_millis(20);
+    // Long enough for caches and branch predictors to settle, which learn by repetition.
+    const WARM_UP: Duration = Duration::from_millis(2);
+    const LONGEST_WARM_UP: Duration = Duration::from_millis(20);
+    const REPETITIONS: u32 = 200;
     let begin = Instant::now();
     let mut n = 0;
-    while begin.elapsed() < WARM_UP {
+    while begin.elapsed() < WARM_UP || (n < REPETITIONS && begin.elapsed() < LONGEST_WARM_UP) {
         set_inputs(session, codes);
         session.run();
         n += 1;

@@ -1,6 +1,104 @@
-//! Where blobs run: the host now, emulators and serial boards beside it later.
+//! Where blobs run: one file a board, and the one trait that every other stage sees of it.
+//!
+//! `host` is this very machine. An emulator or a board on a wire is one more file that implements
+//! [`Board`], and a line in [`of`].
 
 mod aligned;
 pub mod host;
 
+use pare_runtime::format::Layout;
+use pare_runtime::{FormatError, Isa, SetupError};
+
+use crate::emit::ObjectArch;
+use crate::target::Runner;
+use crate::units::{TickUnit, Ticks};
+
 pub use aligned::AlignedBytes;
+
+/// A processor that runs blobs and says how long they take.
+pub trait Board {
+    /// Its name, as latency tables record it.
+    fn processor(&self) -> String;
+
+    /// The kernel families that it runs, slowest first; at least one.
+    fn isas(&self) -> Vec<Isa>;
+
+    /// What its clock counts.
+    fn unit(&self) -> TickUnit;
+
+    /// The weight layout that its kernels read fastest.
+    fn layout(&self) -> Layout;
+
+    /// The processor of its object files.
+    fn object_arch(&self) -> ObjectArch;
+
+    /// Runs every sample of `codes` (samples back to back) and returns the outputs back to back.
+    ///
+    /// # Errors
+    /// When the blob or the kernel family is not for this board.
+    fn run(&self, blob: &[u8], isa: Isa, codes: &[u8]) -> Result<Vec<u8>, BoardError>;
+
+    /// Times `runs` samples of inferences on the one input `codes`.
+    ///
+    /// # Errors
+    /// When the blob or the kernel family is not for this board.
+    fn time(&self, blob: &[u8], isa: Isa, codes: &[u8], runs: usize) -> Result<Timing, BoardError>;
+
+    /// The fastest kernel family that it runs.
+    fn best_isa(&self) -> Isa {
+        self.isas().last().copied().unwrap_or(Isa::Portable)
+    }
+}
+
+/// The board behind a target's runner.
+pub fn of(runner: Runner) -> Box<dyn Board> {
+    match runner {
+        Runner::Host => Box::new(host::Host),
+    }
+}
+
+/// Why a blob does not run on a board.
+#[derive(Debug, thiserror::Error)]
+pub enum BoardError {
+    /// The bytes are not a blob for this runtime.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// The session cannot start.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+}
+
+/// How long one blob takes on a board, all in ticks of `unit`.
+#[derive(Clone, Debug)]
+pub struct Timing {
+    /// What was counted.
+    pub unit: TickUnit,
+    /// One inference, one entry a sample, sorted.
+    pub total: Vec<f64>,
+    /// Each layer, sorted; their medians add up to that of the total.
+    pub layers: Vec<Vec<f64>>,
+    /// From bytes in memory to the end of the first inference.
+    pub first: f64,
+    /// A fixed piece of work beside the samples: how fast the board was. Always 1 where ticks are counted.
+    pub yardstick: f64,
+    /// The share of the samples taken that were quiet enough to be kept.
+    pub quiet: f64,
+}
+
+impl Timing {
+    /// One inference: the sample below which a fraction of the samples lies.
+    pub fn total(&self, fraction: f64) -> Ticks {
+        self.ticks(quantile(&self.total, fraction))
+    }
+
+    /// A number of this timing's ticks, with its unit.
+    pub fn ticks(&self, value: f64) -> Ticks {
+        Ticks { value, unit: self.unit }
+    }
+}
+
+/// The element at a fraction of a sorted list.
+pub fn quantile(sorted: &[f64], fraction: f64) -> f64 {
+    let index = (fraction * (sorted.len().saturating_sub(1)) as f64).round() as usize;
+    sorted.get(index).copied().unwrap_or(f64::NAN)
+}

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::builder::PossibleValuesParser;
+use pare_runtime::Isa;
 
 use super::Global;
 use crate::compile::Settings;
@@ -188,6 +189,20 @@ impl TargetArgs {
             );
         }
         Ok(settings)
+    }
+}
+
+/// The kernel family that was asked for, if the target runs it; the target's fastest without.
+pub(super) fn isa(target: &Target, wanted: Option<Isa>) -> Result<Isa> {
+    let board = target.board();
+    let isas = board.isas();
+    match wanted {
+        None => Ok(board.best_isa()),
+        Some(isa) if isas.contains(&isa) => Ok(isa),
+        Some(isa) => {
+            let known = isas.iter().map(Isa::to_string).collect::<Vec<_>>().join(", ");
+            bail!("target `{}` cannot run the {isa} kernels here: choose from {known}", target.name)
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::eval::read_blob;
 use super::{Global, Output, args};
-use crate::board::host::{self, quantile};
+use crate::board::quantile;
 use crate::compile::remembered_table;
 use crate::cost::layers::Shape;
 use crate::cost::table::{KernelQuery, LatencyTable};
@@ -32,7 +32,7 @@ pub(super) struct Args {
     /// Show every layer, predicted beside measured.
     #[arg(long)]
     layers: bool,
-    /// Kernels: reference, portable, avx2 or avx512vnni [default: the fastest].
+    /// Kernels: reference, portable, avx2, avx512vnni, neon, dotprod or i8mm [default: the fastest].
     #[arg(long, value_name = "NAME")]
     isa: Option<Isa>,
 }
@@ -54,15 +54,20 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let Some(blob) = read_blob(&args.blob)? else {
         bail!("{} is no blob: compile it first (`pare compile`)", args.blob.display());
     };
-    let isa = args.isa.unwrap_or_else(Isa::best);
+    let isa = args::isa(&target, args.isa)?;
     let model = Model::parse(&blob)?;
     let codes: Vec<u8> = model.inputs().flat_map(|t| vec![t.zero; t.shape.len()]).collect();
-    let timing = host::time(&blob, isa, &codes, args.runs.get())?;
+    let timing = target.board().time(&blob, isa, &codes, args.runs.get())?;
     let table = remembered_table(&args::cache(global), &target, isa)?;
+    // Predictions are for the speed at which the table was measured.
+    let speed = table.as_ref().map_or(1.0, |table| timing.yardstick / table.yardstick());
     let rows: Vec<Row> = model
         .layers()
         .enumerate()
-        .map(|(i, layer)| row(&model, i, &layer, isa, quantile(&timing.layers[i], 0.5), table.as_ref()))
+        .map(|(i, layer)| {
+            let predicted = |weights: Option<&str>| Some(speed * predict(&layer, weights, table.as_ref()?)?);
+            row(&model, i, &layer, isa, quantile(&timing.layers[i], 0.5), predicted)
+        })
         .collect();
     let [median, p10, min] = [0.5, 0.1, 0.0].map(|q| quantile(&timing.total, q));
     let predicted: Option<f64> = rows.iter().map(|row| row.predicted).sum();
@@ -76,8 +81,8 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
         })
         .collect();
     let json = json!({
-        "target": target.name, "unit": "ns", "median": median, "p10": p10, "min": min, "runs": args.runs,
-        "first": timing.first, "isa": isa.to_string(), "predicted": predicted, "layers": layers,
+        "target": target.name, "unit": timing.unit, "median": median, "p10": p10, "min": min, "runs": args.runs,
+        "first": timing.first, "isa": isa.to_string(), "predicted": predicted, "layers": layers, "quiet": timing.quiet, "yardstick": timing.yardstick,
     });
     let us = |ns: f64| format!("{:.1}", ns / 1e3);
     let mut text = format!("{} on {}, {isa} kernels, {} samples\n", args.blob.display(), target.name, args.runs);
@@ -110,7 +115,14 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     Ok(Output::new(json, text))
 }
 
-fn row(model: &Model<'_>, index: usize, layer: &Layer<'_>, isa: Isa, median: f64, table: Option<&LatencyTable>) -> Row {
+fn row(
+    model: &Model<'_>,
+    index: usize,
+    layer: &Layer<'_>,
+    isa: Isa,
+    median: f64,
+    predicted: impl Fn(Option<&str>) -> Option<f64>,
+) -> Row {
     let kernel = kernel_name(isa, &layer.op);
     let (mut macs, mut weights, mut w_bits) = (0, None, None);
     if let LayerOp::Conv(conv) = &layer.op {
@@ -122,7 +134,7 @@ fn row(model: &Model<'_>, index: usize, layer: &Layer<'_>, isa: Isa, median: f64
     }
     Row {
         name: model.layer_name(index).to_owned(),
-        predicted: table.and_then(|table| predict(layer, weights.as_deref(), table)),
+        predicted: predicted(weights.as_deref()),
         kernel,
         macs,
         weights,

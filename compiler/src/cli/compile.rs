@@ -7,14 +7,13 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use pare_runtime::Model;
+use pare_runtime::{Isa, Model};
 use serde_json::json;
 
 use super::args::{self, BudgetArgs, DataArgs, Method, PassArgs, TargetArgs};
 use super::progress::Progress;
-use super::report::nanoseconds;
 use super::{Global, Output};
-use crate::board::{AlignedBytes, host};
+use crate::board::{AlignedBytes, Timing};
 use crate::compile::{Found, Settings, Workshop};
 use crate::cost::Cost;
 use crate::cost::bitops::Bitops;
@@ -32,6 +31,7 @@ use crate::passes::Saving;
 use crate::policy::{EdgeLayers, Policy, WeightFormat};
 use crate::report::{self, LayerRow, Report};
 use crate::search::{Budget, Metric};
+use crate::target::Target;
 use crate::task::{Figure, Task, encode};
 use crate::units::{Bytes, Quantity};
 
@@ -132,7 +132,7 @@ pub(super) struct Finished<'a> {
     pub(super) table: LatencyTable,
     pub(super) float: Figure,
     pub(super) integer: Figure,
-    pub(super) timing: host::Timing,
+    pub(super) timing: Timing,
     pub(super) budget: Budget,
 }
 
@@ -147,8 +147,19 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let budget = args.budget.budget(&task)?;
     let test = task.data.indices(Split::Test, args.limit.map(NonZeroUsize::get))?;
 
-    let table = workshop.table(&mut |event| progress.event(event))?;
-    let (policy, found) = choose(&args.how, &workshop, &budget, &table, &progress)?;
+    let given = given_policy(&args.how, &task, &settings.target)?;
+    let wanted = given.as_ref().map_or_else(|| workshop.uniform_policies(), |policy| vec![policy.clone()]);
+    let table = workshop.table(&wanted, &mut |event| progress.event(event))?;
+    let (policy, found) = match given {
+        Some(policy) => {
+            check_accuracy(&workshop, &policy, &budget)?;
+            (policy, None)
+        }
+        None => {
+            let found = search(&args.how, &workshop, &budget, &table, &progress)?;
+            (found.front.chosen.policy.clone(), Some(found))
+        }
+    };
     progress.stage("quantising and packing");
     let deployed = workshop.deploy(&policy, &workshop.metadata())?;
     check_costs(&workshop, &policy, &deployed, &table, &budget)?;
@@ -156,11 +167,11 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     progress.stage("scoring on the test samples");
     let blob = AlignedBytes::from(&deployed.blob.bytes[..]);
     let float = task.data.score_net(&Net::float(&task.graph)?, test)?;
-    let integer = task.data.score_blob(&blob, settings.isa, test)?;
+    let integer = task.data.score_blob(&blob, Isa::best(), test)?;
     progress.stage("measuring latency");
     let model = Model::parse(&blob)?;
     let codes = encode(&model, &task.data.spread(Split::Train, 1)?);
-    let timing = host::time(&blob, settings.isa, &codes, 101)?;
+    let timing = settings.target.board().time(&blob, settings.isa, &codes, 101)?;
     progress.finish();
 
     let finished = Finished {
@@ -183,30 +194,31 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     Ok(finished.output(&report, &files))
 }
 
-/// The policy that was asked for, or the one that the search recommends.
-fn choose(
+/// The policy that the command line names, if it does: one that the target has kernels for.
+fn given_policy(how: &HowArgs, task: &Task, target: &Target) -> Result<Option<Policy>> {
+    let (policy, source) = if let Some(Bits(format, activation_bits)) = how.bits {
+        let edges = if how.all_layers { EdgeLayers::Uniform } else { EdgeLayers::EightBit };
+        (Policy::uniform(&task.graph, format, activation_bits, edges), format!("--bits {format}a{activation_bits}"))
+    } else if let Some(path) = &how.policy {
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read policy {}", path.display()))?;
+        let policy = serde_json::from_str(&text).with_context(|| format!("{} is no policy", path.display()))?;
+        (policy, format!("--policy {}", path.display()))
+    } else {
+        return Ok(None);
+    };
+    target.check(&policy).context(source)?;
+    Ok(Some(policy))
+}
+
+fn search(
     how: &HowArgs,
     workshop: &Workshop<'_>,
     budget: &Budget,
     table: &LatencyTable,
     progress: &Progress,
-) -> Result<(Policy, Option<Found>)> {
-    let graph = &workshop.task.graph;
-    if let Some(Bits(format, activation_bits)) = how.bits {
-        let edges = if how.all_layers { EdgeLayers::Uniform } else { EdgeLayers::EightBit };
-        let policy = Policy::uniform(graph, format, activation_bits, edges);
-        check_accuracy(workshop, &policy, budget)?;
-        return Ok((policy, None));
-    }
-    if let Some(path) = &how.policy {
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read policy {}", path.display()))?;
-        let policy = serde_json::from_str(&text).with_context(|| format!("{} is no policy", path.display()))?;
-        check_accuracy(workshop, &policy, budget)?;
-        return Ok((policy, None));
-    }
+) -> Result<Found> {
     let mut strategy = how.search.unwrap_or_default().strategy();
-    let found = workshop.search(strategy.as_mut(), *budget, table, &mut |event| progress.event(event))?;
-    Ok((found.front.chosen.policy.clone(), Some(found)))
+    Ok(workshop.search(strategy.as_mut(), *budget, table, &mut |event| progress.event(event))?)
 }
 
 /// Every cost bound against the finished network: sizes as they are, the rest as the search prices it.
@@ -253,7 +265,7 @@ impl Finished<'_> {
         std::fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
         let name = symbol(&self.task.graph.name);
         let blob = &self.deployed.blob.bytes;
-        let arch = self.settings.target.object_arch();
+        let arch = self.settings.target.board().object_arch();
         let object = object_file(&name, blob, model.arena_bytes(), arch).context("cannot write the object file")?;
         let policy = serde_json::to_string_pretty(&self.policy)? + "\n";
         let path = |extension: &str| directory.join(format!("{name}.{extension}"));
@@ -280,7 +292,7 @@ impl Finished<'_> {
         let h = &report.headline;
         let paths: BTreeMap<&str, String> =
             files.iter().map(|(kind, path)| (*kind, path.display().to_string())).collect();
-        let latency = h.measured.unwrap_or(nanoseconds(0.0));
+        let latency = self.timing.total(0.5);
         let json = json!({
             "model": report.model,
             "target": report.target,

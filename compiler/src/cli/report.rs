@@ -6,7 +6,7 @@ use pare_runtime::Model;
 
 use super::Global;
 use super::compile::{Finished, search_sentence};
-use crate::board::{AlignedBytes, host};
+use crate::board::AlignedBytes;
 use crate::compile::Found;
 use crate::cost::Cost;
 use crate::cost::bitops::Bitops;
@@ -21,7 +21,7 @@ use crate::report::{
 };
 use crate::search::budget::Metric as Bounded;
 use crate::search::{Budget, Point};
-use crate::units::{Bytes, Count, Quantity, TickUnit, Ticks};
+use crate::units::{Bytes, Count, Quantity, Ticks};
 
 impl Finished<'_> {
     pub(super) fn report(&self, global: &Global, wall_s: f64) -> Report {
@@ -40,7 +40,7 @@ impl Finished<'_> {
             float_bytes: Bytes(float_bytes as u64),
             arena_bytes: Bytes(self.deployed.plan.arena_bytes as u64),
             predicted: predicted.map(|quantity| self.ticks(quantity.value())),
-            measured: Some(nanoseconds(host::quantile(&self.timing.total, 0.5))),
+            measured: Some(self.timing.total(0.5)),
             macs: Count(graph.nodes.iter().map(|node| graph.macs(node)).sum()),
             bitops: Count(Bitops(layers.clone()).of(&self.policy).map_or(0, |q| q.value() as u64)),
             wall_s,
@@ -123,7 +123,7 @@ impl Finished<'_> {
             kind,
             accuracy: point.score.metric,
             blob_bytes: Bytes(point.costs.get(&Bounded::Flash).map_or(0, |q| q.value() as u64)),
-            latency: point.costs.get(&Bounded::Latency).map(|q| self.ticks(q.value())),
+            latency: point.costs.get(&Bounded::Latency).map(|q| Ticks { value: q.value(), unit: self.table.unit() }),
         };
         let front = found.front.points.iter().filter(|p| p.policy != found.front.chosen.policy);
         let front = front.map(|p| point(PointKind::Front, p));
@@ -140,7 +140,7 @@ impl Finished<'_> {
             .unwrap_or_default();
         let blob = AlignedBytes::from(&self.deployed.blob.bytes[..]);
         let measured = Model::parse(&blob)
-            .map(|model| measure::per_node(&self.deployed.plan, &model, self.settings.isa, &self.timing))
+            .map(|model| measure::per_node(&self.deployed.plan.served(), &model, self.settings.isa, &self.timing))
             .unwrap_or_default();
         let row = |(index, (node, layer)): (usize, (&crate::ir::Node, &crate::cost::layers::Layer))| {
             let measured = measured.get(&NodeId(index as u32));
@@ -159,15 +159,16 @@ impl Finished<'_> {
                 weight_bytes: Bytes(bits.unwrap_or(0).div_ceil(8)),
                 macs: Count(layer.macs),
                 predicted: predicted.get(&node.name).copied(),
-                measured: measured.map(|(_, samples)| nanoseconds(host::quantile(samples, 0.5))),
+                measured: measured.map(|(_, ticks)| self.timing.ticks(*ticks)),
             }
         };
         graph.nodes.iter().zip(layers.iter()).enumerate().map(row).collect()
     }
 
-    /// A predicted time, in the unit of the table that it comes from.
+    /// A predicted time, in the unit of the table that it comes from, at the speed that the board had when the
+    /// times beside it were measured.
     fn ticks(&self, value: f64) -> Ticks {
-        Ticks { value, unit: self.table.unit() }
+        Ticks { value: value * self.timing.yardstick / self.table.yardstick(), unit: self.table.unit() }
     }
 
     fn memory_map(&self) -> MemoryMap {
@@ -218,8 +219,4 @@ fn choice_name(choice: &WeightChoice) -> String {
         WeightChoice::Layer(format) => format.to_string(),
         WeightChoice::Channels(_) => "mixed".to_owned(),
     }
-}
-
-pub(super) fn nanoseconds(value: f64) -> Ticks {
-    Ticks { value, unit: TickUnit::Nanoseconds }
 }

@@ -5,7 +5,7 @@ use crate::search::budget::Metric;
 use crate::units::{Quantity, Ticks, Unit};
 
 use super::layers::{Layer, Layers};
-use super::table::{KernelQuery, LatencyTable, Predicted, Source};
+use super::table::{LatencyTable, Predicted, Source};
 use super::{Cost, CostError, Coupling};
 
 /// Latency from a table of measured kernels.
@@ -44,12 +44,7 @@ impl<'a> Latency<'a> {
     }
 
     fn kernel(&self, layer: &Layer, weights: Option<WeightFormat>, policy: &Policy) -> Result<Predicted, CostError> {
-        let query = KernelQuery {
-            operator: layer.operator,
-            shape: layer.shape,
-            weights,
-            activation_bits: self.layers.input_bits(layer, policy),
-        };
+        let query = self.layers.query(layer, weights, policy);
         self.table.predict(&query).ok_or_else(|| CostError::Unmeasured {
             node: layer.name.clone(),
             target: self.table.provenance().target.clone(),

@@ -3,10 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ir::{Graph, Node, Op, ValueId};
-use crate::policy::{Policy, WeightChoice};
+use crate::policy::{Policy, WeightChoice, WeightFormat};
 use crate::quant::only_moves;
 
 use super::CostError;
+use super::table::KernelQuery;
 
 /// Width of activations that nothing in the policy names, and of the network's input.
 pub const DEFAULT_ACTIVATION_BITS: u8 = 8;
@@ -67,6 +68,24 @@ impl Layers {
     /// The nodes.
     pub fn iter(&self) -> impl Iterator<Item = &Layer> {
         self.0.iter()
+    }
+
+    /// The kernel of every node that runs one under `policy`; none for a layer of several weight formats.
+    pub fn queries<'a>(&'a self, policy: &'a Policy) -> impl Iterator<Item = KernelQuery<'a>> {
+        self.iter().filter(|layer| layer.operator != "reshape").filter_map(|layer| {
+            let weights = match layer.choice(policy) {
+                Ok(WeightChoice::Channels(_)) => return None,
+                Ok(WeightChoice::Layer(format)) => Some(*format),
+                Err(_) => None,
+            };
+            Some(self.query(layer, weights, policy))
+        })
+    }
+
+    /// The kernel of `layer` with `weights` and the activation widths of `policy`.
+    pub fn query<'a>(&self, layer: &'a Layer, weights: Option<WeightFormat>, policy: &Policy) -> KernelQuery<'a> {
+        let activation_bits = self.input_bits(layer, policy);
+        KernelQuery { operator: layer.operator, shape: layer.shape, weights, activation_bits }
     }
 
     /// Width of the codes that `layer` reads under `policy`.

@@ -347,7 +347,8 @@ impl<'a> Lowering<'a> {
         self.scratch.push(match &layer.op {
             PlannedOp::Conv(conv) => {
                 let geometry = conv.geometry(input, output);
-                let of = |group: &PlannedWeights| scratch::conv_scratch_bytes(&geometry, group.layout);
+                let of =
+                    |group: &PlannedWeights| scratch::conv_scratch_bytes(&geometry, group.layout, group.format.into());
                 conv.weights.iter().map(of).max().unwrap_or(0)
             }
             _ => 0,

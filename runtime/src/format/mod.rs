@@ -92,8 +92,12 @@
 //! * [`Layout::Plain`]: channel after channel, `s * l` codes each, every channel starting on a byte.
 //!   The only layout of convolutions with `1 < channel_groups < c_in` and of depthwise multipliers.
 //! * [`Layout::Panels`], dense: panels of 16 output channels; within a panel, segment after segment, each
-//!   padded to a multiple of 4; code of channel `o`, segment position `i` at
-//!   `(seg * l4 + i / 4 * 4) * 16 + o % 16 * 4 + i % 4`, `l4` being `l` rounded up. One stream a panel.
+//!   padded to a multiple of 4, `l4` being `l` rounded up. A panel is a sequence of `T = s * l4 / 4` *steps* of
+//!   64 codes: the code of channel `o`, segment position `i` is code `j = o % 16 * 4 + i % 4` of step
+//!   `t = (seg * l4 + i) / 4`. Where `b` is 1, 2 or 4, `f = 8 / b` successive steps *interleave* in 64 bytes: byte
+//!   `j` holds code `j` of each of them, of the first in its lowest bits. So code `j` of step `t` is number
+//!   `(t / f * 64 + j) * f + t % f` of the stream if `t < T / f * f`. The last `T % f` steps, and all steps
+//!   at other widths, are in sequence: number `t * 64 + j`. One stream a panel.
 //! * [`Layout::Panels`], depthwise (`channel_groups == c_in == c_out`): panels of 16 channels; code of
 //!   channel `o`, tap `t` at `t * 16 + o % 16`. One stream a panel.
 //!
@@ -146,6 +150,9 @@ pub const CODEBOOK_BYTES: usize = 16;
 pub const PANEL_CHANNELS: usize = 16;
 /// Consecutive codes of one channel in a dense panel of [`Layout::Panels`].
 pub const PANEL_DEPTH: usize = 4;
+
+/// Codes of a step of a dense panel of [`Layout::Panels`].
+pub const PANEL_STEP: usize = PANEL_CHANNELS * PANEL_DEPTH;
 
 /// Operator codes.
 pub mod op {
@@ -216,6 +223,14 @@ impl WeightFormat {
         match self {
             WeightFormat::Linear(bits) | WeightFormat::Codebook(bits) => bits as u32,
             WeightFormat::Ternary => 2,
+        }
+    }
+
+    /// Steps that interleave in a dense panel of [`Layout::Panels`]: as many codes as fit a byte exactly, else 1.
+    pub const fn interleaved(self) -> usize {
+        match self.bits() {
+            bits @ (1 | 2 | 4) => 8 / bits as usize,
+            _ => 1,
         }
     }
 

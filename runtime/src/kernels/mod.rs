@@ -12,17 +12,23 @@ use core::str::FromStr;
 
 use crate::format::{Add, AvgPool, Conv, DepthToSpace, MaxPool, Pad, Resize, Shape, WeightFormat};
 
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+pub mod aarch64;
+#[cfg(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon")))]
+mod panels;
 pub mod portable;
 pub mod reference;
 pub mod scratch;
 #[cfg(target_arch = "x86_64")]
 pub mod x86_64;
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon"))))]
 mod no_isa;
 
 // The architecture's own kernels, the same few functions whatever it is.
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+use aarch64 as native;
+#[cfg(not(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon"))))]
 use no_isa as native;
 #[cfg(target_arch = "x86_64")]
 use x86_64 as native;
@@ -38,11 +44,18 @@ pub enum Isa {
     Avx2,
     /// x86-64 with AVX-512 (F, BW, VL, VBMI) and VNNI.
     Avx512Vnni,
+    /// AArch64, whose every processor has NEON.
+    Neon,
+    /// AArch64 with the dot-product instructions (FEAT_DotProd).
+    NeonDotprod,
+    /// AArch64 with those and with 8-bit matrix multiplication (FEAT_I8MM).
+    NeonI8mm,
 }
 
 impl Isa {
-    /// All of them, slowest first.
-    pub const ALL: [Isa; 4] = [Isa::Reference, Isa::Portable, Isa::Avx2, Isa::Avx512Vnni];
+    /// All of them, those of one architecture slowest first.
+    pub const ALL: [Isa; 7] =
+        [Isa::Reference, Isa::Portable, Isa::Avx2, Isa::Avx512Vnni, Isa::Neon, Isa::NeonDotprod, Isa::NeonI8mm];
 
     /// Whether this processor runs its kernels.
     pub fn is_available(self) -> bool {
@@ -69,6 +82,9 @@ impl Isa {
             Isa::Portable => "portable",
             Isa::Avx2 => "avx2",
             Isa::Avx512Vnni => "avx512vnni",
+            Isa::Neon => "neon",
+            Isa::NeonDotprod => "dotprod",
+            Isa::NeonI8mm => "i8mm",
         }
     }
 }

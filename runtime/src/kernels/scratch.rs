@@ -2,86 +2,243 @@
 //! plans the arena with it.
 
 use super::portable;
-use crate::format::{Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH};
+use crate::format::{Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH, WeightFormat};
 
-/// The most that any kernel, of any instruction set that reads `layout`, wants for this convolution.
-pub fn conv_scratch_bytes(conv: &Conv<'_>, layout: Layout) -> usize {
+/// The most that any kernel, of any instruction set that reads `layout`, wants for this convolution and a
+/// weight group of this format; its other groups may want more.
+pub fn conv_scratch_bytes(conv: &Conv<'_>, layout: Layout, format: WeightFormat) -> usize {
     match layout {
         Layout::Plain => portable::scratch_bytes(conv),
-        Layout::Panels => x86_conv(conv).max(portable::scratch_bytes(conv)),
+        Layout::Panels => panels(conv, format).max(portable::scratch_bytes(conv)),
     }
 }
 
-/// Output pixels that a dense x86 kernel works on at once, at most.
-pub(super) const X86_TILE_PIXELS: usize = 12;
-/// Bytes of decoded weights for one step of the depth: 16 channels at 16 bits (AVX2), or two panels at 8.
-pub(super) const X86_LEVELS: usize = 2 * PANEL_CHANNELS;
-/// What kernels may write beyond a buffer, and may skip to reach an aligned address.
-pub(super) const X86_SLACK: usize = 64;
+/// Bytes that the kernels which read [`Layout::Panels`] want, the largest need of any instruction set;
+/// saturates, so that a hostile shape is merely too large.
+pub(super) const fn panels(conv: &Conv<'_>, format: WeightFormat) -> usize {
+    if !conv.is_depthwise() {
+        return dense(conv, format);
+    }
+    let (x86, aarch64) = (x86_depthwise(conv), aarch64_depthwise(conv));
+    if x86 > aarch64 { x86 } else { aarch64 }
+}
 
-/// Bytes of a depthwise cell: 16 channels of a few taps, interleaved.
-pub(super) const X86_CELL: usize = 64;
-/// Taps of the shortest cell (AVX2's, 16 bits each).
-pub(super) const X86_CELL_TAPS_MIN: usize = 2;
+/// Alignment of what kernels keep in scratch: a cache line.
+pub(super) const ALIGN: usize = 64;
+/// What a kernel may skip to reach an aligned address, and write beyond a buffer.
+pub(super) const X86_SLACK: usize = ALIGN;
 
-/// Bytes that a convolution in [`Layout::Panels`](crate::format::Layout::Panels) wants, the largest need of any
-/// instruction set; saturates, so that a hostile shape is merely too large.
-pub(super) const fn x86_conv(conv: &Conv<'_>) -> usize {
-    let used = if conv.is_depthwise() {
-        let levels = conv.kernel[0].saturating_mul(conv.kernel[1]).saturating_mul(PANEL_CHANNELS);
-        X86Cells::of(conv, X86_CELL_TAPS_MIN).total().saturating_mul(X86_CELL).saturating_add(levels)
+/// Panels that a dense kernel decodes at once, at most.
+pub(super) const DECODED_PANELS: usize = 2;
+/// Bytes of a strip of input rows that a dense kernel copies at once, unless one row of windows takes more.
+const STRIP_BYTES: usize = 4096;
+
+/// Whether a dense kernel decodes weights of a format to scratch: codes of 8 bits are levels already.
+pub(super) const fn decodes(format: WeightFormat) -> bool {
+    format.bits() < 8
+}
+
+/// What dense kernels want: a strip of input rows and the levels of a few panels.
+const fn dense(conv: &Conv<'_>, format: WeightFormat) -> usize {
+    let (segments, len) = conv.segments();
+    let depth = segments.saturating_mul(len.div_ceil(PANEL_DEPTH)).saturating_mul(PANEL_DEPTH);
+    let used = if conv.output.h == 1 && conv.output.w == 1 {
+        // A window, but no levels: weights are decoded in registers.
+        if streams_in_place(conv) { 0 } else { depth }
     } else {
-        let pixels = conv.output.h.saturating_mul(conv.output.w);
-        let (segments, len) = conv.segments();
-        let depth = segments.saturating_mul(len.saturating_add(PANEL_DEPTH - 1) / PANEL_DEPTH * PANEL_DEPTH);
-        if x86_streams_in_place(conv) {
-            return 0;
-        }
-        match pixels {
-            // A window, but no levels: weights are decoded in registers.
-            1 => depth,
-            2..X86_TILE_PIXELS => depth.saturating_mul(X86_LEVELS + pixels),
-            _ => depth.saturating_mul(X86_LEVELS + X86_TILE_PIXELS),
-        }
+        let panels = conv.output.c.div_ceil(PANEL_CHANNELS);
+        let panels = if panels < DECODED_PANELS { panels } else { DECODED_PANELS };
+        let levels = if decodes(format) { depth.saturating_mul(panels * PANEL_CHANNELS) } else { 0 };
+        let strip = match Strip::of(conv) {
+            Some(strip) => strip.bytes(),
+            None => 0,
+        };
+        levels.saturating_add(strip)
     };
-    used.saturating_add(2 * X86_SLACK)
+    if used == 0 { 0 } else { used.saturating_add(ALIGN) }
+}
+
+/// Whether every window lies inside the input, segments being whole quads.
+const fn reads_in_place(conv: &Conv<'_>) -> bool {
+    let (_, len) = conv.segments();
+    let [h, w] = [padded(conv, 0, conv.output.h), padded(conv, 1, conv.output.w)];
+    len.is_multiple_of(PANEL_DEPTH) && conv.pad[0] == 0 && conv.pad[1] == 0 && h <= conv.input.h && w <= conv.input.w
 }
 
 /// Whether the output is a single pixel and its window the start of the input, contiguous and whole quads.
-pub(super) const fn x86_streams_in_place(conv: &Conv<'_>) -> bool {
-    let (segments, len) = conv.segments();
-    let [rows, columns] = [reach(conv.kernel[0], conv.dilation[0]), reach(conv.kernel[1], conv.dilation[1])];
-    let inside = conv.pad[0] == 0 && conv.pad[1] == 0 && rows <= conv.input.h && columns <= conv.input.w;
-    conv.output.h == 1 && conv.output.w == 1 && segments == 1 && len % PANEL_DEPTH == 0 && inside
+pub(super) const fn streams_in_place(conv: &Conv<'_>) -> bool {
+    let (segments, _) = conv.segments();
+    segments == 1 && conv.output.h == 1 && conv.output.w == 1 && reads_in_place(conv)
 }
 
-/// Cells that a depthwise kernel keeps: the weights, and a ring of input rows as seen by an output row.
-pub(super) struct X86Cells {
-    /// Cells of a kernel row, and of an output pixel in a row of the ring.
-    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "for the loop nest; the plan takes the total"))]
-    pub(super) columns: usize,
-    /// Cells of the weights.
-    pub(super) weights: usize,
-    /// Cells of a row of the ring.
-    pub(super) row: usize,
-    /// Rows of the ring: those that one output row spans.
+/// Rows or columns that so many windows span, along an axis.
+const fn padded(conv: &Conv<'_>, axis: usize, windows: usize) -> usize {
+    let steps = windows.saturating_sub(1).saturating_mul(conv.stride[axis]);
+    steps.saturating_add(reach(conv.kernel[axis], conv.dilation[axis]))
+}
+
+/// Rows of input with what surrounds them, as so many rows of windows read them.
+pub(super) struct Strip {
+    /// Bytes of a row.
+    pub(super) pitch: usize,
+    /// Rows of output that it serves.
+    pub(super) outputs: usize,
+    /// Rows.
+    rows: usize,
+}
+
+impl Strip {
+    /// `None` when windows can be read where they lie.
+    pub(super) const fn of(conv: &Conv<'_>) -> Option<Strip> {
+        if reads_in_place(conv) {
+            return None;
+        }
+        let pitch = padded(conv, 1, conv.output.w).saturating_mul(conv.input.c);
+        let fitting =
+            (STRIP_BYTES / pitch).saturating_sub(reach(conv.kernel[0], conv.dilation[0])) / conv.stride[0] + 1;
+        // As many strips as there must be, of equal size.
+        let outputs = conv.output.h.div_ceil(conv.output.h.div_ceil(fitting));
+        Some(Strip { pitch, outputs, rows: padded(conv, 0, outputs) })
+    }
+
+    /// Bytes of all rows, and of those beyond the last that padding to whole quads reads.
+    pub(super) const fn bytes(&self) -> usize {
+        self.rows.saturating_mul(self.pitch).saturating_add(PANEL_DEPTH - 1 + ALIGN - 1) / ALIGN * ALIGN
+    }
+}
+
+/// Bytes of the widest vector of a depthwise kernel.
+pub(super) const X86_STRIP: usize = 64;
+/// Bytes of the levels of four rows for a vector of lanes: 64 at 8 bits, or 32 at 16 (AVX2).
+pub(super) const X86_CELLS: usize = 256;
+/// Bytes that a panel may reach beyond the lanes that it meets.
+pub(super) const X86_MARGIN: usize = PANEL_CHANNELS;
+
+/// What depthwise kernels want.
+pub(super) const fn x86_depthwise(conv: &Conv<'_>) -> usize {
+    let [wide, narrow] = [X86Depthwise::of(conv, X86_STRIP).total(), X86Depthwise::of(conv, X86_STRIP / 2).total()];
+    most(wide, narrow).saturating_add(X86_SLACK)
+}
+
+/// What a depthwise kernel keeps for a strip of lanes: interleaved levels, and a ring of padded input rows.
+pub(super) struct X86Depthwise {
+    /// Bytes of a vector.
+    pub(super) lanes: usize,
+    /// Channels of a strip, and neighbouring pixels.
+    pub(super) channels: usize,
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "for the kernels; the plan needs the rest"))]
+    pub(super) pixels: usize,
+    /// Output rows computed at once: two if their windows take no more quads of rows than one.
+    pub(super) together: usize,
+    /// Quads of rows.
+    pub(super) quads: usize,
+    /// Whether rows are read from the input itself: a strip has one pixel, and a kernel three rows and columns.
+    /// The ring is a vector of padding then.
+    pub(super) direct: bool,
+    /// Rows of the ring.
     pub(super) rows: usize,
+    /// Bytes of the pixels of a row that are a multiple of the stride apart.
+    pub(super) phase: usize,
+    kernel: [usize; 2],
+    phases: usize,
 }
 
-impl X86Cells {
-    /// With `taps` to a cell.
-    pub(super) const fn of(conv: &Conv<'_>, taps: usize) -> X86Cells {
-        let columns = conv.kernel[1].div_ceil(taps);
-        X86Cells {
-            columns,
-            weights: conv.kernel[0].saturating_mul(columns),
-            row: conv.output.w.saturating_mul(columns),
-            rows: reach(conv.kernel[0], conv.dilation[0]),
+impl X86Depthwise {
+    /// With `lanes` bytes to a vector.
+    pub(super) const fn of(conv: &Conv<'_>, lanes: usize) -> X86Depthwise {
+        let channels = least(most(conv.input.c, 1), lanes);
+        let [kernel, stride, dilation] = [conv.kernel, conv.stride, conv.dilation];
+        let quads = kernel[0].div_ceil(4);
+        let fits = kernel[0].saturating_add(stride[0]) <= quads.saturating_mul(4);
+        let together = if fits && dilation[0] == 1 && conv.output.h > 1 { 2 } else { 1 };
+        let width =
+            conv.output.w.saturating_sub(1).saturating_mul(stride[1]).saturating_add(reach(kernel[1], dilation[1]));
+        let direct = channels == lanes && kernel[0] == 3 && kernel[1] == 3 && dilation[0] == 1 && dilation[1] == 1;
+        X86Depthwise {
+            lanes,
+            direct,
+            channels,
+            pixels: lanes / channels,
+            together,
+            quads,
+            rows: reach(kernel[0], dilation[0]).saturating_add((together - 1) * stride[0]),
+            phase: width.div_ceil(most(stride[1], 1)).saturating_mul(channels),
+            kernel,
+            phases: stride[1],
         }
     }
 
+    /// Bytes of a row of the ring.
+    pub(super) const fn row(&self) -> usize {
+        self.phases.saturating_mul(self.phase)
+    }
+
+    /// Bytes of the ring.
+    pub(super) const fn ring(&self) -> usize {
+        if self.direct { self.channels } else { self.rows.saturating_mul(self.row()) }
+    }
+
+    /// Bytes of the interleaved levels.
+    pub(super) const fn weights(&self) -> usize {
+        (self.together * X86_CELLS).saturating_mul(self.quads).saturating_mul(self.kernel[1])
+    }
+
+    /// Bytes of the levels before that: where the ring will be.
+    const fn levels(&self) -> usize {
+        (X86_STRIP + 2 * X86_MARGIN).saturating_mul(self.kernel[0]).saturating_mul(self.kernel[1])
+    }
+
+    /// All of it, a vector may be read that begins at the end.
     const fn total(&self) -> usize {
-        self.rows.saturating_mul(self.row).saturating_add(self.weights)
+        most(self.ring().saturating_add(X86_STRIP), self.levels()).saturating_add(self.weights())
+    }
+}
+
+const fn least(a: usize, b: usize) -> usize {
+    if a < b { a } else { b }
+}
+
+const fn most(a: usize, b: usize) -> usize {
+    if a > b { a } else { b }
+}
+
+/// What depthwise AArch64 kernels want.
+const fn aarch64_depthwise(conv: &Conv<'_>) -> usize {
+    let [alone, four] = [Aarch64Rows::of(conv, 1).bytes(), Aarch64Rows::of(conv, 4).bytes()];
+    if alone > four { alone } else { four }
+}
+
+/// What a depthwise AArch64 kernel keeps of 16 channels: a ring of padded input rows, cells of a few rows together,
+/// the weights in the same form.
+pub(super) struct Aarch64Rows {
+    /// Pixels of a row, 16 bytes each.
+    pub(super) line: usize,
+    /// Rows of the ring: those that one output row spans.
+    pub(super) rows: usize,
+    /// Bytes of the cells.
+    pub(super) cells: usize,
+    /// Bytes of the weights.
+    pub(super) weights: usize,
+}
+
+impl Aarch64Rows {
+    /// With so many rows to a cell; a single row needs none.
+    pub(super) const fn of(conv: &Conv<'_>, together: usize) -> Aarch64Rows {
+        let line = padded(conv, 1, conv.output.w);
+        let cells = if together == 1 { 0 } else { conv.kernel[0].div_ceil(together) };
+        let taps = conv.kernel[0].next_multiple_of(together).saturating_mul(conv.kernel[1]);
+        Aarch64Rows {
+            line,
+            rows: reach(conv.kernel[0], conv.dilation[0]),
+            cells: cells.saturating_mul(line).saturating_mul(together * PANEL_CHANNELS),
+            weights: taps.saturating_mul(PANEL_CHANNELS),
+        }
+    }
+
+    /// All of it.
+    pub(super) const fn bytes(&self) -> usize {
+        let ring = self.rows.saturating_mul(self.line).saturating_mul(PANEL_CHANNELS);
+        ring.saturating_add(self.cells).saturating_add(self.weights)
     }
 }
 

@@ -1,7 +1,7 @@
 //! From packed codes to levels.
 
 use crate::bits::read_code;
-use crate::format::{Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH, WeightFormat, WeightGroup};
+use crate::format::{Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH, PANEL_STEP, WeightFormat, WeightGroup};
 
 /// A weight group, ready to be decoded 8 codes at a time.
 pub(super) struct Decoder<'a> {
@@ -56,16 +56,14 @@ impl<'a> Decoder<'a> {
     /// Four channels of a panel: each of its steps holds 4 codes of each of them, one after the other.
     fn panel_rows(&self, first: usize, row_len: usize, rows: &mut [i8]) {
         let (segments, len) = self.conv.segments();
-        let bits = self.group.format.bits() as usize;
         let panel = self.conv.packed_bytes(PANEL_CHANNELS, self.group.format, Layout::Panels);
         let stream = self.stream(first / PANEL_CHANNELS * panel);
-        // A step is 64 codes, 16 of them for these channels.
-        let mut at = first % PANEL_CHANNELS / PANEL_DEPTH * 2 * bits;
+        let quarter = first % PANEL_CHANNELS / PANEL_DEPTH;
+        let quads = len.div_ceil(PANEL_DEPTH);
         for segment in 0..segments {
-            for i in (0..len).step_by(PANEL_DEPTH) {
-                let levels = self.sixteen(stream, at);
-                at += 8 * bits;
-                let start = segment * len + i;
+            for quad in 0..quads {
+                let levels = self.quarter_step(stream, segments * quads, segment * quads + quad, quarter);
+                let start = segment * len + quad * PANEL_DEPTH;
                 for (row, levels) in rows.chunks_exact_mut(row_len).zip(levels.as_chunks::<PANEL_DEPTH>().0) {
                     let row = row.get_mut(start..segment * len + len).unwrap_or_default();
                     match row.first_chunk_mut() {
@@ -75,6 +73,19 @@ impl<'a> Decoder<'a> {
                 }
             }
         }
+    }
+
+    /// A quarter of the 64 levels of step `step` out of `steps`.
+    #[inline]
+    fn quarter_step(&self, stream: &[u8], steps: usize, step: usize, quarter: usize) -> [i8; PANEL_STEP / 4] {
+        let bits = self.group.format.bits() as usize;
+        let together = self.group.format.interleaved();
+        if together == 1 || step >= steps / together * together {
+            return self.sixteen(stream, (step * 4 + quarter) * 2 * bits);
+        }
+        let (at, shift) = ((step / together * 4 + quarter) * PANEL_STEP / 4, step % together * bits);
+        let mask = u64::from_le_bytes([(1 << bits) - 1; 8]);
+        both([0, 8].map(|skip| self.levels.of(load_u64(stream, at + skip) >> shift & mask)))
     }
 
     /// Fills `taps` with the levels of 16 channels from `first`, a multiple of 16, tap after tap.
@@ -107,10 +118,7 @@ impl<'a> Decoder<'a> {
     /// The levels of the 16 codes from byte `at` on.
     #[inline]
     fn sixteen(&self, stream: &[u8], at: usize) -> [i8; 16] {
-        let [low, high] = [0, self.group.format.bits() as usize].map(|skip| self.eight(stream, at + skip));
-        let mut levels = [0; 16];
-        levels.iter_mut().zip(low.into_iter().chain(high)).for_each(|(level, of)| *level = of);
-        levels
+        both([0, self.group.format.bits() as usize].map(|skip| self.eight(stream, at + skip)))
     }
 
     /// The levels of the 8 codes from byte `at` on; rubbish beyond the end.
@@ -118,6 +126,14 @@ impl<'a> Decoder<'a> {
     fn eight(&self, stream: &[u8], at: usize) -> [i8; 8] {
         self.levels.of(self.spread.apply(load_u64(stream, at)))
     }
+}
+
+/// Eight levels and eight more.
+#[inline(always)]
+fn both([low, high]: [[i8; 8]; 2]) -> [i8; 16] {
+    let mut levels = [0; 16];
+    levels.iter_mut().zip(low.into_iter().chain(high)).for_each(|(level, of)| *level = of);
+    levels
 }
 
 /// Moves 8 codes of `bits` bits each to the 8 bytes of a word: halves apart, then quarters, then codes.

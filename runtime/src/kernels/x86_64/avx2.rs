@@ -2,152 +2,138 @@
 //!
 //! Codes of 1 to 7 bits are spread to bytes by `pdep`, then looked up (up to 4 bits) or sign-extended.
 
+mod depthwise;
+
 use core::arch::x86_64::*;
-use core::ops::Range;
 
-use super::dense::{Block, Dense, Stream, Tile};
-use super::depthwise::{Depthwise, InputRow, MAX_TAPS, OutputRow};
+use super::detect;
 use super::store::store_some;
-use super::window::{Frame, Panels, Segment, Walk};
 use crate::format::{PANEL_CHANNELS, Requantise, WeightGroup};
-use crate::kernels::scratch::X86_CELL;
+use crate::kernels::Isa;
+use crate::kernels::panels::Panels;
+use crate::kernels::panels::dense::{Dense, STEP, Segment, Stream, Tiles};
 
-/// Bytes of 16 channels by 4 levels of 16 bits.
-const STEP: usize = 128;
-/// Bytes of 16 channels by 2 pixels of 16 bits.
-const CELL: usize = X86_CELL;
+/// The leaves of this file. A value is proof that the processor has the instructions: only
+/// [`Dense::detected`] makes one.
+#[derive(Clone, Copy)]
+pub(super) struct Avx2(());
 
-/// The leaves of this file.
-pub(super) struct Avx2;
-
-// SAFETY: one panel of two-byte levels takes the 32 bytes that there are for a step of the depth; 3 pixels.
-unsafe impl Dense for Avx2 {
-    const PIXELS: usize = 3;
+impl Dense for Avx2 {
     const PANELS: usize = 1;
-    const LEVEL_BYTES: usize = 2;
     const STREAM_PANELS: usize = 1;
 
-    fn levels_in_place(_frame: &Frame<'_>, _group: &WeightGroup<'_>) -> bool {
-        false
+    #[inline]
+    fn detected() -> Option<Avx2> {
+        detect(Isa::Avx2).then_some(Avx2(()))
     }
 
-    #[target_feature(enable = "avx2,bmi2")]
-    unsafe fn decode(frame: &Frame<'_>, group: &WeightGroup<'_>, codes: &[u8], to: *mut u8) {
-        let decoder = Decoder::new(group);
-        let quads = frame.padded / 4;
-        let counted = match frame.len % 4 {
-            0 => !0,
-            n => (1 << (8 * n)) - 1,
-        };
-        let counted = _mm_set1_epi32(counted);
-        let (mut rest, mut to) = (codes, to);
-        for _ in 0..frame.segments {
-            for quad in 0..quads {
-                for _ in 0..4 {
-                    let mut levels = decoder.next(&mut rest);
-                    if quad + 1 == quads {
-                        levels = _mm_and_si128(levels, counted);
-                    }
-                    // SAFETY: `segments * quads` steps of 128 bytes are the depth at 16 bits a level.
-                    unsafe {
-                        _mm256_storeu_si256(to.cast(), _mm256_cvtepi8_epi16(levels));
-                        to = to.add(STEP / 4);
-                    }
-                }
-            }
-        }
+    fn decode(self, group: &WeightGroup<'_>, segment: Segment, codes: &[u8], levels: &mut [u8]) {
+        // SAFETY: the processor has the instructions, or there would be no `self`.
+        unsafe { decode(group, segment, codes, levels) }
     }
 
-    #[target_feature(enable = "avx2,bmi2")]
-    unsafe fn fetch(frame: &Frame<'_>, y: usize, x: usize, to: *mut u8) {
-        for index in 0..frame.segments {
-            let Segment { start, valid } = frame.segment(y, x, index);
-            // SAFETY: `padded` bytes a segment are the depth; `valid` bytes of the segment lie in the input.
-            unsafe {
-                let to = to.add(index * frame.padded);
-                to.write_bytes(frame.conv.zero_in, frame.len);
-                to.add(frame.len).write_bytes(0, frame.padded - frame.len);
-                if !valid.is_empty() {
-                    let from = frame.input.as_ptr().offset(start + valid.start as isize);
-                    to.add(valid.start).copy_from_nonoverlapping(from, valid.len());
-                }
-            }
-        }
-    }
-
-    #[target_feature(enable = "avx2,bmi2")]
-    unsafe fn tile(walk: &Walk, tile: &Tile, block: &Block<'_>) {
-        // SAFETY: this function's contract is that of the callee.
+    fn multiply(self, tiles: &Tiles<'_>) {
+        // SAFETY: the processor has the instructions, or there would be no `self`; no more pixels than columns.
         unsafe {
-            match tile.len {
-                1 => multiply::<1>(walk, tile, block),
-                2 => multiply::<2>(walk, tile, block),
-                _ => multiply::<3>(walk, tile, block),
+            match tiles.grid().columns {
+                1 => multiply::<1>(tiles),
+                2 => multiply::<2>(tiles),
+                _ => multiply::<3>(tiles),
             }
         }
     }
 
-    #[target_feature(enable = "avx2,bmi2")]
-    unsafe fn stream(group: &WeightGroup<'_>, stream: &Stream<'_>) {
-        let decoder = Decoder::new(group);
-        let mut sums = [_mm256_setzero_si256(); 4];
-        let mut rest = stream.panels.codes;
-        for quad in 0..stream.quads {
-            // SAFETY: the window has that many quads.
-            let codes = unsafe { stream.window.add(4 * quad).cast::<i32>().read_unaligned() };
-            let codes = _mm256_cvtepu8_epi16(_mm_set1_epi32(codes));
-            for sum in &mut sums {
-                let levels = _mm256_cvtepi8_epi16(decoder.next(&mut rest));
-                *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(codes, levels));
-            }
-        }
-        let [a, b, c, d] = sums;
-        let scale = Scale::new(&stream.requantise, &stream.panels);
-        // SAFETY: the panel's channels lie in the output.
-        unsafe { scale.store([join(a, b), join(c, d)], stream.output.add(stream.panels.first)) };
+    fn stream(self, group: &WeightGroup<'_>, window: &Stream<'_>) {
+        // SAFETY: the processor has the instructions, or there would be no `self`.
+        unsafe { stream(group, window) }
     }
 }
 
-/// A panel by `N` pixels, all sums in registers: two for each channel, of the even and the odd pairs.
+/// Decodes a panel, 0 at padding.
+#[target_feature(enable = "avx2,bmi2")]
+fn decode(group: &WeightGroup<'_>, segment: Segment, codes: &[u8], levels: &mut [u8]) {
+    let decoder = Decoder::new(group);
+    let counted = _mm_set1_epi32(segment.last_mask() as i32);
+    let steps = levels.len() / STEP;
+    for (step, to) in levels.chunks_exact_mut(STEP).enumerate() {
+        let last = (step + 1) % segment.quads == 0;
+        for (quarter, to) in to.chunks_exact_mut(STEP / 4).enumerate() {
+            let levels = decoder.quarter_step(codes, steps, step, quarter);
+            let levels = if last { _mm_and_si128(levels, counted) } else { levels };
+            // SAFETY: 16 bytes.
+            unsafe { _mm_storeu_si128(to.as_mut_ptr().cast(), levels) };
+        }
+    }
+}
+
+/// A panel by `N` pixels at a time, all sums in registers: two for each channel, of the even and the odd pairs.
+/// The last tile of a row covers again what it needs to be whole.
 ///
 /// # Safety
-/// As [`Dense::tile`], with one panel and `N` pixels.
+/// The processor has the instructions; there are `N` columns at least.
 #[target_feature(enable = "avx2,bmi2")]
-unsafe fn multiply<const N: usize>(walk: &Walk, tile: &Tile, block: &Block<'_>) {
-    // SAFETY: windows and levels can be read along the walk, results lie in the output: the contract.
+unsafe fn multiply<const N: usize>(tiles: &Tiles<'_>) {
+    let (grid, walk) = (tiles.grid(), tiles.walk());
+    let scale = Scale::new(tiles.requantise(), tiles.panels());
+    // SAFETY: windows and levels can be read along the walk, results lie in the output: the invariants of `Tiles`.
     unsafe {
-        let mut sums = [[_mm256_setzero_si256(); 4]; N];
-        let mut windows = [core::ptr::null(); N];
-        windows.copy_from_slice(&tile.windows[..N]);
-        let mut levels = block.levels;
-        for row in 0..walk.rows {
-            for tap in 0..walk.taps {
-                let mut at = row * walk.row_step + tap * walk.tap_step;
-                for _ in 0..walk.quads {
-                    let mut codes = [_mm256_setzero_si256(); N];
-                    for n in 0..N {
-                        let quad = _mm_set1_epi32(windows[n].add(at).cast::<i32>().read_unaligned());
-                        codes[n] = _mm256_cvtepu8_epi16(quad);
-                    }
-                    for quarter in 0..4 {
-                        let weights = _mm256_loadu_si256(levels.add(quarter * STEP / 4).cast());
-                        for n in 0..N {
-                            let products = _mm256_madd_epi16(codes[n], weights);
-                            sums[n][quarter] = _mm256_add_epi32(sums[n][quarter], products);
+        for y in 0..grid.rows {
+            for x in (0..grid.columns).step_by(N) {
+                let x = x.min(grid.columns - N);
+                let mut sums = [[_mm256_setzero_si256(); 4]; N];
+                let window = tiles.windows().add(y * grid.row_step + x * grid.column_step);
+                let mut levels = tiles.levels();
+                for row in 0..walk.rows {
+                    for tap in 0..walk.taps {
+                        let mut at = window.add(row * walk.row_step + tap * walk.tap_step);
+                        for _ in 0..walk.quads {
+                            let mut codes = [_mm256_setzero_si256(); N];
+                            for n in 0..N {
+                                let quad = at.add(n * grid.column_step).cast::<i32>().read_unaligned();
+                                codes[n] = _mm256_cvtepu8_epi16(_mm_set1_epi32(quad));
+                            }
+                            for quarter in 0..4 {
+                                let weights = _mm_loadu_si128(levels.add(quarter * STEP / 4).cast());
+                                let weights = _mm256_cvtepi8_epi16(weights);
+                                for n in 0..N {
+                                    let products = _mm256_madd_epi16(codes[n], weights);
+                                    sums[n][quarter] = _mm256_add_epi32(sums[n][quarter], products);
+                                }
+                            }
+                            at = at.add(4);
+                            levels = levels.add(STEP);
                         }
                     }
-                    at += 4;
-                    levels = levels.add(STEP);
+                }
+                let output = tiles.output().add((y * grid.columns + x) * tiles.output_step());
+                for n in 0..N {
+                    let [a, b, c, d] = sums[n];
+                    scale.store([join(a, b), join(c, d)], output.add(n * tiles.output_step()));
                 }
             }
         }
-        let scale = Scale::new(&block.requantise, &block.panels);
-        let output = block.output.add(block.panels.first);
-        for n in 0..N {
-            let [a, b, c, d] = sums[n];
-            scale.store([join(a, b), join(c, d)], output.add(tile.outputs[n]));
+    }
+}
+
+/// A panel against its only window, decoded in registers.
+#[target_feature(enable = "avx2,bmi2")]
+fn stream(group: &WeightGroup<'_>, stream: &Stream<'_>) {
+    let decoder = Decoder::new(group);
+    let mut sums = [_mm256_setzero_si256(); 4];
+    for quad in 0..stream.quads() {
+        // SAFETY: the window has that many quads.
+        let codes = unsafe { stream.window().add(4 * quad).cast::<i32>().read_unaligned() };
+        let codes = _mm256_cvtepu8_epi16(_mm_set1_epi32(codes));
+        for (quarter, sum) in sums.iter_mut().enumerate() {
+            let levels = decoder.quarter_step(stream.panels().codes, stream.quads(), quad, quarter);
+            let levels = _mm256_cvtepi8_epi16(levels);
+            *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(codes, levels));
         }
     }
+    let [a, b, c, d] = sums;
+    let scale = Scale::new(stream.requantise(), stream.panels());
+    // SAFETY: the panel's channels lie in the output.
+    unsafe { scale.store([join(a, b), join(c, d)], stream.output()) };
 }
 
 /// Sums neighbours: channels 0..4 in pairs and 4..8 in pairs become channels 0..8.
@@ -228,6 +214,8 @@ impl Scale {
 /// Turns packed codes into levels, 16 at a time.
 struct Decoder {
     bits: usize,
+    /// Steps of a dense panel that interleave.
+    together: usize,
     /// The low `bits` of every byte.
     mask: u64,
     table: __m128i,
@@ -245,11 +233,26 @@ impl Decoder {
         }
         Decoder {
             bits: bits as usize,
+            together: group.format.interleaved(),
             mask: (u64::MAX / 255).wrapping_mul((1 << bits) - 1),
             // SAFETY: 16 levels.
             table: unsafe { _mm_loadu_si128(table.as_ptr().cast()) },
             sign: _mm_set1_epi8((1u8 << (bits - 1)) as i8),
         }
+    }
+
+    /// A quarter of the 64 levels of step `step` out of the `steps` of a dense panel.
+    #[inline]
+    #[target_feature(enable = "avx2,bmi2")]
+    fn quarter_step(&self, panel: &[u8], steps: usize, step: usize, quarter: usize) -> __m128i {
+        if self.together == 1 || step >= steps / self.together * self.together {
+            return self.next(&mut panel.get((step * 4 + quarter) * 2 * self.bits..).unwrap_or_default());
+        }
+        let packed = panel.get((step / self.together * 4 + quarter) * 16..).and_then(<[u8]>::first_chunk::<16>);
+        // SAFETY: 16 bytes.
+        let packed = packed.map_or(_mm_setzero_si128(), |packed| unsafe { _mm_loadu_si128(packed.as_ptr().cast()) });
+        let codes = _mm_srl_epi16(packed, _mm_cvtsi32_si128((step % self.together * self.bits) as i32));
+        _mm_shuffle_epi8(self.table, _mm_and_si128(codes, _mm_set1_epi64x(self.mask as i64)))
     }
 
     /// The levels of the next 16 codes.
@@ -275,147 +278,5 @@ impl Decoder {
         } else {
             _mm_sub_epi8(_mm_xor_si128(codes, self.sign), self.sign)
         }
-    }
-}
-
-// SAFETY: 2 taps.
-unsafe impl Depthwise for Avx2 {
-    const TAPS: usize = 2;
-
-    #[target_feature(enable = "avx2,bmi2")]
-    unsafe fn decode(group: &WeightGroup<'_>, codes: &[u8], to: *mut u8) {
-        let decoder = Decoder::new(group);
-        let (mut rest, mut to) = (codes, to);
-        while !rest.is_empty() {
-            let levels = decoder.next(&mut rest);
-            // SAFETY: 16 codes are a tap, and `to` takes a byte for each code.
-            unsafe {
-                _mm_storeu_si128(to.cast(), levels);
-                to = to.add(PANEL_CHANNELS);
-            }
-        }
-    }
-
-    #[target_feature(enable = "avx2,bmi2")]
-    unsafe fn interleave_pixels(row: &InputRow, to: *mut u8) {
-        let bytes = row.columns * CELL;
-        // SAFETY: a row hands out addresses of 16 bytes, for columns inside all taps at once; the cells fit.
-        unsafe {
-            interleave_edge(row, 0..row.inside.start, to);
-            for output in row.inside.clone() {
-                let mut tap = row.first_tap(output);
-                let mut to = to.add(output * bytes);
-                for _ in 0..row.columns {
-                    store_pixels(tap, tap.wrapping_add(row.tap_step), to);
-                    tap = tap.wrapping_add(2 * row.tap_step);
-                    to = to.add(CELL);
-                }
-            }
-            interleave_edge(row, row.inside.end..row.outputs, to);
-        }
-    }
-
-    #[target_feature(enable = "avx2,bmi2")]
-    unsafe fn interleave_taps(taps: &[*const u8; MAX_TAPS], to: *mut u8) {
-        // SAFETY: the contract.
-        unsafe {
-            let [low, high] = interleave(taps[0], taps[1]);
-            _mm256_storeu_si256(to.cast(), _mm256_cvtepi8_epi16(low));
-            _mm256_storeu_si256(to.add(32).cast(), _mm256_cvtepi8_epi16(high));
-        }
-    }
-
-    #[target_feature(enable = "avx2,bmi2")]
-    unsafe fn row(row: &OutputRow<'_>) {
-        let scale = Scale::new(&row.requantise, row.panel);
-        let mut first = 0;
-        while first < row.pixels {
-            // SAFETY: as many pixels as there are left.
-            unsafe {
-                match row.pixels - first {
-                    1 => correlate::<1>(row, &scale, first),
-                    2 => correlate::<2>(row, &scale, first),
-                    3 => correlate::<3>(row, &scale, first),
-                    _ => correlate::<4>(row, &scale, first),
-                }
-            }
-            first += 4;
-        }
-    }
-}
-
-/// Pixels `first..first + N` of an output row.
-///
-/// # Safety
-/// Those are pixels of the row, whose invariants hold.
-#[target_feature(enable = "avx2,bmi2")]
-unsafe fn correlate<const N: usize>(row: &OutputRow<'_>, scale: &Scale, first: usize) {
-    let mut sums = [[_mm256_setzero_si256(); 2]; N];
-    let step = row.columns * CELL;
-    let mut weights = row.weights;
-    // SAFETY: cells and output are where the row's invariants say.
-    unsafe {
-        for k in 0..row.rows {
-            let cells = row.ring_row(k).add(first * step);
-            for column in 0..row.columns {
-                let taps = [0, 32].map(|half| _mm256_loadu_si256(weights.add(half).cast()));
-                weights = weights.add(CELL);
-                for n in 0..N {
-                    for half in 0..2 {
-                        let codes = cells.add(n * step + column * CELL + half * 32);
-                        let products = _mm256_madd_epi16(_mm256_loadu_si256(codes.cast()), taps[half]);
-                        sums[n][half] = _mm256_add_epi32(sums[n][half], products);
-                    }
-                }
-            }
-        }
-        for n in 0..N {
-            scale.store(sums[n], row.output.add((first + n) * row.output_step));
-        }
-    }
-}
-
-/// Cells of output columns that read beyond the edge of the row, or near the end of the input.
-///
-/// # Safety
-/// `to` takes the cells of the row.
-#[inline(never)]
-#[target_feature(enable = "avx2,bmi2")]
-unsafe fn interleave_edge(row: &InputRow, outputs: Range<usize>, to: *mut u8) {
-    for output in outputs {
-        for column in 0..row.columns {
-            let [a, b, ..] = row.taps(output, 2 * column);
-            // SAFETY: a row hands out addresses of 16 bytes; the cells fit.
-            unsafe { store_pixels(a, b, to.add((output * row.columns + column) * CELL)) };
-        }
-    }
-}
-
-/// A cell of two pixels.
-///
-/// # Safety
-/// 16 bytes can be read at each address; `to` takes a cell.
-#[inline]
-#[target_feature(enable = "avx2,bmi2")]
-unsafe fn store_pixels(a: *const u8, b: *const u8, to: *mut u8) {
-    // SAFETY: the contract.
-    unsafe {
-        let [low, high] = interleave(a, b);
-        _mm256_storeu_si256(to.cast(), _mm256_cvtepu8_epi16(low));
-        _mm256_storeu_si256(to.add(32).cast(), _mm256_cvtepu8_epi16(high));
-    }
-}
-
-/// Bytes of two addresses in turn: channels 0..8, and 8..16.
-///
-/// # Safety
-/// 16 bytes can be read at each address.
-#[inline]
-#[target_feature(enable = "avx2,bmi2")]
-unsafe fn interleave(a: *const u8, b: *const u8) -> [__m128i; 2] {
-    // SAFETY: the contract.
-    unsafe {
-        let (a, b) = (_mm_loadu_si128(a.cast()), _mm_loadu_si128(b.cast()));
-        [_mm_unpacklo_epi8(a, b), _mm_unpackhi_epi8(a, b)]
     }
 }

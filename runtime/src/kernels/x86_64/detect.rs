@@ -23,6 +23,7 @@ pub fn detect(isa: Isa) -> bool {
         Isa::Avx2 => found & AVX2 != 0,
         Isa::Avx512Vnni => found & AVX512 != 0,
         Isa::Reference | Isa::Portable => true,
+        _ => false,
     }
 }
 

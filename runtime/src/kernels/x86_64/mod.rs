@@ -6,42 +6,56 @@
 //!
 //! Soundness. A leaf runs only on a processor that has its instructions: `conv_kernel` hands out
 //! nothing that [`detect`] does not confirm, and the leaves are private. A leaf reads and writes
-//! through pointers: the loop nests derive them from a `window::Frame`, which checks the extents of the
-//! convolution against the slices at hand, so that any safe caller, with any `Conv`, is served or
+//! through pointers: the loop nests derive them from slices whose lengths they check against the extents of the
+//! convolution, so that any safe caller, with any `Conv`, is served or
 //! left without (part of) its output, never let out of bounds.
 #![allow(unsafe_code, reason = "vector instructions and the addresses they read")]
 #![allow(clippy::needless_range_loop, reason = "sums are indexed by pixel and panel, that is what tiles are")]
 
 mod avx2;
 mod avx512;
-mod dense;
 mod depthwise;
 mod detect;
 mod store;
 mod widened;
-mod window;
 
 pub use detect::detect;
 pub use widened::{add, avg_pool, max_pool};
 
+use super::panels::dense;
 use super::{ConvKernel, Isa, scratch};
 use crate::format::{Conv, Layout};
 
 /// The kernel of `isa` for a convolution whose weights are all in [`Layout::Panels`]; `None` for other
 /// layouts, for extents beyond 2^24 and when this processor lacks the instructions.
 pub(super) fn conv_kernel(isa: Isa, conv: &Conv<'_>) -> Option<ConvKernel> {
-    let panels = conv.weight_groups().all(|group| group.layout == Layout::Panels);
-    if !(detect(isa) && panels && window::is_supported(conv)) {
+    if !(detect(isa) && is_supported(conv)) {
         return None;
+    }
+    let mut scratch_bytes = 0;
+    for group in conv.weight_groups() {
+        if group.layout != Layout::Panels {
+            return None;
+        }
+        scratch_bytes = scratch_bytes.max(scratch::panels(conv, group.format));
     }
     let run: Run = match isa {
         Isa::Avx2 if conv.is_depthwise() => depthwise::run::<avx2::Avx2>,
         Isa::Avx2 => dense::run::<avx2::Avx2>,
         Isa::Avx512Vnni if conv.is_depthwise() => depthwise::run::<avx512::Avx512>,
         Isa::Avx512Vnni => dense::run::<avx512::Avx512>,
-        Isa::Reference | Isa::Portable => return None,
+        _ => return None,
     };
-    Some(ConvKernel { isa, scratch_bytes: scratch::x86_conv(conv), run })
+    Some(ConvKernel { isa, scratch_bytes, run })
+}
+
+/// Whether the kernels take a convolution of this geometry.
+fn is_supported(conv: &Conv<'_>) -> bool {
+    const LIMIT: usize = 1 << 24;
+    let (i, o) = (conv.input, conv.output);
+    let steps = [conv.kernel, conv.stride, conv.dilation];
+    let sane = steps.iter().flatten().chain(&[i.h, i.w, i.c, o.h, o.w, o.c]).all(|&n| 0 < n && n < LIMIT);
+    sane && conv.pad.iter().all(|&pad| pad < LIMIT) && (conv.groups == 1 || conv.is_depthwise())
 }
 
 type Run = fn(&Conv<'_>, &[u8], &mut [u8], &mut [u8]);

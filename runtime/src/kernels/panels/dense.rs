@@ -1,0 +1,409 @@
+//! The loop nest of dense convolution: blocks of panels, strips of input rows.
+//!
+//! Where no window reaches beyond an edge and segments are whole quads, the input is read where it lies.
+//! Otherwise its rows are copied, `zero_in` around them, a strip of a few rows at a time; then no window
+//! is special. A leaf multiplies a rectangle of windows at equal distances by a block of panels. Weights
+//! of fewer than 8 bits are decoded once a block.
+
+use core::marker::PhantomData;
+
+use super::Panels;
+use crate::format::{Conv, PANEL_DEPTH, PANEL_STEP, Requantise, WeightGroup};
+use crate::kernels::scratch::{self, DECODED_PANELS, Strip};
+
+/// Bytes of the levels of a step of a panel.
+pub(in crate::kernels) const STEP: usize = PANEL_STEP;
+
+/// What an instruction set brings to dense convolution. A value is proof that the processor has the instructions.
+pub(in crate::kernels) trait Dense: Copy {
+    /// Panels of the largest block, a power of two: a block has that many, or a lesser power.
+    const PANELS: usize;
+    /// Panels of a full stream.
+    const STREAM_PANELS: usize;
+
+    /// The proof, if the processor has them.
+    fn detected() -> Option<Self>;
+
+    /// Turns the codes of a panel into levels of a byte each, step after step; 0 at padding.
+    fn decode(self, group: &WeightGroup<'_>, segment: Segment, codes: &[u8], levels: &mut [u8]);
+
+    /// Multiplies, requantises and stores.
+    fn multiply(self, tiles: &Tiles<'_>);
+
+    /// Multiplies a single window, decoding in registers.
+    fn stream(self, group: &WeightGroup<'_>, stream: &Stream<'_>);
+}
+
+/// A run of weights that meet contiguous activations.
+#[derive(Clone, Copy)]
+pub(in crate::kernels) struct Segment {
+    /// Quads of 4 codes, padding included.
+    pub(in crate::kernels) quads: usize,
+    /// Codes of the last quad that count, 1 to 4.
+    pub(in crate::kernels) last: usize,
+}
+
+impl Segment {
+    fn of(conv: &Conv<'_>) -> Segment {
+        let (_, len) = conv.segments();
+        Segment { quads: len.div_ceil(PANEL_DEPTH), last: len - (len - 1) / PANEL_DEPTH * PANEL_DEPTH }
+    }
+
+    /// The bits of a quad's codes that count, if it is the last of its segment.
+    pub(in crate::kernels) fn last_mask(&self) -> u32 {
+        u32::MAX >> (8 * (PANEL_DEPTH - self.last))
+    }
+}
+
+/// How the quads of a window follow one another from its first byte.
+#[derive(Clone, Copy)]
+pub(in crate::kernels) struct Walk {
+    pub(in crate::kernels) rows: usize,
+    pub(in crate::kernels) row_step: usize,
+    pub(in crate::kernels) taps: usize,
+    pub(in crate::kernels) tap_step: usize,
+    pub(in crate::kernels) quads: usize,
+}
+
+impl Walk {
+    /// Over rows of input at a distance of `pitch`.
+    fn of(conv: &Conv<'_>, pitch: usize) -> Walk {
+        let [kh, kw] = conv.kernel;
+        let [down, right] = conv.dilation;
+        let (segments, _) = conv.segments();
+        let taps = if segments == kh { 1 } else { kw };
+        let quads = Segment::of(conv).quads;
+        Walk {
+            rows: kh,
+            row_step: down.saturating_mul(pitch),
+            taps,
+            tap_step: right.saturating_mul(conv.input.c),
+            quads,
+        }
+    }
+
+    /// All quads of the window.
+    fn len(&self) -> usize {
+        self.rows.saturating_mul(self.taps).saturating_mul(self.quads)
+    }
+}
+
+/// The first bytes of windows.
+#[derive(Clone, Copy)]
+pub(in crate::kernels) struct Grid {
+    pub(in crate::kernels) rows: usize,
+    pub(in crate::kernels) row_step: usize,
+    pub(in crate::kernels) columns: usize,
+    pub(in crate::kernels) column_step: usize,
+}
+
+impl Grid {
+    /// One long row where the distance between columns is that between the last and the first of the next row.
+    fn flat(self) -> Grid {
+        if self.row_step == self.columns.saturating_mul(self.column_step) {
+            Grid { rows: 1, row_step: 0, columns: self.rows.saturating_mul(self.columns), ..self }
+        } else {
+            self
+        }
+    }
+}
+
+/// A few panels, ready to multiply.
+#[derive(Clone, Copy)]
+struct Block<'a> {
+    panels: Panels<'a>,
+    /// Levels of the panels, and bytes from panel to panel.
+    levels: &'a [u8],
+    level_step: usize,
+    requantise: Requantise,
+    /// Channels of the output.
+    channels: usize,
+}
+
+/// A rectangle of windows and the panels that all of them meet. Invariants, kept by `new`:
+///
+/// * every window of the grid can be read along the walk;
+/// * there is at least one panel, and each has a step of levels for every quad of the walk;
+/// * the channels of the panels lie in the output for every pixel, which follow one another by rows.
+pub(in crate::kernels) struct Tiles<'a> {
+    windows: &'a [u8],
+    grid: Grid,
+    walk: Walk,
+    block: Block<'a>,
+    output: *mut u8,
+    memory: PhantomData<&'a mut [u8]>,
+}
+
+impl<'a> Tiles<'a> {
+    /// `None` when an invariant does not hold.
+    fn new(windows: &'a [u8], grid: Grid, walk: Walk, block: Block<'a>, output: &'a mut [u8]) -> Option<Tiles<'a>> {
+        let span = |n: usize, step: usize| n.checked_sub(1)?.checked_mul(step);
+        let starts = span(grid.rows, grid.row_step)?.checked_add(span(grid.columns, grid.column_step)?)?;
+        let segments = span(walk.rows, walk.row_step)?.checked_add(span(walk.taps, walk.tap_step)?)?;
+        let read = starts.checked_add(segments)?.checked_add(walk.quads.checked_mul(PANEL_DEPTH)?)?;
+        let levels = span(block.panels.len, block.level_step)?.checked_add(walk.len().checked_mul(STEP)?)?;
+        let pixels = span(grid.rows.checked_mul(grid.columns)?, block.channels)?;
+        let written = pixels.checked_add(block.panels.first)?.checked_add(block.panels.bias.len())?;
+        let fits = read <= windows.len() && levels <= block.levels.len() && written <= output.len();
+        let output = output.get_mut(block.panels.first..)?.as_mut_ptr();
+        fits.then_some(Tiles { windows, grid, walk, block, output, memory: PhantomData })
+    }
+
+    /// Where the windows begin, counted from [`windows`](Self::windows).
+    #[inline(always)]
+    pub(in crate::kernels) fn grid(&self) -> Grid {
+        self.grid
+    }
+
+    /// How to go through one.
+    #[inline(always)]
+    pub(in crate::kernels) fn walk(&self) -> Walk {
+        self.walk
+    }
+
+    /// The first byte of the first window.
+    #[inline(always)]
+    pub(in crate::kernels) fn windows(&self) -> *const u8 {
+        self.windows.as_ptr()
+    }
+
+    /// The panels.
+    #[inline(always)]
+    pub(in crate::kernels) fn panels(&self) -> &Panels<'a> {
+        &self.block.panels
+    }
+
+    /// The levels of the first panel.
+    #[inline(always)]
+    pub(in crate::kernels) fn levels(&self) -> *const u8 {
+        self.block.levels.as_ptr()
+    }
+
+    /// Bytes from panel to panel.
+    #[inline(always)]
+    pub(in crate::kernels) fn level_step(&self) -> usize {
+        self.block.level_step
+    }
+
+    /// From sum to code.
+    #[inline(always)]
+    pub(in crate::kernels) fn requantise(&self) -> &Requantise {
+        &self.block.requantise
+    }
+
+    /// Where the first channel of the first pixel goes.
+    #[inline(always)]
+    pub(in crate::kernels) fn output(&self) -> *mut u8 {
+        self.output
+    }
+
+    /// Bytes from pixel to pixel.
+    #[inline(always)]
+    pub(in crate::kernels) fn output_step(&self) -> usize {
+        self.block.channels
+    }
+}
+
+/// A few panels and the one window that all of them meet. Invariants, kept by `new`:
+///
+/// * there is at least one panel, and each has codes for every quad of the window;
+/// * the channels of the panels lie in the output.
+pub(in crate::kernels) struct Stream<'a> {
+    panels: Panels<'a>,
+    window: &'a [u8],
+    requantise: Requantise,
+    output: *mut u8,
+    memory: PhantomData<&'a mut [u8]>,
+}
+
+impl<'a> Stream<'a> {
+    /// `None` when an invariant does not hold.
+    fn new(
+        group: &WeightGroup<'a>,
+        panels: Panels<'a>,
+        window: &'a [u8],
+        requantise: Requantise,
+        output: &'a mut [u8],
+    ) -> Option<Stream<'a>> {
+        let bits = group.format.bits() as usize;
+        let quads = window.len() / PANEL_DEPTH;
+        let coded = panels.len > 0 && panels.step >= quads.checked_mul(STEP / 8 * bits)?;
+        let output = output.get_mut(panels.first..)?.get_mut(..panels.bias.len())?.as_mut_ptr();
+        coded.then_some(Stream { panels, window, requantise, output, memory: PhantomData })
+    }
+
+    /// The panels, whose codes are packed.
+    #[inline(always)]
+    pub(in crate::kernels) fn panels(&self) -> &Panels<'a> {
+        &self.panels
+    }
+
+    /// Codes of the window, 0 at padding.
+    #[inline(always)]
+    pub(in crate::kernels) fn window(&self) -> *const u8 {
+        self.window.as_ptr()
+    }
+
+    /// Quads of the window.
+    #[inline(always)]
+    pub(in crate::kernels) fn quads(&self) -> usize {
+        self.window.len() / PANEL_DEPTH
+    }
+
+    /// From sum to code.
+    #[inline(always)]
+    pub(in crate::kernels) fn requantise(&self) -> &Requantise {
+        &self.requantise
+    }
+
+    /// Where the first of the panels' channels goes.
+    #[inline(always)]
+    pub(in crate::kernels) fn output(&self) -> *mut u8 {
+        self.output
+    }
+}
+
+/// Dense convolution; leaves the output alone if the arguments do not fit together.
+pub(in crate::kernels) fn run<D: Dense>(conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) {
+    let Some(isa) = D::detected().filter(|_| conv.groups == 1) else { return };
+    let skip = scratch.as_ptr().align_offset(scratch::ALIGN).min(scratch.len());
+    let scratch = scratch.get_mut(skip..).unwrap_or_default();
+    // `None` would come of arguments that do not fit together.
+    let _ran = match (conv.output.h, conv.output.w) {
+        (1, 1) => single(isa, conv, input, output, scratch),
+        _ => blocks(isa, conv, input, output, scratch),
+    };
+}
+
+/// Block after block.
+fn blocks<D: Dense>(isa: D, conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) -> Option<()> {
+    let strip = Strip::of(conv);
+    let (copied, scratch) = scratch.split_at_mut_checked(strip.as_ref().map_or(0, Strip::bytes))?;
+    copied.fill(conv.zero_in);
+    for group in conv.weight_groups() {
+        let in_place = !scratch::decodes(group.format);
+        let most = if in_place { D::PANELS } else { D::PANELS.min(DECODED_PANELS) };
+        let mut index = 0;
+        while let Some(panels) = Panels::of(conv, &group, index, most) {
+            // The largest power of two that is left.
+            let panels = Panels::of(conv, &group, index, 1 << panels.len.ilog2())?;
+            index += panels.len;
+            let block = |levels, level_step| Block {
+                panels,
+                levels,
+                level_step,
+                requantise: conv.requantise,
+                channels: conv.output.c,
+            };
+            let block = if in_place {
+                block(panels.codes, panels.step)
+            } else {
+                let level_step = panels.step / group.format.bits() as usize * 8;
+                let levels = scratch.get_mut(..panels.len * level_step)?;
+                for (codes, levels) in panels.codes.chunks_exact(panels.step).zip(levels.chunks_exact_mut(level_step)) {
+                    isa.decode(&group, Segment::of(conv), codes, levels);
+                }
+                block(levels, level_step)
+            };
+            match &strip {
+                None => rectangle(isa, conv, input, block, output)?,
+                Some(strip) => strips(isa, conv, input, strip, copied, block, output)?,
+            }
+        }
+    }
+    Some(())
+}
+
+/// All pixels of the output at once, reading windows where they lie.
+fn rectangle<D: Dense>(isa: D, conv: &Conv<'_>, input: &[u8], block: Block<'_>, output: &mut [u8]) -> Option<()> {
+    let pitch = conv.input.w * conv.input.c;
+    let grid = grid(conv, conv.output.h, pitch);
+    isa.multiply(&Tiles::new(input, grid, Walk::of(conv, pitch), block, output)?);
+    Some(())
+}
+
+/// Strip after strip, each copied to scratch first.
+fn strips<D: Dense>(
+    isa: D,
+    conv: &Conv<'_>,
+    input: &[u8],
+    strip: &Strip,
+    copied: &mut [u8],
+    block: Block<'_>,
+    output: &mut [u8],
+) -> Option<()> {
+    let walk = Walk::of(conv, strip.pitch);
+    let mut first = 0;
+    for output in output.chunks_mut(strip.outputs * conv.output.w * conv.output.c) {
+        let outputs = strip.outputs.min(conv.output.h - first);
+        copy_rows(conv, input, strip, first * conv.stride[0], copied);
+        isa.multiply(&Tiles::new(copied, grid(conv, outputs, strip.pitch), walk, block, output)?);
+        first += outputs;
+    }
+    Some(())
+}
+
+/// The windows of so many rows of output.
+fn grid(conv: &Conv<'_>, rows: usize, pitch: usize) -> Grid {
+    let [down, right] = conv.stride;
+    let (row_step, column_step) = (down.saturating_mul(pitch), right.saturating_mul(conv.input.c));
+    Grid { rows, row_step, columns: conv.output.w, column_step }.flat()
+}
+
+/// Copies the rows of a strip from row `first` on, rows of padding above the input being counted. What is
+/// beside the input stays as it is.
+fn copy_rows(conv: &Conv<'_>, input: &[u8], strip: &Strip, first: usize, copied: &mut [u8]) {
+    let row = conv.input.w * conv.input.c;
+    let left = conv.pad[1] * conv.input.c;
+    let len = row.min(strip.pitch.saturating_sub(left));
+    for (y, to) in (first..).zip(copied.chunks_exact_mut(strip.pitch)) {
+        let from = y.checked_sub(conv.pad[0]).and_then(|y| input.get(y * row..)?.get(..len));
+        match (to.get_mut(left..left + len), from) {
+            (Some(to), Some(from)) => to.copy_from_slice(from),
+            (Some(to), None) => to.fill(conv.zero_in),
+            (None, _) => {}
+        }
+    }
+}
+
+/// A single pixel, as fully connected layers have: each weight is used once.
+fn single<D: Dense>(isa: D, conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) -> Option<()> {
+    let depth = Walk::of(conv, 0).len() * PANEL_DEPTH;
+    let window: &[u8] = if scratch::streams_in_place(conv) {
+        input.get(..depth)?
+    } else {
+        let window = scratch.get_mut(..depth)?;
+        gather(conv, input, window);
+        window
+    };
+    for group in conv.weight_groups() {
+        let mut index = 0;
+        while let Some(panels) = Panels::of(conv, &group, index, D::STREAM_PANELS) {
+            index += panels.len;
+            isa.stream(&group, &Stream::new(&group, panels, window, conv.requantise, output)?);
+        }
+    }
+    Some(())
+}
+
+/// Copies the window of the first pixel, `zero_in` where it is beyond an edge, 0 at padding.
+fn gather(conv: &Conv<'_>, input: &[u8], window: &mut [u8]) {
+    let (segments, len) = conv.segments();
+    let [kh, kw] = conv.kernel;
+    let c = conv.input.c;
+    let taps = if segments == kh { 1 } else { kw };
+    window.fill(0);
+    for (index, segment) in window.chunks_exact_mut(len.next_multiple_of(PANEL_DEPTH)).enumerate() {
+        let y = (index / taps * conv.dilation[0]).wrapping_sub(conv.pad[0]);
+        for (x, to) in (index % taps * conv.dilation[1]..).zip(segment.chunks_exact_mut(c).take(len / c)) {
+            let x = x.wrapping_sub(conv.pad[1]);
+            let inside = y < conv.input.h && x < conv.input.w;
+            let from =
+                if inside { input.get((y * conv.input.w + x) * c..).and_then(|rest| rest.get(..c)) } else { None };
+            match from {
+                Some(from) => to.copy_from_slice(from),
+                None => to.fill(conv.zero_in),
+            }
+        }
+    }
+}

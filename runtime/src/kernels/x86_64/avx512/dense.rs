@@ -1,0 +1,356 @@
+//! Dense convolution: a tile of pixels by a few panels, all sums in registers.
+
+use core::arch::x86_64::*;
+
+use super::Avx512;
+use super::levels::{Bytes, Levels, Table64, Table128};
+use super::requantise::{Scale, load_channels, store_quarters};
+use super::stream::stream;
+use crate::format::{PANEL_CHANNELS, WeightGroup};
+use crate::kernels::Isa;
+use crate::kernels::panels::dense::{Dense, STEP, Segment, Stream, Tiles};
+use crate::kernels::x86_64::detect;
+
+impl Dense for Avx512 {
+    const PANELS: usize = 4;
+    const STREAM_PANELS: usize = usize::MAX;
+
+    #[inline]
+    fn detected() -> Option<Avx512> {
+        detect(Isa::Avx512Vnni).then_some(Avx512(()))
+    }
+
+    fn decode(self, group: &WeightGroup<'_>, segment: Segment, codes: &[u8], levels: &mut [u8]) {
+        // SAFETY: the processor has the instructions, or there would be no `self`.
+        unsafe {
+            match group.format.bits() {
+                8 => decode(&Bytes, segment, codes, levels),
+                7 => decode(&Table128::new(group), segment, codes, levels),
+                _ => decode(&Table64::new(group), segment, codes, levels),
+            }
+        }
+    }
+
+    fn multiply(self, tiles: &Tiles<'_>) {
+        // SAFETY: the processor has the instructions, or there would be no `self`; there are as many panels, at
+        // least, and as many columns.
+        unsafe {
+            match tiles.panels().len {
+                1 => one_panel(tiles),
+                2 | 3 => two_panels(tiles),
+                _ => four_panels(tiles),
+            }
+        }
+    }
+
+    fn stream(self, group: &WeightGroup<'_>, window: &Stream<'_>) {
+        // SAFETY: the processor has the instructions, or there would be no `self`.
+        unsafe { stream(group, window) };
+    }
+}
+
+/// The tile for one panel: the fewest pixels that serve all columns in no more tiles than the largest would.
+///
+/// # Safety
+/// The processor has the instructions.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+unsafe fn one_panel(tiles: &Tiles<'_>) {
+    // SAFETY: no more pixels than columns, one panel at least.
+    unsafe {
+        match even_split(tiles.grid().columns, 16) {
+            1 => multiply::<1, 1>(tiles),
+            2 => multiply::<1, 2>(tiles),
+            3 => multiply::<1, 3>(tiles),
+            4 => multiply::<1, 4>(tiles),
+            5 => multiply::<1, 5>(tiles),
+            6 | 7 => multiply::<1, 6>(tiles),
+            8 | 9 => multiply::<1, 8>(tiles),
+            10 | 11 => multiply::<1, 10>(tiles),
+            12..=15 => multiply::<1, 12>(tiles),
+            _ => multiply::<1, 16>(tiles),
+        }
+    }
+}
+
+/// The tile for two panels.
+///
+/// # Safety
+/// The processor has the instructions; there are two panels at least.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+unsafe fn two_panels(tiles: &Tiles<'_>) {
+    // SAFETY: no more pixels than columns.
+    unsafe {
+        match even_split(tiles.grid().columns, 12) {
+            1 => multiply::<2, 1>(tiles),
+            2 => multiply::<2, 2>(tiles),
+            3 => multiply::<2, 3>(tiles),
+            4 => multiply::<2, 4>(tiles),
+            5 => multiply::<2, 5>(tiles),
+            6 | 7 => multiply::<2, 6>(tiles),
+            8 | 9 => multiply::<2, 8>(tiles),
+            10 | 11 => multiply::<2, 10>(tiles),
+            _ => multiply::<2, 12>(tiles),
+        }
+    }
+}
+
+/// The tile for four panels.
+///
+/// # Safety
+/// The processor has the instructions; there are four panels at least.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+unsafe fn four_panels(tiles: &Tiles<'_>) {
+    // SAFETY: no more pixels than columns.
+    unsafe {
+        match even_split(tiles.grid().columns, 6) {
+            1 => multiply::<4, 1>(tiles),
+            2 => multiply::<4, 2>(tiles),
+            3 => multiply::<4, 3>(tiles),
+            4 => multiply::<4, 4>(tiles),
+            5 => multiply::<4, 5>(tiles),
+            _ => multiply::<4, 6>(tiles),
+        }
+    }
+}
+
+/// How many columns a tile takes if they are shared out among as few as possible, `most` each.
+fn even_split(columns: usize, most: usize) -> usize {
+    columns.div_ceil(columns.div_ceil(most))
+}
+
+/// `P` panels by `N` pixels at a time; the last tile of a row covers again what it needs to be whole.
+///
+/// # Safety
+/// The processor has the instructions; there are `P` panels and `N` columns at least.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+unsafe fn multiply<const P: usize, const N: usize>(tiles: &Tiles<'_>) {
+    let (grid, walk, panels) = (tiles.grid(), tiles.walk(), tiles.panels());
+    let mut biases = [_mm512_setzero_si512(); P];
+    let mut scales = [Scale::new(tiles.requantise(), panels, 0); P];
+    for p in 0..P {
+        biases[p] = load_channels(panels.bias, panels.channels(p));
+        scales[p] = Scale::new(tiles.requantise(), panels, p);
+    }
+    // SAFETY: windows and levels can be read along the walk, results lie in the output: the invariants of `Tiles`.
+    unsafe {
+        for y in 0..grid.rows {
+            let mut x = 0;
+            while x < grid.columns {
+                let first = x.min(grid.columns - N);
+                let mut sums = [biases; N];
+                let mut row = tiles.windows().add(y * grid.row_step + first * grid.column_step);
+                let mut levels = tiles.levels();
+                // A walk has a row and a tap at least: loops that test at their end leave the sums in their registers.
+                let mut rows = walk.rows;
+                loop {
+                    let (mut tap, mut taps) = (row, walk.taps);
+                    loop {
+                        accumulate(&mut sums, tap, grid.column_step, levels, tiles.level_step(), walk.quads);
+                        levels = levels.add(walk.quads * STEP);
+                        tap = tap.add(walk.tap_step);
+                        taps -= 1;
+                        if taps == 0 {
+                            break;
+                        }
+                    }
+                    row = row.add(walk.row_step);
+                    rows -= 1;
+                    if rows == 0 {
+                        break;
+                    }
+                }
+                let pixel = y * grid.columns + first;
+                store(&scales, sums, tiles.output().add(pixel * tiles.output_step()), tiles.output_step());
+                x += N;
+            }
+        }
+    }
+}
+
+/// Adds the products of a segment.
+///
+/// # Safety
+/// The processor has the instructions; `quads` quads can be read from each of `N` windows and `P` panels.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+unsafe fn accumulate<const P: usize, const N: usize>(
+    sums: &mut [[__m512i; P]; N],
+    window: *const u8,
+    step: usize,
+    levels: *const u8,
+    level_step: usize,
+    quads: usize,
+) {
+    // SAFETY: the contract.
+    unsafe {
+        // As many as the levels of which the registers hold.
+        let (mut window, mut levels, mut quads) = (window, levels, quads);
+        if P == 1 {
+            while quads >= 4 {
+                accumulate_quads::<P, N, 4>(sums, window, step, levels, level_step);
+                (window, levels, quads) = (window.add(4 * 4), levels.add(4 * STEP), quads - 4);
+            }
+        }
+        if P <= 2 {
+            while quads >= 2 {
+                accumulate_quads::<P, N, 2>(sums, window, step, levels, level_step);
+                (window, levels, quads) = (window.add(2 * 4), levels.add(2 * STEP), quads - 2);
+            }
+        }
+        while quads > 0 {
+            accumulate_quads::<P, N, 1>(sums, window, step, levels, level_step);
+            (window, levels, quads) = (window.add(4), levels.add(STEP), quads - 1);
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+unsafe fn accumulate_quads<const P: usize, const N: usize, const U: usize>(
+    sums: &mut [[__m512i; P]; N],
+    window: *const u8,
+    step: usize,
+    levels: *const u8,
+    level_step: usize,
+) {
+    // SAFETY: the contract.
+    unsafe {
+        let mut weights = [[_mm512_setzero_si512(); P]; U];
+        for u in 0..U {
+            for p in 0..P {
+                weights[u][p] = _mm512_loadu_si512(levels.add(u * STEP + p * level_step).cast());
+            }
+        }
+        let mut window = window;
+        for n in 0..N {
+            for u in 0..U {
+                let codes = _mm512_set1_epi32(window.add(4 * u).cast::<i32>().read_unaligned());
+                for p in 0..P {
+                    sums[n][p] = _mm512_dpbusd_epi32(sums[n][p], codes, weights[u][p]);
+                }
+            }
+            window = window.add(step);
+        }
+    }
+}
+
+/// Does something for `$i` from 0 to a constant, 6 at most, in as many statements: what a loop indexes by a
+/// variable is kept in memory, and compilers leave loops of this size as they are.
+macro_rules! unroll {
+    ($i:ident in 0..$n:expr => $body:block) => {
+        unroll!(@ $i, $n, $body, 0 1 2 3 4 5)
+    };
+    (@ $i:ident, $n:expr, $body:block, $($k:literal)*) => {
+        const { assert!($n <= 6) };
+        $(if $k < $n {
+            let $i: usize = $k;
+            $body
+        })*
+    };
+}
+
+/// Requantises and stores the pixels of a tile, `step` bytes apart.
+///
+/// # Safety
+/// The processor has the instructions; the panels' channels can be written for each of `N` pixels.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+unsafe fn store<const P: usize, const N: usize>(
+    scales: &[Scale; P],
+    sums: [[__m512i; P]; N],
+    output: *mut u8,
+    step: usize,
+) {
+    let mut sums = sums;
+    if scales[0].shifts() {
+        for n in 0..N {
+            for p in 0..P {
+                sums[n][p] = scales[p].shift(sums[n][p]);
+            }
+        }
+    }
+    // 16 codes of four vectors of sums, one pixel after another; the last four may meet some again.
+    let mut codes = [_mm512_setzero_si512(); 6];
+    unroll!(group in 0..(N * P).div_ceil(4) => {
+        let mut four = [_mm512_setzero_si512(); 4];
+        for i in 0..4 {
+            let at = slot::<P, N>(group, i);
+            four[i] = scales[at % P].apply(sums[at / P][at % P]);
+        }
+        codes[group] = scales[0].pack(four);
+    });
+    // SAFETY: the contract.
+    unsafe {
+        let whole = N * P >= 4 && scales[P - 1].is_whole();
+        if whole && (P == 4 || step == P * PANEL_CHANNELS) {
+            unroll!(group in 0..(N * P).div_ceil(4) => {
+                _mm512_storeu_si512(output.add(slot::<P, N>(group, 0) / P * step).cast(), codes[group]);
+            });
+        } else if whole && P == 2 {
+            unroll!(group in 0..(N * P).div_ceil(4) => {
+                let to = output.add(slot::<P, N>(group, 0) / P * step);
+                _mm256_storeu_si256(to.cast(), _mm512_castsi512_si256(codes[group]));
+                _mm256_storeu_si256(to.add(step).cast(), _mm512_extracti64x4_epi64::<1>(codes[group]));
+            });
+        } else {
+            let mut pieces = [_mm512_setzero_si512(); 6];
+            unroll!(group in 0..(N * P).div_ceil(4) => {
+                pieces[group] = codes[group];
+            });
+            store_pieces::<P, N>(scales, &pieces, output, step);
+        }
+    }
+}
+
+/// Which vector of sums, pixel after pixel, is number `i` of a group of four.
+#[inline(always)]
+const fn slot<const P: usize, const N: usize>(group: usize, i: usize) -> usize {
+    let last = N * P - 1;
+    let first = if group * 4 + 3 <= last { group * 4 } else { last.saturating_sub(3) };
+    if first + i <= last { first + i } else { last }
+}
+
+/// Stores panel by panel.
+///
+/// # Safety
+/// As [`store`].
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+unsafe fn store_pieces<const P: usize, const N: usize>(
+    scales: &[Scale; P],
+    codes: &[__m512i; 6],
+    output: *mut u8,
+    step: usize,
+) {
+    for group in 0..(N * P).div_ceil(4) {
+        let mut to = [output; 4];
+        let mut channels = [0; 4];
+        for i in 0..4 {
+            let at = slot::<P, N>(group, i);
+            to[i] = output.wrapping_add(at / P * step + at % P * PANEL_CHANNELS);
+            channels[i] = scales[at % P].channels();
+        }
+        // SAFETY: the contract.
+        unsafe { store_quarters(codes[group], to, channels) };
+    }
+}
+
+/// Decodes a panel, 0 at padding.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+fn decode<L: Levels>(decoder: &L, segment: Segment, codes: &[u8], levels: &mut [u8]) {
+    let counted = _mm512_set1_epi32(segment.last_mask() as i32);
+    let steps = levels.len() / STEP;
+    if codes.len() < steps * decoder.bytes() {
+        return;
+    }
+    for (step, to) in levels.chunks_exact_mut(STEP).enumerate() {
+        // SAFETY: a step below `steps`, whose codes are there; 64 bytes to write.
+        unsafe {
+            let mut here = decoder.step(codes.as_ptr(), steps, step);
+            if (step + 1).is_multiple_of(segment.quads) {
+                here = _mm512_and_si512(here, counted);
+            }
+            _mm512_storeu_si512(to.as_mut_ptr().cast(), here);
+        }
+    }
+}
