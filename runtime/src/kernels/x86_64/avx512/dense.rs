@@ -138,24 +138,29 @@ unsafe fn multiply<const P: usize, const N: usize>(tiles: &Tiles<'_>) {
             while x < grid.columns {
                 let first = x.min(grid.columns - N);
                 let mut sums = [biases; N];
-                let window = tiles.windows().add(y * grid.row_step + first * grid.column_step);
+                let mut row = tiles.windows().add(y * grid.row_step + first * grid.column_step);
                 let mut levels = tiles.levels();
-                for row in 0..walk.rows {
-                    for tap in 0..walk.taps {
-                        let at = window.add(row * walk.row_step + tap * walk.tap_step);
-                        accumulate(&mut sums, at, grid.column_step, levels, tiles.level_step(), walk.quads);
+                // A walk has a row and a tap at least: loops that test at their end leave the sums in their registers.
+                let mut rows = walk.rows;
+                loop {
+                    let (mut tap, mut taps) = (row, walk.taps);
+                    loop {
+                        accumulate(&mut sums, tap, grid.column_step, levels, tiles.level_step(), walk.quads);
                         levels = levels.add(walk.quads * STEP);
+                        tap = tap.add(walk.tap_step);
+                        taps -= 1;
+                        if taps == 0 {
+                            break;
+                        }
                     }
-                }
-                // A copy, so that `sums` is never indexed by a variable and stays in registers all through the loops above.
-                let mut done = [[_mm512_setzero_si512(); P]; N];
-                for n in 0..N {
-                    for p in 0..P {
-                        done[n][p] = sums[n][p];
+                    row = row.add(walk.row_step);
+                    rows -= 1;
+                    if rows == 0 {
+                        break;
                     }
                 }
                 let pixel = y * grid.columns + first;
-                store(&scales, done, tiles.output().add(pixel * tiles.output_step()), tiles.output_step());
+                store(&scales, sums, tiles.output().add(pixel * tiles.output_step()), tiles.output_step());
                 x += N;
             }
         }
@@ -178,30 +183,70 @@ unsafe fn accumulate<const P: usize, const N: usize>(
 ) {
     // SAFETY: the contract.
     unsafe {
-        // Pixel `n` is at 0, 1 or 2 steps from one of these, which an operand can say.
-        let mut bases = [window; N];
-        for n in 0..N {
-            bases[n] = window.add(n / 3 * 3 * step);
+        // As many as the levels of which the registers hold.
+        let (mut window, mut levels, mut quads) = (window, levels, quads);
+        if P == 1 {
+            while quads >= 4 {
+                accumulate_quads::<P, N, 4>(sums, window, step, levels, level_step);
+                (window, levels, quads) = (window.add(4 * 4), levels.add(4 * STEP), quads - 4);
+            }
         }
-        let mut levels = levels;
-        for _ in 0..quads {
-            let mut weights = [_mm512_setzero_si512(); P];
-            for p in 0..P {
-                weights[p] = _mm512_loadu_si512(levels.add(p * level_step).cast());
+        if P <= 2 {
+            while quads >= 2 {
+                accumulate_quads::<P, N, 2>(sums, window, step, levels, level_step);
+                (window, levels, quads) = (window.add(2 * 4), levels.add(2 * STEP), quads - 2);
             }
-            for n in 0..N {
-                let codes = bases[n / 3 * 3].add(n % 3 * step).cast::<i32>();
-                let codes = _mm512_set1_epi32(codes.read_unaligned());
-                for p in 0..P {
-                    sums[n][p] = _mm512_dpbusd_epi32(sums[n][p], codes, weights[p]);
-                }
-            }
-            for n in 0..N {
-                bases[n] = bases[n].add(4);
-            }
-            levels = levels.add(STEP);
+        }
+        while quads > 0 {
+            accumulate_quads::<P, N, 1>(sums, window, step, levels, level_step);
+            (window, levels, quads) = (window.add(4), levels.add(STEP), quads - 1);
         }
     }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+unsafe fn accumulate_quads<const P: usize, const N: usize, const U: usize>(
+    sums: &mut [[__m512i; P]; N],
+    window: *const u8,
+    step: usize,
+    levels: *const u8,
+    level_step: usize,
+) {
+    // SAFETY: the contract.
+    unsafe {
+        let mut weights = [[_mm512_setzero_si512(); P]; U];
+        for u in 0..U {
+            for p in 0..P {
+                weights[u][p] = _mm512_loadu_si512(levels.add(u * STEP + p * level_step).cast());
+            }
+        }
+        let mut window = window;
+        for n in 0..N {
+            for u in 0..U {
+                let codes = _mm512_set1_epi32(window.add(4 * u).cast::<i32>().read_unaligned());
+                for p in 0..P {
+                    sums[n][p] = _mm512_dpbusd_epi32(sums[n][p], codes, weights[u][p]);
+                }
+            }
+            window = window.add(step);
+        }
+    }
+}
+
+/// Does something for `$i` from 0 to a constant, 6 at most, in as many statements: what a loop indexes by a
+/// variable is kept in memory, and compilers leave loops of this size as they are.
+macro_rules! unroll {
+    ($i:ident in 0..$n:expr => $body:block) => {
+        unroll!(@ $i, $n, $body, 0 1 2 3 4 5)
+    };
+    (@ $i:ident, $n:expr, $body:block, $($k:literal)*) => {
+        const { assert!($n <= 6) };
+        $(if $k < $n {
+            let $i: usize = $k;
+            $body
+        })*
+    };
 }
 
 /// Requantises and stores the pixels of a tile, `step` bytes apart.
@@ -216,41 +261,77 @@ unsafe fn store<const P: usize, const N: usize>(
     output: *mut u8,
     step: usize,
 ) {
-    let mut channels = 0;
-    for p in 0..P {
-        channels += scales[p].channels();
-    }
-    let whole = channels == P * PANEL_CHANNELS;
-    let last = N * P - 1;
-    let mut next = 0;
-    while next <= last {
-        // Four vectors, one pixel after another; if they are too few, the last stands in.
-        let first = next.min((last + 1).saturating_sub(4));
-        let four = [first, (first + 1).min(last), (first + 2).min(last), (first + 3).min(last)];
-        let mut codes = [_mm512_setzero_si512(); 4];
-        for i in 0..4 {
-            codes[i] = scales[four[i] % P].apply(sums[four[i] / P][four[i] % P]);
-        }
-        let codes = scales[0].pack(codes);
-        // SAFETY: the contract.
-        unsafe {
-            let to = output.add(first / P * step);
-            if last >= 3 && whole && (P == 4 || step == P * PANEL_CHANNELS) {
-                _mm512_storeu_si512(to.cast(), codes);
-            } else if last >= 3 && whole && P == 2 {
-                _mm256_storeu_si256(to.cast(), _mm512_castsi512_si256(codes));
-                _mm256_storeu_si256(to.add(step).cast(), _mm512_extracti64x4_epi64::<1>(codes));
-            } else {
-                let mut to = [output; 4];
-                let mut channels = [0; 4];
-                for i in 0..4 {
-                    to[i] = output.add(four[i] / P * step + four[i] % P * PANEL_CHANNELS);
-                    channels[i] = scales[four[i] % P].channels();
-                }
-                store_quarters(codes, to, channels);
+    let mut sums = sums;
+    if scales[0].shifts() {
+        for n in 0..N {
+            for p in 0..P {
+                sums[n][p] = scales[p].shift(sums[n][p]);
             }
         }
-        next += 4;
+    }
+    // 16 codes of four vectors of sums, one pixel after another; the last four may meet some again.
+    let mut codes = [_mm512_setzero_si512(); 6];
+    unroll!(group in 0..(N * P).div_ceil(4) => {
+        let mut four = [_mm512_setzero_si512(); 4];
+        for i in 0..4 {
+            let at = slot::<P, N>(group, i);
+            four[i] = scales[at % P].apply(sums[at / P][at % P]);
+        }
+        codes[group] = scales[0].pack(four);
+    });
+    // SAFETY: the contract.
+    unsafe {
+        let whole = N * P >= 4 && scales[P - 1].is_whole();
+        if whole && (P == 4 || step == P * PANEL_CHANNELS) {
+            unroll!(group in 0..(N * P).div_ceil(4) => {
+                _mm512_storeu_si512(output.add(slot::<P, N>(group, 0) / P * step).cast(), codes[group]);
+            });
+        } else if whole && P == 2 {
+            unroll!(group in 0..(N * P).div_ceil(4) => {
+                let to = output.add(slot::<P, N>(group, 0) / P * step);
+                _mm256_storeu_si256(to.cast(), _mm512_castsi512_si256(codes[group]));
+                _mm256_storeu_si256(to.add(step).cast(), _mm512_extracti64x4_epi64::<1>(codes[group]));
+            });
+        } else {
+            let mut pieces = [_mm512_setzero_si512(); 6];
+            unroll!(group in 0..(N * P).div_ceil(4) => {
+                pieces[group] = codes[group];
+            });
+            store_pieces::<P, N>(scales, &pieces, output, step);
+        }
+    }
+}
+
+/// Which vector of sums, pixel after pixel, is number `i` of a group of four.
+#[inline(always)]
+const fn slot<const P: usize, const N: usize>(group: usize, i: usize) -> usize {
+    let last = N * P - 1;
+    let first = if group * 4 + 3 <= last { group * 4 } else { last.saturating_sub(3) };
+    if first + i <= last { first + i } else { last }
+}
+
+/// Stores panel by panel.
+///
+/// # Safety
+/// As [`store`].
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+unsafe fn store_pieces<const P: usize, const N: usize>(
+    scales: &[Scale; P],
+    codes: &[__m512i; 6],
+    output: *mut u8,
+    step: usize,
+) {
+    for group in 0..(N * P).div_ceil(4) {
+        let mut to = [output; 4];
+        let mut channels = [0; 4];
+        for i in 0..4 {
+            let at = slot::<P, N>(group, i);
+            to[i] = output.wrapping_add(at / P * step + at % P * PANEL_CHANNELS);
+            channels[i] = scales[at % P].channels();
+        }
+        // SAFETY: the contract.
+        unsafe { store_quarters(codes[group], to, channels) };
     }
 }
 

@@ -46,13 +46,30 @@ impl Scale {
         self.channels
     }
 
-    /// `zero + ((sum << pre) * mult + 2^31 >> 32)`, not yet clamped, in the order that [`pack`](Self::pack) takes:
+    /// Whether it has all 16.
+    #[inline(always)]
+    pub(super) fn is_whole(&self) -> bool {
+        self.channels == PANEL_CHANNELS
+    }
+
+    /// Whether sums have to be shifted: those of most layers have not.
+    #[inline(always)]
+    pub(super) fn shifts(&self) -> bool {
+        self.pre != 0
+    }
+
+    /// `sum << pre`.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+    pub(super) fn shift(&self, sums: __m512i) -> __m512i {
+        _mm512_sllv_epi32(sums, _mm512_set1_epi32(self.pre as i32))
+    }
+
+    /// `zero + (sum * mult + 2^31 >> 32)`, not yet clamped, in the order that [`pack`](Self::pack) takes:
     /// of every 4 channels, the second and the third change places.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
     pub(super) fn apply(&self, sums: __m512i) -> __m512i {
-        // Most layers shift by 0.
-        let sums = if self.pre == 0 { sums } else { _mm512_sllv_epi32(sums, _mm512_set1_epi32(self.pre as i32)) };
         let even = _mm512_mul_epi32(sums, self.mult);
         let odd = _mm512_mul_epi32(_mm512_srli_epi64::<32>(sums), self.mult_odd);
         let [even, odd] = [even, odd].map(
@@ -94,7 +111,7 @@ impl Scale {
     pub(super) unsafe fn store(&self, sums: [__m512i; 4], to: [*mut u8; 4]) {
         let codes = self.pack(sums.map(
             #[inline(always)]
-            |sums| self.apply(sums),
+            |sums| self.apply(self.shift(sums)),
         ));
         // SAFETY: the contract.
         unsafe { store_quarters(codes, to, [self.channels; 4]) };
