@@ -2,7 +2,8 @@
 
 use core::arch::x86_64::*;
 
-use super::{Avx2, Decoder};
+use super::Avx2;
+use super::levels::Decoder;
 use crate::format::{Conv, PANEL_CHANNELS, Requantise, WeightGroup};
 use crate::kernels::scratch::{X86_CELLS, X86_STRIP, X86Depthwise};
 use crate::kernels::x86_64::depthwise::{Columns, Depthwise, InputRow, OutputRows, QUAD, prepare};
