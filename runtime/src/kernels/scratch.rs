@@ -145,7 +145,8 @@ impl X86Depthwise {
         let quads = kernel[0].div_ceil(4);
         let fits = kernel[0].saturating_add(stride[0]) <= quads.saturating_mul(4);
         let together = if fits && dilation[0] == 1 && conv.output.h > 1 { 2 } else { 1 };
-        let width = conv.output.w.saturating_sub(1).saturating_mul(stride[1]).saturating_add(reach(kernel[1], dilation[1]));
+        let width =
+            conv.output.w.saturating_sub(1).saturating_mul(stride[1]).saturating_add(reach(kernel[1], dilation[1]));
         let direct = channels == lanes && kernel[0] == 3 && kernel[1] == 3 && dilation[0] == 1 && dilation[1] == 1;
         X86Depthwise {
             lanes,
@@ -155,7 +156,7 @@ impl X86Depthwise {
             together,
             quads,
             rows: reach(kernel[0], dilation[0]).saturating_add((together - 1) * stride[0]),
-            phase: width.div_ceil(most(stride[1], 1)).saturating_mul(channels),
+            phase: aligned(width.div_ceil(most(stride[1], 1)).saturating_mul(channels)),
             kernel,
             phases: stride[1],
         }
@@ -185,6 +186,11 @@ impl X86Depthwise {
     pub(super) const fn total(&self) -> usize {
         most(self.ring().saturating_add(X86_STRIP), self.levels()).saturating_add(self.weights())
     }
+}
+
+/// The next whole number of cache lines.
+const fn aligned(bytes: usize) -> usize {
+    bytes.saturating_add(ALIGN - 1) / ALIGN * ALIGN
 }
 
 const fn least(a: usize, b: usize) -> usize {

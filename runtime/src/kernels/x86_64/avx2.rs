@@ -2,15 +2,20 @@
 //!
 //! Codes of 1 to 7 bits are spread to bytes by `pdep`, then looked up (up to 4 bits) or sign-extended.
 
+mod add;
 mod depthwise;
+mod pool;
 
 use core::arch::x86_64::*;
 
+pub(super) use add::add;
+pub(super) use pool::avg_pool;
+
 use super::detect;
 use super::store::store_some;
-use crate::kernels::panels::Panels;
 use crate::format::{PANEL_CHANNELS, Requantise, WeightGroup};
 use crate::kernels::Isa;
+use crate::kernels::panels::Panels;
 use crate::kernels::panels::dense::{Dense, STEP, Segment, Stream, Tiles};
 
 /// The leaves of this file. A value is proof that the processor has the instructions: only
