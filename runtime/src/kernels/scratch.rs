@@ -161,7 +161,7 @@ impl X86Depthwise {
             together,
             quads,
             rows: reach(kernel[0], dilation[0]).saturating_add((together - 1) * stride[0]),
-            phase: width.div_ceil(most(stride[1], 1)).saturating_mul(channels),
+            phase: aligned(width.div_ceil(most(stride[1], 1)).saturating_mul(channels)),
             kernel,
             phases: stride[1],
         }
@@ -191,6 +191,11 @@ impl X86Depthwise {
     pub(super) const fn total(&self) -> usize {
         most(self.ring().saturating_add(X86_STRIP), self.levels()).saturating_add(self.weights())
     }
+}
+
+/// The next whole number of cache lines.
+const fn aligned(bytes: usize) -> usize {
+    bytes.saturating_add(ALIGN - 1) / ALIGN * ALIGN
 }
 
 const fn least(a: usize, b: usize) -> usize {

@@ -12,15 +12,19 @@
 #![allow(unsafe_code, reason = "vector instructions and the addresses they read")]
 #![allow(clippy::needless_range_loop, reason = "sums are indexed by pixel and panel, that is what tiles are")]
 
+mod add;
 mod avx2;
 mod avx512;
 mod depthwise;
 mod detect;
+mod pool;
 mod store;
 mod widened;
 
+pub use add::add;
 pub use detect::detect;
-pub use widened::{add, avg_pool, max_pool};
+pub use pool::avg_pool;
+pub use widened::max_pool;
 
 use super::panels::{dense, is_supported};
 use super::{ConvKernel, Isa, scratch};

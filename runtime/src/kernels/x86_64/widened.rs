@@ -6,9 +6,9 @@ use crate::kernels::{Isa, portable, reference};
 
 /// Defines an operator that runs `$plain` compiled for the instruction set, if the processor has it.
 macro_rules! widened {
-    ($(#[$doc:meta])* $name:ident = $plain:path, ($($arg:ident: $type:ty),*)) => {
+    ($(#[$doc:meta])* $vis:vis $name:ident = $plain:path, ($($arg:ident: $type:ty),*)) => {
         $(#[$doc])*
-        pub fn $name(isa: Isa, $($arg: $type),*) {
+        $vis fn $name(isa: Isa, $($arg: $type),*) {
             #[target_feature(enable = "avx2,bmi2")]
             fn avx2($($arg: $type),*) {
                 $plain($($arg),*)
@@ -30,13 +30,13 @@ macro_rules! widened {
 
 widened! {
     /// See [`reference::add`].
-    add = reference::add, (p: &Add, a: &mut [u8], b: &[u8])
+    pub(super) add = reference::add, (p: &Add, a: &mut [u8], b: &[u8])
 }
 widened! {
     /// See [`reference::avg_pool`].
-    avg_pool = portable::avg_pool, (p: &AvgPool, input: &[u8], output: &mut [u8])
+    pub(super) avg_pool = portable::avg_pool, (p: &AvgPool, input: &[u8], output: &mut [u8])
 }
 widened! {
     /// See [`reference::max_pool`].
-    max_pool = portable::max_pool, (p: &MaxPool, input: &[u8], output: &mut [u8])
+    pub max_pool = portable::max_pool, (p: &MaxPool, input: &[u8], output: &mut [u8])
 }

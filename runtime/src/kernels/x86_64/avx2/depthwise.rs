@@ -22,7 +22,7 @@ unsafe impl Depthwise for Avx2 {
         // SAFETY: the strip keeps the invariants; as many rows as there are.
         unsafe {
             strip.prepare::<Avx2>();
-            let scale = Scale::new(&strip);
+            let scale = Scale::new(strip.requantise(), load_numbers(strip.mult(&mut [0; X86_STRIP])));
             let bias = load_numbers(strip.bias(&mut [0; X86_STRIP]));
             if strip.is_direct() {
                 while let Some((rows, columns)) = strip.next_columns() {
@@ -224,7 +224,7 @@ fn load_numbers(numbers: &[i32]) -> [__m256i; 4] {
 }
 
 /// From the sums of a strip to its codes.
-struct Scale {
+pub(super) struct Scale {
     even: [__m256i; 4],
     odd: [__m256i; 4],
     pre: __m128i,
@@ -237,9 +237,9 @@ struct Scale {
 impl Scale {
     #[inline]
     #[target_feature(enable = "avx2,bmi2")]
-    fn new(strip: &Strip<'_>) -> Scale {
-        let &Requantise { pre, zero, lo, hi } = strip.requantise();
-        let even = load_numbers(strip.mult(&mut [0; X86_STRIP]));
+    pub(super) fn new(requantise: &Requantise, mult: [__m256i; QUAD]) -> Scale {
+        let &Requantise { pre, zero, lo, hi } = requantise;
+        let even = mult;
         let mut odd = even;
         for k in 0..4 {
             odd[k] = _mm256_srli_epi64::<32>(even[k]);
@@ -256,7 +256,7 @@ impl Scale {
 
     #[inline]
     #[target_feature(enable = "avx2,bmi2")]
-    fn codes(&self, sums: [__m256i; 4]) -> __m256i {
+    pub(super) fn codes(&self, sums: [__m256i; 4]) -> __m256i {
         let mut high = [_mm256_setzero_si256(); 4];
         for k in 0..4 {
             let sums = _mm256_sll_epi32(sums[k], self.pre);

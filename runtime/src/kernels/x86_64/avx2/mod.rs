@@ -3,12 +3,17 @@
 //! A vector of 32 levels is 8 channels by a quad. AVX-VNNI multiplies it by a quad of codes and adds in one
 //! instruction; [`products`] says what to do without.
 
+mod add;
 mod dense;
 mod depthwise;
 mod levels;
+mod pool;
 mod products;
 mod requantise;
 mod stream;
+
+pub(super) use add::add;
+pub(super) use pool::avg_pool;
 
 use crate::format::{PANEL_CHANNELS, PANEL_DEPTH};
 

@@ -25,7 +25,8 @@ unsafe impl Depthwise for Avx512 {
             match Doubled::new(&strip) {
                 Some(scale) => all_rows(strip, &scale),
                 None => {
-                    let scale = Whole::new(&strip);
+                    let mult = load_numbers(strip.mult(&mut [0; LANES]));
+                    let scale = Whole::new(strip.requantise(), mult);
                     all_rows(strip, &scale);
                 }
             }
@@ -273,29 +274,42 @@ unsafe fn dot(sums: [__m512i; QUAD], cells: [__m512i; QUAD], levels: *const u8) 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 unsafe fn copy_to_two(row: &InputRow) {
-    let words = row.channels / 8;
-    let (mut first, mut second) = ([0i64; 8], [0i64; 8]);
-    for i in 0..8 {
-        first[i] = (i / words * 2 * words + i % words) as i64;
-        second[i] = first[i] + words as i64;
+    // Of two vectors of words, those of every second pixel; the others come as many further on as a pixel has.
+    const fn every_second(words: i64) -> [i64; 8] {
+        let mut order = [0; 8];
+        let mut i = 0;
+        while i < 8 {
+            order[i] = i as i64 / words * 2 * words + i as i64 % words;
+            i += 1;
+        }
+        order
     }
-    let pair = 2 * LANES / row.channels;
-    let [mut to, mut to_second] = [row.place(row.left), row.place(row.left + 1)];
+    const ORDERS: [[i64; 8]; 3] = [every_second(1), every_second(2), every_second(4)];
+    let (order, words) = match row.channels {
+        8 => (&ORDERS[0], 1),
+        16 => (&ORDERS[1], 2),
+        _ => (&ORDERS[2], 4),
+    };
+    let pair = 16 / words;
+    let place = |place: usize| row.to.wrapping_add(place % 2 * row.phase_bytes + place / 2 * row.channels);
+    let [mut to, mut to_second] = [place(row.left), place(row.left + 1)];
     let mut from = row.from;
     let mut left = row.pixels;
     // SAFETY: two vectors of pixels, each second one to each phase.
     unsafe {
-        let [first, second] = [first, second].map(|order| _mm512_loadu_si512(order.as_ptr().cast()));
+        let order = _mm512_loadu_si512(order.as_ptr().cast());
+        let other = _mm512_add_epi64(order, _mm512_set1_epi64(words as i64));
         while left >= pair {
             let [a, b] = [from, from.add(LANES)].map(|at| _mm512_loadu_si512(at.cast()));
-            _mm512_storeu_si512(to.cast(), _mm512_permutex2var_epi64(a, first, b));
-            _mm512_storeu_si512(to_second.cast(), _mm512_permutex2var_epi64(a, second, b));
+            _mm512_storeu_si512(to.cast(), _mm512_permutex2var_epi64(a, order, b));
+            _mm512_storeu_si512(to_second.cast(), _mm512_permutex2var_epi64(a, other, b));
             from = from.add(2 * LANES);
             [to, to_second] = [to.wrapping_add(LANES), to_second.wrapping_add(LANES)];
             left -= pair;
         }
-        let done = row.pixels - left;
-        InputRow { from, pixels: left, left: row.left + done, ..*row }.copy();
+        if left > 0 {
+            InputRow { from, pixels: left, left: row.left + row.pixels - left, ..*row }.copy();
+        }
     }
 }
 
@@ -345,7 +359,7 @@ fn load_numbers(numbers: &[i32]) -> [__m512i; 4] {
 }
 
 /// From the sums of a strip to its codes.
-trait Scale {
+pub(super) trait Scale {
     /// The codes, lane after lane.
     ///
     /// # Safety
@@ -425,7 +439,7 @@ impl Scale for Doubled {
 }
 
 /// Any multipliers and shift.
-struct Whole {
+pub(super) struct Whole {
     even: [__m512i; 4],
     odd: [__m512i; 4],
     pre: __m512i,
@@ -437,9 +451,8 @@ struct Whole {
 impl Whole {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-    fn new(strip: &Strip<'_>) -> Whole {
-        let requantise = strip.requantise();
-        let even = load_numbers(strip.mult(&mut [0; LANES]));
+    pub(super) fn new(requantise: &Requantise, mult: [__m512i; QUAD]) -> Whole {
+        let even = mult;
         let mut odd = [_mm512_setzero_si512(); 4];
         for k in 0..4 {
             odd[k] = _mm512_srli_epi64::<32>(even[k]);

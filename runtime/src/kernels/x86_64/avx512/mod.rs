@@ -1,10 +1,15 @@
 //! AVX-512 with VBMI and VNNI: 64 multiplications an instruction, 16 channels by 4 codes.
 
+mod add;
 mod dense;
 mod depthwise;
 mod levels;
+mod pool;
 mod requantise;
 mod stream;
+
+pub(super) use add::add;
+pub(super) use pool::avg_pool;
 
 use core::arch::x86_64::__mmask64;
 
