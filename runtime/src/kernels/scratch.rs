@@ -120,12 +120,12 @@ pub(super) const fn x86_depthwise(conv: &Conv<'_>) -> usize {
 }
 
 /// What a depthwise kernel keeps for a strip of lanes: interleaved levels, and a ring of padded input rows.
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "for the kernels; the plan needs the rest"))]
 pub(super) struct X86Depthwise {
     /// Bytes of a vector.
     pub(super) lanes: usize,
     /// Channels of a strip, and neighbouring pixels.
     pub(super) channels: usize,
-    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "for the kernels; the plan needs the rest"))]
     pub(super) pixels: usize,
     /// Output rows computed at once: two if their windows take no more quads of rows than one.
     pub(super) together: usize,
