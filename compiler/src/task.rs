@@ -130,6 +130,11 @@ impl Samples {
         }
     }
 
+    /// What scores on a split are: the metric or, where its labels do not let it be computed, minus the loss.
+    pub fn judged_by(&self, split: Split) -> String {
+        if self.judges(split) { self.metric.to_string() } else { "-loss".to_owned() }
+    }
+
     /// `n` network inputs spread over a split, back to back: one window of each sample in turn.
     ///
     /// # Errors
@@ -277,6 +282,7 @@ mod tests {
         let samples = Samples::new(dataset, Preprocessing::IDENTITY, None, 2, 2).unwrap();
         assert_eq!(samples.metric, Metric::Auc);
         assert!(samples.judges(Split::Test) && !samples.judges(Split::Val));
+        assert_eq!([Split::Test, Split::Val].map(|split| samples.judged_by(split)), ["auc", "-loss"]);
         let without_labels = Samples { metric: Metric::Mse, ..samples };
         assert!(without_labels.judges(Split::Val));
     }

@@ -12,6 +12,7 @@ use crate::cost::Cost;
 use crate::cost::bitops::Bitops;
 use crate::cost::latency::Latency;
 use crate::cost::layers::Layers;
+use crate::data::Split;
 use crate::ir::NodeId;
 use crate::measure;
 use crate::policy::{Policy, WeightChoice};
@@ -59,6 +60,7 @@ impl Finished<'_> {
             model: graph.name.clone(),
             target: self.settings.target.name.clone(),
             passes: self.savings.clone(),
+            judged_by: self.task.data.judged_by(Split::Val),
             budget: self.budget_lines(&headline),
             goal: self.found.as_ref().map(|found| Goal {
                 accuracy_float: found.float.metric,

@@ -12,6 +12,7 @@ use super::compile::search_sentence;
 use super::progress::Progress;
 use super::{Global, Output};
 use crate::compile::{Found, Workshop};
+use crate::data::Split;
 use crate::search::Point;
 use crate::search::budget::Metric;
 
@@ -50,6 +51,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let wall_s = start.elapsed().as_secs_f64();
     let json = json!({
         "metric": task.data.metric,
+        "judged_by": task.data.judged_by(Split::Val),
         "front": found.front.points.iter().map(point).collect::<Vec<_>>(),
         "uniform": found.uniform.iter().map(point).collect::<Vec<_>>(),
         "policy": found.front.chosen.policy,
@@ -58,7 +60,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
         "proved": found.front.statistics.proved,
         "wall_s": wall_s,
     });
-    let mut text = listing(&found, &task.data.metric.to_string());
+    let mut text = listing(&found, &task.data.judged_by(Split::Val));
     text += &format!("\nfloat {:.4} on the same validation samples", found.float.metric);
     text += &found.floor.map_or_else(String::new, |floor| format!(", {floor:.4} wanted"));
     text += &format!("\n{}\n{wall_s:.1} s in all\n", search_sentence(&found));

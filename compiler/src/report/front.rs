@@ -30,7 +30,7 @@ struct Axis<'a> {
 
 /// Accuracy over blob size.
 pub fn by_size(report: &Report) -> String {
-    let (mut svg, area) = half(&format!("{} over blob size", report.headline.metric));
+    let (mut svg, area) = half(&format!("{} over blob size", report.judged_by));
     size_plot(&mut svg, area, report);
     svg.finish()
 }
@@ -43,7 +43,7 @@ pub fn by_latency(report: &Report) -> String {
     let bound = report.goal.and_then(|goal| goal.latency).map(|ticks| ticks.value / divisor);
     let of = |point: &FrontPoint| point.latency.map(|ticks| ticks.value / divisor);
     let tip = |point: &FrontPoint| point.latency.map_or_else(String::new, |ticks: Ticks| ticks.to_string());
-    let (mut svg, area) = half(&format!("{} over latency", report.headline.metric));
+    let (mut svg, area) = half(&format!("{} over latency", report.judged_by));
     plot(&mut svg, area, report, &Axis { label: format!("latency, {unit}"), of: &of, tip: &tip, bound });
     svg.finish()
 }
@@ -52,7 +52,7 @@ pub fn by_latency(report: &Report) -> String {
 pub fn figure(report: &Report) -> String {
     const WIDTH: f64 = 760.0;
     const HEIGHT: f64 = 440.0;
-    let title = format!("{}: {} by blob size", report.model, report.headline.metric);
+    let title = format!("{}: {} by blob size", report.model, report.judged_by);
     let mut svg = Svg::new(WIDTH, HEIGHT, &title);
     svg.rect("card", (0.0, 0.0), (WIDTH, HEIGHT), 1.0, &title);
     svg.text("title", (24.0, 30.0), "start", &title);
@@ -84,7 +84,7 @@ fn size_plot(svg: &mut Svg, area: Area, report: &Report) {
 }
 
 fn plot(svg: &mut Svg, area: Area, report: &Report, axis: &Axis) {
-    let metric = &report.headline.metric;
+    let metric = &report.judged_by;
     let mut placed: Vec<(&FrontPoint, f64)> =
         report.front.iter().filter_map(|point| Some((point, (axis.of)(point)?))).collect();
     if placed.is_empty() {

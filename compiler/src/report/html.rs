@@ -120,7 +120,7 @@ fn budget(report: &Report) -> String {
 fn compared(report: &Report) -> String {
     let chosen = report.front.iter().find(|point| point.kind == PointKind::Chosen);
     let (Some(goal), Some(chosen)) = (report.goal, chosen) else { return String::new() };
-    let metric = escape(&report.headline.metric);
+    let metric = escape(&report.judged_by);
     let (reached, float) = (accuracy(chosen.accuracy), accuracy(goal.accuracy_float));
     let floor = goal.floor.map_or_else(String::new, |floor| format!(", at least {} asked", accuracy(floor)));
     format!(

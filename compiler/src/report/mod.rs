@@ -36,6 +36,9 @@ pub struct Report {
     /// What the search was to reach, as far as plots show it; absent without a search.
     #[serde(default)]
     pub goal: Option<Goal>,
+    /// What the accuracies of policies are on the validation samples: the metric, unless these lack its labels.
+    #[serde(default)]
+    pub judged_by: String,
     /// Policies by accuracy and cost.
     pub front: Vec<FrontPoint>,
     /// Every node of the network, in order.
@@ -388,6 +391,7 @@ mod tests {
                 wall_s: 38.4,
             },
             passes: Vec::new(),
+            judged_by: "top1".into(),
             budget: vec![BudgetLine { name: "--max-flash".into(), bound: "40 KiB".into(), reached: "38.9 KiB".into() }],
             goal: Some(Goal {
                 accuracy_float: 0.874,

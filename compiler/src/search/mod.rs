@@ -56,7 +56,8 @@ pub trait Evaluator {
 /// How good a policy is.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Score {
-    /// The metric that people read, higher is better: a share of correct answers, an AUC.
+    /// The metric that people read, higher is better: a share of correct answers, an AUC; minus the loss where the
+    /// samples lack the labels that it needs.
     pub metric: f64,
     /// A smooth stand-in that tells small damage apart, lower is better: cross entropy, say.
     pub loss: f64,
