@@ -8,9 +8,9 @@ use core::arch::x86_64::*;
 
 use super::detect;
 use super::store::store_some;
-use crate::kernels::panels::Panels;
 use crate::format::{PANEL_CHANNELS, Requantise, WeightGroup};
 use crate::kernels::Isa;
+use crate::kernels::panels::Panels;
 use crate::kernels::panels::dense::{Dense, STEP, Segment, Stream, Tiles};
 
 /// The leaves of this file. A value is proof that the processor has the instructions: only

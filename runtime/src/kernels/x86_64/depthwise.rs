@@ -57,7 +57,8 @@ pub(super) unsafe trait Depthwise {
 pub(super) fn run<D: Depthwise>(conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) {
     let held = input.len() >= conv.input.len() && output.len() >= conv.output.len();
     let numbers = conv.bias.len() >= conv.output.c && conv.mult.len() >= conv.output.c;
-    if !(is_supported(conv) && conv.is_depthwise() && held && numbers && scratch.len() >= scratch::x86_depthwise(conv)) {
+    if !(is_supported(conv) && conv.is_depthwise() && held && numbers && scratch.len() >= scratch::x86_depthwise(conv))
+    {
         return;
     }
     let skip = scratch.as_ptr().align_offset(scratch::ALIGN).min(scratch::X86_SLACK);

@@ -228,11 +228,7 @@ unsafe fn any<S: Scale, const R: usize>(rows: &OutputRows, window: &Window, bias
 /// The processor has the instructions; the invariants of `rows`, which are `R`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-unsafe fn store<S: Scale, const R: usize>(
-    rows: &OutputRows,
-    scale: &S,
-    sums: impl Fn(usize) -> [[__m512i; QUAD]; R],
-) {
+unsafe fn store<S: Scale, const R: usize>(rows: &OutputRows, scale: &S, sums: impl Fn(usize) -> [[__m512i; QUAD]; R]) {
     // The last strip, if it is a part of a vector, goes to its place by way of this.
     let mut part = [[0u8; LANES]; R];
     let whole = if rows.last == LANES { rows.strips } else { rows.strips - 1 };
