@@ -30,7 +30,6 @@ use crate::quant::{
     BiasCorrection, Calibration, CalibrationConfig, ClipMethod, CodeBank, QuantConfig, QuantError, Rounding, calibrate,
 };
 use crate::search::cache::Cached;
-use crate::search::exact::Exact;
 use crate::search::sensitivity::{self, Sensitivity};
 use crate::search::space::SpaceError;
 use crate::search::{Budget, Evaluator, Event, Front, Point, Problem, Score, SearchError, Space, Strategy, uniform};
@@ -402,14 +401,4 @@ fn short_digest(parts: &[&str]) -> String {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// The strategy behind `--search METHOD`; `None` for an unknown name.
-pub fn strategy(name: &str) -> Option<Box<dyn Strategy>> {
-    match name {
-        "exact" => Some(Box::new(Exact::default())),
-        "random" => Some(Box::new(crate::search::random::Random { evaluations: 64 })),
-        "uniform" => Some(Box::new(uniform::Uniform)),
-        _ => None,
-    }
 }

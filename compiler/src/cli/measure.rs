@@ -39,6 +39,8 @@ pub(super) struct Args {
     /// Also tell how well the table predicts this network's layers and their sum without having seen them.
     #[arg(long, value_name = "MODEL")]
     check: Vec<PathBuf>,
+    #[command(flatten)]
+    passes: args::PassArgs,
     /// Kernels: portable, avx2, avx512vnni, neon, dotprod or i8mm [default: the fastest].
     #[arg(long, value_name = "NAME")]
     isa: Option<Isa>,
@@ -65,7 +67,8 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
         let network = network(line).with_context(|| format!("{file}, line {number}: `{line}`"))?;
         graphs.push(text::parse_with(&network, |_, shape| Ok(vec![0.5; shape.iter().product()]))?);
     }
-    let checked: Vec<Graph> = args.check.iter().map(|path| args::network(path)).collect::<Result<_>>()?;
+    let checked: Vec<Graph> =
+        args.check.iter().map(|path| Ok(args::network(path, &args.passes)?.graph)).collect::<Result<_>>()?;
     let subject = |graph| Subject { graph, policies: policies(graph, &target.weight_formats) };
     let subjects: Vec<Subject<'_>> = graphs.iter().map(subject).collect();
     let mut step = || progress.event(Event::Step { label: String::new() });

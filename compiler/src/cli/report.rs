@@ -58,6 +58,7 @@ impl Finished<'_> {
         Report {
             model: graph.name.clone(),
             target: self.settings.target.name.clone(),
+            passes: self.savings.clone(),
             budget: self.budget_lines(&headline),
             goal: self.found.as_ref().map(|found| Goal {
                 accuracy_float: found.float.metric,

@@ -22,7 +22,7 @@ mod widened;
 pub use detect::detect;
 pub use widened::{add, avg_pool, max_pool};
 
-use super::panels::dense;
+use super::panels::{dense, is_supported};
 use super::{ConvKernel, Isa, scratch};
 use crate::format::{Conv, Layout};
 
@@ -47,15 +47,6 @@ pub(super) fn conv_kernel(isa: Isa, conv: &Conv<'_>) -> Option<ConvKernel> {
         _ => return None,
     };
     Some(ConvKernel { isa, scratch_bytes, run })
-}
-
-/// Whether the kernels take a convolution of this geometry.
-fn is_supported(conv: &Conv<'_>) -> bool {
-    const LIMIT: usize = 1 << 24;
-    let (i, o) = (conv.input, conv.output);
-    let steps = [conv.kernel, conv.stride, conv.dilation];
-    let sane = steps.iter().flatten().chain(&[i.h, i.w, i.c, o.h, o.w, o.c]).all(|&n| 0 < n && n < LIMIT);
-    sane && conv.pad.iter().all(|&pad| pad < LIMIT) && (conv.groups == 1 || conv.is_depthwise())
 }
 
 type Run = fn(&Conv<'_>, &[u8], &mut [u8], &mut [u8]);
