@@ -31,6 +31,8 @@ pub struct ConvSpec {
     pub weights: Vec<(WeightFormat, Layout, usize)>,
     /// Zero point of the input.
     pub zero_in: u8,
+    /// Bits of the input's codes.
+    pub bits_in: u8,
     /// From accumulator to code.
     pub requantise: Requantise,
     /// What the numbers are like.
@@ -69,7 +71,8 @@ impl ConvSpec {
             pad_end: [kernel / 2; 2],
             groups: 1,
             weights: vec![(format, layout, c_out)],
-            zero_in: 3,
+            zero_in: 1,
+            bits_in: 8,
             requantise: Requantise { pre: 8, zero: 9, lo: 0, hi: 255 },
             numbers: Numbers::Random,
             seed: 1,
@@ -112,9 +115,10 @@ impl ConvProblem {
     pub fn new(spec: ConvSpec) -> ConvProblem {
         let mut random = Random(spec.seed);
         let output = spec.output();
-        let mut input: Vec<u8> = (0..spec.input.len()).map(|_| random.next() as u8).collect();
+        let highest = u8::MAX >> (8 - spec.bits_in);
+        let mut input: Vec<u8> = (0..spec.input.len()).map(|_| random.next() as u8 & highest).collect();
         if spec.numbers != Numbers::Random {
-            input.fill(255);
+            input.fill(highest);
         }
         // Mostly of the size that compiled networks have, sometimes anything.
         let mut number =
@@ -170,7 +174,7 @@ impl ConvProblem {
         (conv.input, conv.output) = (self.spec.input, self.spec.output());
         (conv.kernel, conv.stride, conv.dilation) = (self.spec.kernel, self.spec.stride, self.spec.dilation);
         (conv.pad, conv.groups, conv.zero_in) = (self.spec.pad, self.spec.groups, self.spec.zero_in);
-        conv.requantise = self.spec.requantise;
+        (conv.bits_in, conv.requantise) = (self.spec.bits_in, self.spec.requantise);
         conv
     }
 
@@ -238,13 +242,15 @@ pub fn conv_problems() -> impl Strategy<Value = ConvProblem> {
     let requantise =
         (0..32u8, zero(), bounds).prop_map(|(pre, zero, (a, b))| Requantise { pre, zero, lo: a.min(b), hi: a.max(b) });
     let extents = (1..12usize, 1..24usize, prop_oneof![1..8usize, 1..40usize, 60..70usize]);
-    (grouping, extents, window, weights, zero(), requantise, numbers, any::<u64>()).prop_map(
+    let code_in =
+        (prop_oneof![Just(8u8), 1..9u8], zero()).prop_map(|(bits, zero)| (bits, zero & u8::MAX >> (8 - bits)));
+    (grouping, extents, window, weights, code_in, requantise, numbers, any::<u64>()).prop_map(
         |(
             grouping,
             (h, w, c),
             (kernel, stride, dilation, pad, pad_end),
             weights,
-            zero_in,
+            (bits_in, zero_in),
             requantise,
             numbers,
             seed,
@@ -260,6 +266,7 @@ pub fn conv_problems() -> impl Strategy<Value = ConvProblem> {
                 groups: 1,
                 weights,
                 zero_in,
+                bits_in,
                 requantise,
                 numbers,
                 seed,

@@ -230,6 +230,7 @@ impl PlannedConv {
         conv.pad = self.window.pad;
         conv.groups = self.groups;
         conv.zero_in = input.code.zero;
+        conv.bits_in = input.code.bits;
         conv.bias = &self.bias;
         conv.mult = &self.mult;
         conv.requantise = self.requantise;

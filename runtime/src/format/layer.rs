@@ -85,6 +85,9 @@ pub struct Conv<'a> {
     pub groups: usize,
     /// Zero point of the input.
     pub zero_in: u8,
+    /// Bits of the input's codes: kernels may rely on none being `2^bits_in` or more for their result, never for
+    /// their safety.
+    pub bits_in: u8,
     /// One an output channel, zero points folded in.
     pub bias: &'a [i32],
     /// One an output channel.
@@ -236,6 +239,7 @@ impl<'a> Conv<'a> {
         pad: [0; 2],
         groups: 1,
         zero_in: 0,
+        bits_in: 8,
         bias: &[],
         mult: &[],
         requantise: Requantise { pre: 0, zero: 0, lo: 0, hi: 255 },
@@ -331,6 +335,14 @@ impl<'a> Conv<'a> {
             self.groups > 0 && self.input.c.is_multiple_of(self.groups) && c_out.is_multiple_of(self.groups);
         let steps = self.kernel.iter().chain(&self.stride).chain(&self.dilation).all(|&step| step > 0);
         steps && divisible && self.bias.len() == c_out && self.mult.len() == c_out && self.check_groups().is_ok()
+    }
+}
+
+impl WeightGroup<'_> {
+    /// The largest magnitude of its levels, whichever of them it uses.
+    pub fn largest_level(&self) -> u32 {
+        let codes = 0..1u16 << self.format.bits();
+        codes.map(|code| u32::from(self.format.level(code as u8, self.codebook).unsigned_abs())).max().unwrap_or(0)
     }
 }
 
@@ -608,6 +620,7 @@ fn decode_conv<'a>(
         pad: [byte(8)?, byte(9)?],
         groups,
         zero_in: input.zero,
+        bits_in: input.bits,
         bias: per_channel(index).ok_or(missing)?,
         mult: index.checked_add(c_out).and_then(per_channel).ok_or(missing)?,
         requantise: requantise(f, 10, output)?,

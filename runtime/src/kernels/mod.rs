@@ -42,6 +42,8 @@ pub enum Isa {
     Portable,
     /// x86-64 with AVX2 and BMI2.
     Avx2,
+    /// x86-64 with those and AVX-VNNI.
+    AvxVnni,
     /// x86-64 with AVX-512 (F, BW, VL, VBMI) and VNNI.
     Avx512Vnni,
     /// AArch64, whose every processor has NEON.
@@ -54,8 +56,16 @@ pub enum Isa {
 
 impl Isa {
     /// All of them, those of one architecture slowest first.
-    pub const ALL: [Isa; 7] =
-        [Isa::Reference, Isa::Portable, Isa::Avx2, Isa::Avx512Vnni, Isa::Neon, Isa::NeonDotprod, Isa::NeonI8mm];
+    pub const ALL: [Isa; 8] = [
+        Isa::Reference,
+        Isa::Portable,
+        Isa::Avx2,
+        Isa::AvxVnni,
+        Isa::Avx512Vnni,
+        Isa::Neon,
+        Isa::NeonDotprod,
+        Isa::NeonI8mm,
+    ];
 
     /// Whether this processor runs its kernels.
     pub fn is_available(self) -> bool {
@@ -81,6 +91,7 @@ impl Isa {
             Isa::Reference => "reference",
             Isa::Portable => "portable",
             Isa::Avx2 => "avx2",
+            Isa::AvxVnni => "avxvnni",
             Isa::Avx512Vnni => "avx512vnni",
             Isa::Neon => "neon",
             Isa::NeonDotprod => "dotprod",

@@ -115,6 +115,8 @@ struct Block<'a> {
     /// Levels of the panels, and bytes from panel to panel.
     levels: &'a [u8],
     level_step: usize,
+    /// What no product of a code and a level exceeds in magnitude.
+    largest: u32,
     requantise: Requantise,
     /// Channels of the output.
     channels: usize,
@@ -185,6 +187,12 @@ impl<'a> Tiles<'a> {
         self.block.level_step
     }
 
+    /// What no product of a code and a level exceeds in magnitude, if codes have the bits that they should.
+    #[inline(always)]
+    pub(in crate::kernels) fn largest_product(&self) -> u32 {
+        self.block.largest
+    }
+
     /// From sum to code.
     #[inline(always)]
     pub(in crate::kernels) fn requantise(&self) -> &Requantise {
@@ -211,6 +219,7 @@ impl<'a> Tiles<'a> {
 pub(in crate::kernels) struct Stream<'a> {
     panels: Panels<'a>,
     window: &'a [u8],
+    largest: u32,
     requantise: Requantise,
     output: *mut u8,
     memory: PhantomData<&'a mut [u8]>,
@@ -219,17 +228,18 @@ pub(in crate::kernels) struct Stream<'a> {
 impl<'a> Stream<'a> {
     /// `None` when an invariant does not hold.
     fn new(
+        conv: &Conv<'a>,
         group: &WeightGroup<'a>,
         panels: Panels<'a>,
         window: &'a [u8],
-        requantise: Requantise,
         output: &'a mut [u8],
     ) -> Option<Stream<'a>> {
         let bits = group.format.bits() as usize;
         let quads = window.len() / PANEL_DEPTH;
         let coded = panels.len > 0 && panels.step >= quads.checked_mul(STEP / 8 * bits)?;
         let output = output.get_mut(panels.first..)?.get_mut(..panels.bias.len())?.as_mut_ptr();
-        coded.then_some(Stream { panels, window, requantise, output, memory: PhantomData })
+        let (largest, requantise) = (largest_product(conv, group), conv.requantise);
+        coded.then_some(Stream { panels, window, largest, requantise, output, memory: PhantomData })
     }
 
     /// The panels, whose codes are packed.
@@ -248,6 +258,12 @@ impl<'a> Stream<'a> {
     #[inline(always)]
     pub(in crate::kernels) fn quads(&self) -> usize {
         self.window.len() / PANEL_DEPTH
+    }
+
+    /// What no product of a code and a level exceeds in magnitude, if codes have the bits that they should.
+    #[inline(always)]
+    pub(in crate::kernels) fn largest_product(&self) -> u32 {
+        self.largest
     }
 
     /// From sum to code.
@@ -281,6 +297,7 @@ fn blocks<D: Dense>(isa: D, conv: &Conv<'_>, input: &[u8], output: &mut [u8], sc
     let (copied, scratch) = scratch.split_at_mut_checked(strip.as_ref().map_or(0, Strip::bytes))?;
     copied.fill(conv.zero_in);
     for group in conv.weight_groups() {
+        let largest = largest_product(conv, &group);
         let in_place = !scratch::decodes(group.format);
         let most = if in_place { D::PANELS } else { D::PANELS.min(DECODED_PANELS) };
         let mut index = 0;
@@ -292,6 +309,7 @@ fn blocks<D: Dense>(isa: D, conv: &Conv<'_>, input: &[u8], output: &mut [u8], sc
                 panels,
                 levels,
                 level_step,
+                largest,
                 requantise: conv.requantise,
                 channels: conv.output.c,
             };
@@ -380,10 +398,14 @@ fn single<D: Dense>(isa: D, conv: &Conv<'_>, input: &[u8], output: &mut [u8], sc
         let mut index = 0;
         while let Some(panels) = Panels::of(conv, &group, index, D::STREAM_PANELS) {
             index += panels.len;
-            isa.stream(&group, &Stream::new(&group, panels, window, conv.requantise, output)?);
+            isa.stream(&group, &Stream::new(conv, &group, panels, window, output)?);
         }
     }
     Some(())
+}
+
+fn largest_product(conv: &Conv<'_>, group: &WeightGroup<'_>) -> u32 {
+    ((1 << conv.bits_in.min(8)) - 1) * group.largest_level()
 }
 
 /// Copies the window of the first pixel, `zero_in` where it is beyond an edge, 0 at padding.

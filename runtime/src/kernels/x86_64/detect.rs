@@ -7,7 +7,8 @@ use crate::kernels::Isa;
 
 const KNOWN: u8 = 1;
 const AVX2: u8 = 2;
-const AVX512: u8 = 4;
+const AVX_VNNI: u8 = 4;
+const AVX512: u8 = 8;
 
 /// Whether the kernels of `isa` can run here.
 ///
@@ -21,6 +22,7 @@ pub fn detect(isa: Isa) -> bool {
     }
     match isa {
         Isa::Avx2 => found & AVX2 != 0,
+        Isa::AvxVnni => found & AVX_VNNI != 0,
         Isa::Avx512Vnni => found & AVX512 != 0,
         Isa::Reference | Isa::Portable => true,
         _ => false,
@@ -49,6 +51,10 @@ fn ask() -> u8 {
     let mut found = 0;
     if state & XMM_YMM == XMM_YMM && has(extended.ebx, &AVX2_BMI2) {
         found |= AVX2;
+        // Subleaf 0 says in `eax` how many more there are.
+        if extended.eax >= 1 && has(__cpuid_count(7, 1).eax, &[4]) {
+            found |= AVX_VNNI;
+        }
         let wide = has(extended.ebx, &F_BW_VL) && has(extended.ecx, &VBMI_VNNI);
         if state & XMM_YMM_MASK_ZMM == XMM_YMM_MASK_ZMM && wide {
             found |= AVX512;

@@ -1,4 +1,4 @@
-//! Kernels for x86-64: AVX2 with BMI2, and AVX-512 with VNNI.
+//! Kernels for x86-64: AVX2 with BMI2, the same with AVX-VNNI, and AVX-512 with VNNI.
 //!
 //! A kernel is a loop nest (`dense`, `depthwise`; safe but for the calls) over leaves of one
 //! instruction set (`avx2`, `avx512`): decode weights, fetch a window, multiply a tile of
@@ -42,6 +42,8 @@ pub(super) fn conv_kernel(isa: Isa, conv: &Conv<'_>) -> Option<ConvKernel> {
     let run: Run = match isa {
         Isa::Avx2 if conv.is_depthwise() => depthwise::run::<avx2::Avx2>,
         Isa::Avx2 => dense::run::<avx2::Avx2>,
+        Isa::AvxVnni if conv.is_depthwise() => depthwise::run::<avx2::Avx2>,
+        Isa::AvxVnni => dense::run::<avx2::AvxVnni>,
         Isa::Avx512Vnni if conv.is_depthwise() => depthwise::run::<avx512::Avx512>,
         Isa::Avx512Vnni => dense::run::<avx512::Avx512>,
         _ => return None,

@@ -19,7 +19,7 @@ macro_rules! widened {
             }
             match isa {
                 // SAFETY: the processor has the instructions.
-                Isa::Avx2 if detect(isa) => unsafe { avx2($($arg),*) },
+                Isa::Avx2 | Isa::AvxVnni if detect(isa) => unsafe { avx2($($arg),*) },
                 // SAFETY: the processor has the instructions.
                 Isa::Avx512Vnni if detect(isa) => unsafe { avx512($($arg),*) },
                 _ => $plain($($arg),*),

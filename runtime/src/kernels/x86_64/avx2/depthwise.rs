@@ -2,7 +2,8 @@
 
 use core::arch::x86_64::*;
 
-use super::{Avx2, Decoder};
+use super::Avx2;
+use super::levels::Decoder;
 use crate::format::{PANEL_CHANNELS, Requantise, WeightGroup};
 use crate::kernels::panels::Panels;
 use crate::kernels::scratch::{X86_CELLS, X86_STRIP};
