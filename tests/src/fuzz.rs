@@ -9,11 +9,13 @@ pub mod mutate;
 use std::ops::Range;
 use std::path::Path;
 
-use pare_runtime::format::LayerOp;
+use pare_runtime::bits::write_code;
+use pare_runtime::format::{CODEBOOK_BYTES, LayerOp, Layout, Shape, WeightFormat};
 use pare_runtime::kernels::scratch::conv_scratch_bytes;
 use pare_runtime::{Isa, Model, Session};
 
 use crate::blob::seal;
+use crate::problems::{ConvProblem, ConvSpec};
 #[cfg(feature = "compiler")]
 pub use importers::{onnx, tflite};
 
@@ -38,6 +40,7 @@ pub type Target = fn(&[u8]) -> Outcome;
 /// Every target by name.
 pub const TARGETS: &[(&str, Target)] = &[
     ("blob", blob),
+    ("weights", weights),
     #[cfg(feature = "compiler")]
     ("tflite", tflite),
     #[cfg(feature = "compiler")]
@@ -61,6 +64,45 @@ pub fn seeds(target: &str) -> std::io::Result<Vec<Vec<u8>>> {
     }
     files.sort();
     files.iter().map(std::fs::read).collect()
+}
+
+/// Takes the first bytes as a convolution and the rest for its packed weights, and runs it on every instruction set:
+/// every code means what `Conv::position` and `read_code` say, which the reference reads by.
+///
+/// # Panics
+/// When a kernel differs from the reference, which reads weight by weight: the finding.
+pub fn weights(bytes: &[u8]) -> Outcome {
+    let Some((&[kind, format, c_in, c_out, edge, kernel, stride, seed], codes)) = bytes.split_first_chunk::<8>() else {
+        return Outcome::Refused;
+    };
+    let within = |byte: u8, most: usize| 1 + usize::from(byte) % most;
+    let format = WeightFormat::ALL[usize::from(format) % WeightFormat::ALL.len()];
+    let layout = if kind & 1 == 0 { Layout::Plain } else { Layout::Panels };
+    let (kernel, stride) = (within(kernel, 3), within(stride, 2));
+    let input = Shape { h: within(edge, 4), w: within(edge / 4, 6), c: within(c_in, 40) };
+    let spec = match kind & 2 {
+        0 => ConvSpec::dense(input, within(c_out, 40), kernel, stride, format, layout),
+        _ => ConvSpec::depthwise(input, kernel, stride, format, layout),
+    };
+    let mut problem = ConvProblem::new(ConvSpec { seed: seed.into(), ..spec });
+    let conv = problem.conv();
+    let channels = 0..conv.output.c;
+    let places = channels.flat_map(|channel| (0..conv.depth()).map(move |k| (channel, k)));
+    let places: Vec<_> = places.map(|(channel, k)| conv.position(layout, format, channel, k)).collect();
+    let mut codes = codes.iter().copied().cycle();
+    let (table, packed) = problem.weights.split_at_mut(match format {
+        WeightFormat::Codebook(_) => CODEBOOK_BYTES,
+        _ => 0,
+    });
+    table.iter_mut().zip(&mut codes).for_each(|(level, code)| *level = code);
+    for (at, code) in places.into_iter().zip(codes) {
+        write_code(&mut packed[at.offset..], format.bits(), at.index, code);
+    }
+    let expected = problem.run(Isa::Reference);
+    for isa in Isa::available() {
+        assert!(problem.run(isa) == expected, "{isa} decodes otherwise than the reference: {problem:?}");
+    }
+    Outcome::Ran
 }
 
 /// Parses bytes as a blob, length and checksum made right, and runs it on every instruction set.

@@ -25,8 +25,9 @@ fn ten_thousand_random_mutations_are_refused_or_run() {
             let (seed, other) = (pick(), pick());
             outcomes[run(&mutate(seed, other, &mut random)) as usize] += 1;
         }
-        // Both happen often, or the deep checks were never met.
+        // Both happen often, or the deep checks were never met; but any bytes are somebody's weights.
         let [refused, _too_large, ran] = outcomes;
-        assert!(refused > 500 && ran > 500, "{target}: refused, too large, ran: {outcomes:?}");
+        let enough = if target == "weights" { 0 } else { 500 };
+        assert!(refused >= enough && ran > 500, "{target}: refused, too large, ran: {outcomes:?}");
     }
 }

@@ -6,7 +6,7 @@ use pare_runtime::format::{Layer, Layout};
 use pare_runtime::{Isa, Model, Probe, Session};
 use rayon::prelude::*;
 
-use super::{AlignedBytes, Board, BoardError, Timing, quantile};
+use super::{AlignedBytes, Board, BoardError, FirstInference, Timing, quantile};
 use crate::emit::ObjectArch;
 use crate::units::TickUnit;
 
@@ -85,13 +85,18 @@ pub fn infer(blob: &[u8], isa: Isa, codes: &[u8]) -> Result<Vec<u8>, BoardError>
 /// A sample is long enough (some 50 microseconds) for the clock not to matter. Layers are timed in
 /// separate inferences, since the clock's two readings a layer would lengthen the total.
 fn time(blob: &[u8], isa: Isa, codes: &[u8], runs: usize) -> Result<Timing, BoardError> {
+    let lap = |begin: Instant| begin.elapsed().as_nanos() as f64;
     let begin = Instant::now();
     let model = Model::parse(blob)?;
+    let parse = lap(begin);
+    let begin = Instant::now();
     let mut arena = AlignedBytes::zeroed(model.arena_bytes());
     let mut session = Session::with_isa(model, &mut arena, isa)?;
+    let setup = lap(begin);
+    let begin = Instant::now();
     set_inputs(&mut session, codes);
     session.run();
-    let first = begin.elapsed().as_nanos() as f64;
+    let first = FirstInference { parse, setup, run: lap(begin) };
 
     let inner = inferences_a_sample(&mut session, codes);
     let mut yardstick = Yardstick::new();

@@ -77,12 +77,30 @@ pub struct Timing {
     pub total: Vec<f64>,
     /// Each layer, sorted; their medians add up to that of the total.
     pub layers: Vec<Vec<f64>>,
-    /// From bytes in memory to the end of the first inference.
-    pub first: f64,
+    /// From bytes in memory, or mapped, to the first output.
+    pub first: FirstInference,
     /// A fixed piece of work beside the samples: how fast the board was. Always 1 where ticks are counted.
     pub yardstick: f64,
     /// The share of the samples taken that were quiet enough to be kept.
     pub quiet: f64,
+}
+
+/// What the first output waits for: each part once, with nothing warm.
+#[derive(Clone, Copy, Debug)]
+pub struct FirstInference {
+    /// Checking the blob: every byte of it is read.
+    pub parse: f64,
+    /// Memory for the arena, kernels chosen.
+    pub setup: f64,
+    /// The run itself.
+    pub run: f64,
+}
+
+impl FirstInference {
+    /// All of it.
+    pub fn total(&self) -> f64 {
+        self.parse + self.setup + self.run
+    }
 }
 
 impl Timing {

@@ -10,13 +10,14 @@ use serde_json::json;
 
 use super::eval::read_blob;
 use super::{Global, Output, args};
-use crate::board::quantile;
+use crate::board::{FirstInference, quantile};
 use crate::compile::remembered_table;
 use crate::cost::layers::Shape;
 use crate::cost::table::{KernelQuery, LatencyTable};
 use crate::measure::kernel_name;
 use crate::policy::WeightFormat;
 use crate::target::Target;
+use crate::units::TickUnit;
 
 /// Options of `pare bench`.
 #[derive(Clone, Debug, clap::Args)]
@@ -57,7 +58,9 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let isa = args::isa(&target, args.isa)?;
     let model = Model::parse(&blob)?;
     let codes: Vec<u8> = model.inputs().flat_map(|t| vec![t.zero; t.shape.len()]).collect();
-    let timing = target.board().time(&blob, isa, &codes, args.runs.get())?;
+    // Mapped anew: the first inference pays for bringing the pages in.
+    let Some(cold) = read_blob(&args.blob)? else { bail!("{} is gone", args.blob.display()) };
+    let timing = target.board().time(&cold, isa, &codes, args.runs.get())?;
     let table = remembered_table(&args::cache(global), &target, isa)?;
     // Predictions are for the speed at which the table was measured.
     let speed = table.as_ref().map_or(1.0, |table| timing.yardstick / table.yardstick());
@@ -82,25 +85,40 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
         .collect();
     let json = json!({
         "target": target.name, "unit": timing.unit, "median": median, "p10": p10, "min": min, "runs": args.runs,
-        "first": timing.first, "isa": isa.to_string(), "predicted": predicted, "layers": layers, "quiet": timing.quiet, "yardstick": timing.yardstick,
+        "first": timing.first.total(), "first_parse": timing.first.parse, "first_setup": timing.first.setup,
+        "first_run": timing.first.run, "isa": isa.to_string(), "predicted": predicted, "layers": layers, "quiet": timing.quiet, "yardstick": timing.yardstick,
     });
-    let us = |ns: f64| format!("{:.1}", ns / 1e3);
+    let (scale, unit, rate) = match timing.unit {
+        TickUnit::Nanoseconds => (1e3, "us", "GMAC/s"),
+        TickUnit::Instructions => (1.0, "instr", "MAC/in"),
+        TickUnit::Cycles => (1.0, "cycles", "MAC/cy"),
+    };
+    let us = |ticks: f64| format!("{:.1}", ticks / scale);
     let mut text = format!("{} on {}, {isa} kernels, {} samples\n", args.blob.display(), target.name, args.runs);
-    let facts = [("median", Some(median)), ("p10", Some(p10)), ("min", Some(min)), ("first", Some(timing.first))];
-    for (name, ns) in facts.into_iter().chain([("predicted", predicted)]) {
-        text += &ns.map_or_else(String::new, |ns| format!("  {name:<10} {:>10} us\n", us(ns)));
+    for (name, ticks) in [("median", Some(median)), ("p10", Some(p10)), ("min", Some(min)), ("predicted", predicted)] {
+        text += &ticks.map_or_else(String::new, |ticks| format!("  {name:<10} {:>10} {unit}\n", us(ticks)));
     }
+    let FirstInference { parse, setup, run } = timing.first;
+    let parts = format!("parse {}, set-up {}, run {}", us(parse), us(setup), us(run));
+    text += &format!("  {:<10} {:>10} {unit}: {parts}\n", "first", us(timing.first.total()));
     if args.layers {
         let width = |texts: &mut dyn Iterator<Item = &str>| texts.map(|t| t.chars().count()).max().unwrap_or(0).max(6);
         let names = width(&mut rows.iter().map(|row| row.name.as_str()));
         let kernels = width(&mut rows.iter().map(|row| row.kernel.as_str()));
         text += &format!(
-            "\n{:<names$}  {:<kernels$} {:>10} {:>7} {:>6} {:>9} {:>12} {:>7}\n",
-            "layer", "kernel", "MACs", "weights", "a bits", "median us", "predicted us", "GMAC/s"
+            "\n{:<names$}  {:<kernels$} {:>10} {:>7} {:>6} {:>13} {:>16} {:>7}\n",
+            "layer",
+            "kernel",
+            "MACs",
+            "weights",
+            "a bits",
+            format!("median {unit}"),
+            format!("predicted {unit}"),
+            rate
         );
         for row in &rows {
             text += &format!(
-                "{:<names$}  {:<kernels$} {:>10} {:>7} {:>6} {:>9} {:>12} {:>7}\n",
+                "{:<names$}  {:<kernels$} {:>10} {:>7} {:>6} {:>13} {:>16} {:>7}\n",
                 row.name,
                 row.kernel,
                 row.macs,

@@ -122,10 +122,12 @@
 
 use core::fmt;
 
+mod crc;
 mod layer;
 mod read;
 mod records;
 
+pub use crc::crc32;
 pub use layer::{
     Add, AvgPool, Conv, DepthToSpace, Layer, LayerOp, MaxPool, Pad, Pool, Requantise, Resize, WeightGroup, WeightGroups,
 };
@@ -288,26 +290,4 @@ impl Layout {
     pub const fn number(self) -> u16 {
         self as u16
     }
-}
-
-/// CRC-32 (IEEE 802.3, reflected) as in the header.
-#[allow(clippy::indexing_slicing, reason = "a nibble into a table of 16")]
-pub fn crc32(bytes: &[u8]) -> u32 {
-    const TABLE: [u32; 16] = {
-        let mut table = [0u32; 16];
-        let mut i = 0;
-        while i < 16 {
-            let mut crc = i as u32;
-            let mut bit = 0;
-            while bit < 4 {
-                crc = if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 };
-                bit += 1;
-            }
-            table[i] = crc;
-            i += 1;
-        }
-        table
-    };
-    let step = |crc: u32, nibble: u8| TABLE[usize::from((crc as u8 ^ nibble) & 15)] ^ crc >> 4;
-    !bytes.iter().fold(!0u32, |crc, &byte| step(step(crc, byte), byte >> 4))
 }
