@@ -4,14 +4,10 @@
 #![allow(missing_docs, reason = "criterion_group! writes a public function without")]
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use pare_benches::shapes;
+use pare_benches::{FORMATS, shapes};
 use pare_runtime::Isa;
-use pare_runtime::format::WeightFormat;
 use pare_runtime::kernels::ConvKernel;
 use pare_tests::problems::ConvProblem;
-
-const FORMATS: [WeightFormat; 4] =
-    [WeightFormat::Linear(8), WeightFormat::Linear(4), WeightFormat::Codebook(4), WeightFormat::Linear(2)];
 
 fn convolutions(criterion: &mut Criterion) {
     for format in FORMATS {

@@ -3,6 +3,10 @@
 use pare_runtime::format::{Layout, Shape, WeightFormat};
 use pare_tests::problems::ConvSpec;
 
+/// The weight formats that kernels are compared at.
+pub const FORMATS: [WeightFormat; 4] =
+    [WeightFormat::Linear(8), WeightFormat::Linear(4), WeightFormat::Codebook(4), WeightFormat::Linear(2)];
+
 /// The convolutions that kernels are compared on, by name: shapes of the MLPerf Tiny networks.
 pub fn shapes(format: WeightFormat) -> [(&'static str, ConvSpec); 12] {
     let shape = |h, w, c| Shape { h, w, c };

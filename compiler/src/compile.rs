@@ -30,7 +30,6 @@ use crate::quant::{
     BiasCorrection, Calibration, CalibrationConfig, ClipMethod, CodeBank, QuantConfig, QuantError, Rounding, calibrate,
 };
 use crate::search::cache::Cached;
-use crate::search::exact::Exact;
 use crate::search::sensitivity::{self, Sensitivity};
 use crate::search::space::SpaceError;
 use crate::search::{Budget, Evaluator, Event, Front, Point, Problem, Score, SearchError, Space, Strategy, uniform};
@@ -191,14 +190,16 @@ impl<'a> Workshop<'a> {
         let missing = |policy: &Policy| layers.queries(policy).any(|query| !kernels.contains(&query));
         let policies: Vec<Policy> = policies.iter().flat_map(Policy::unmixed).filter(missing).collect();
         let mut new = Vec::new();
-        if !policies.is_empty() {
-            events(Event::Stage { name: "measure kernels", steps: policies.len() * measure::ROUNDS });
+        let complete = policies.is_empty();
+        if !complete {
+            events(Event::Stage { name: "measure kernels", steps: measure::ROUNDS });
             let mut step = || events(Event::Step { label: String::new() });
-            new = measure::rows(board.as_ref(), *isa, graph, &policies, self.lower_config(), &mut step)?;
+            let subject = measure::Subject { graph, policies };
+            new = measure::rows(board.as_ref(), *isa, &[subject], self.lower_config(), &mut step)?;
             events(Event::Finished { summary: format!("{} rows", new.len()) });
         }
         let table = LatencyTable::new(measure::provenance(target, *isa), target.unit, merged(known, new))?;
-        if !policies.is_empty() {
+        if !complete {
             table.save(&remembered_path(cache, target, *isa)).unwrap_or_else(forgotten);
         }
         Ok(table)
@@ -400,14 +401,4 @@ fn short_digest(parts: &[&str]) -> String {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// The strategy behind `--search METHOD`; `None` for an unknown name.
-pub fn strategy(name: &str) -> Option<Box<dyn Strategy>> {
-    match name {
-        "exact" => Some(Box::new(Exact::default())),
-        "random" => Some(Box::new(crate::search::random::Random { evaluations: 64 })),
-        "uniform" => Some(Box::new(uniform::Uniform)),
-        _ => None,
-    }
 }

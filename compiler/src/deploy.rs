@@ -7,8 +7,9 @@ use crate::cost::layers::{DEFAULT_ACTIVATION_BITS, Layers};
 use crate::data::{Metric, MetricAccumulator};
 use crate::emit::{Blob, EmitError, emit};
 use crate::eval::{EvalError, Net};
-use crate::ir::{Graph, NodeId, Op};
+use crate::ir::{Graph, NodeId};
 use crate::lower::{LowerConfig, LowerError, Plan, lower};
+use crate::passes::drop_softmax;
 use crate::policy::{Policy, WeightChoice, WeightFormat};
 use crate::quant::{ActivationCode, CodeBank, QuantError, Quantized, WeightCodes};
 use crate::search::Score;
@@ -128,9 +129,7 @@ impl Reference {
         labels: Vec<Option<u32>>,
         metric: Metric,
     ) -> Result<Self, DeployError> {
-        let mut graph = graph.clone();
-        drop_final_softmax(&mut graph);
-        let net = Net::float(&graph)?;
+        let net = Net::float(&drop_softmax(graph).unwrap_or_else(|| graph.clone()))?;
         let float = net.forward(&inputs, labels.len())?;
         let output_len = float.len() / labels.len().max(1);
         Ok(Reference { config, isa: Isa::best(), inputs, labels, metric, float, output_len })
@@ -147,7 +146,7 @@ impl Reference {
     /// See [`DeployError`].
     pub fn score(&self, bank: &CodeBank<'_>, policy: &Policy) -> Result<Score, DeployError> {
         let mut quantized = bank.quantize(policy)?;
-        drop_final_softmax(&mut quantized.graph);
+        quantized.graph = drop_softmax(&quantized.graph).unwrap_or(quantized.graph);
         let blob = emit(&lower(&quantized, &self.config)?, "")?;
         let bytes = AlignedBytes::from(&blob.bytes[..]);
         let outputs = infer_blob(&bytes, self.isa, &self.inputs)?;
@@ -171,15 +170,6 @@ impl Reference {
             accumulator.push(label, x, y).ok()?;
         }
         accumulator.finish().ok().map(|value| self.metric.merit(value))
-    }
-}
-
-/// Makes the logits the output of a classifier; leaves other networks as they are.
-fn drop_final_softmax(graph: &mut Graph) {
-    let ends_in_softmax =
-        graph.nodes.last().is_some_and(|node| node.op == Op::Softmax && graph.outputs == [node.output]);
-    if ends_in_softmax && let Some(softmax) = graph.nodes.pop() {
-        graph.outputs = vec![softmax.inputs[0]];
     }
 }
 

@@ -13,10 +13,10 @@ use pare_runtime::{Isa, Model};
 use crate::board::{AlignedBytes, Board, BoardError, Timing, quantile};
 use crate::cost::layers::{Layer, Layers};
 use crate::cost::table::{Provenance, Row};
-use crate::deploy::{DeployError, Deployed, deploy};
+use crate::deploy::{DeployError, deploy};
 use crate::eval::EvalError;
 use crate::ir::{Graph, NodeId};
-use crate::lower::{LowerConfig, Plan};
+use crate::lower::LowerConfig;
 use crate::policy::{Policy, WeightChoice};
 use crate::quant::{
     BiasCorrection, Calibration, CalibrationConfig, ClipMethod, CodeBank, QuantConfig, QuantError, Rounding, calibrate,
@@ -26,9 +26,11 @@ use crate::target::Target;
 
 /// Rounds over all networks: a shared machine is slow in spells of seconds, and each kernel should be seen
 /// in several.
-pub const ROUNDS: usize = 5;
+pub const ROUNDS: usize = 7;
+/// The quietest rounds, which count.
+const KEPT: usize = 4;
 /// Samples of each kernel in a round.
-const SAMPLES: usize = 9;
+const SAMPLES: usize = 5;
 
 /// Why nothing was measured.
 #[derive(Debug, thiserror::Error)]
@@ -47,40 +49,43 @@ pub enum MeasureError {
     Board(#[from] BoardError),
 }
 
-/// Times every kernel of `graph` on a board, under each of `policies`.
+/// A network and what it is timed under.
+#[derive(Clone, Debug)]
+pub struct Subject<'a> {
+    /// The network.
+    pub graph: &'a Graph,
+    /// Each is a blob of its own.
+    pub policies: Vec<Policy>,
+}
+
+/// Times every kernel of every subject on a board.
 ///
 /// Times do not depend on what the weights and activations are, so no data is needed. `step` is called
-/// [`ROUNDS`] times for each policy.
+/// after each of [`ROUNDS`] rounds.
 ///
 /// # Errors
 /// See [`MeasureError`].
 pub fn rows(
     board: &dyn Board,
     isa: Isa,
-    graph: &Graph,
-    policies: &[Policy],
+    subjects: &[Subject<'_>],
     config: LowerConfig,
     step: &mut dyn FnMut(),
 ) -> Result<Vec<Row>, MeasureError> {
-    let calibration = noise_calibration(graph)?;
-    let quant =
-        QuantConfig { clip: ClipMethod::MinMax, rounding: Rounding::Nearest, bias_correction: BiasCorrection::Off };
-    let bank = CodeBank::new(graph, &calibration, &quant)?;
     let mut variants = Vec::new();
-    for policy in policies {
-        let deployed = deploy(&bank, policy, &config, "")?;
-        variants.push(Variant { policy, deployed, of_node: BTreeMap::new() });
+    for subject in subjects {
+        variants.extend(variants_of(subject, &config)?);
     }
     for _ in 0..ROUNDS {
         for variant in &mut variants {
             variant.time(board, isa)?;
-            step();
         }
+        step();
     }
-    let layers = Layers::of(graph);
+    let yardstick = variants.iter().flat_map(|v| &v.rounds).map(|round| round.yardstick).fold(f64::INFINITY, f64::min);
     let mut rows: BTreeMap<_, Row> = BTreeMap::new();
     for variant in variants {
-        for row in variant.rows(&layers) {
+        for row in variant.rows(yardstick) {
             let key = (row.operator.clone(), row.shape, row.weights, row.activation_bits);
             match rows.entry(key) {
                 Entry::Vacant(place) => drop(place.insert(row)),
@@ -92,30 +97,72 @@ pub fn rows(
     Ok(rows.into_values().map(summed_up).collect())
 }
 
-/// A network under one policy, and the kernel and ticks of each node.
+/// Times a whole network under each of its policies.
+///
+/// # Errors
+/// See [`MeasureError`].
+pub fn end_to_end(
+    board: &dyn Board,
+    isa: Isa,
+    subject: &Subject<'_>,
+    config: LowerConfig,
+    runs: usize,
+) -> Result<Vec<Timing>, MeasureError> {
+    let time = |variant: &Variant<'_>| Ok(board.time(&variant.blob, isa, &variant.codes()?, runs)?);
+    variants_of(subject, &config)?.iter().map(time).collect()
+}
+
+/// A network under one policy, and what each round of timing saw.
 struct Variant<'a> {
+    graph: &'a Graph,
     policy: &'a Policy,
-    deployed: Deployed,
-    of_node: BTreeMap<NodeId, (String, Vec<f64>)>,
+    blob: AlignedBytes,
+    served: Vec<Option<NodeId>>,
+    rounds: Vec<Round>,
+}
+
+fn variants_of<'a>(subject: &'a Subject<'_>, config: &LowerConfig) -> Result<Vec<Variant<'a>>, MeasureError> {
+    let graph = subject.graph;
+    let calibration = noise_calibration(graph)?;
+    let quant =
+        QuantConfig { clip: ClipMethod::MinMax, rounding: Rounding::Nearest, bias_correction: BiasCorrection::Off };
+    let bank = CodeBank::new(graph, &calibration, &quant)?;
+    let variant = |policy: &'a Policy| {
+        let deployed = deploy(&bank, policy, config, "")?;
+        let blob = AlignedBytes::from(&deployed.blob.bytes[..]);
+        Ok(Variant { graph, policy, blob, served: deployed.plan.served(), rounds: Vec::new() })
+    };
+    subject.policies.iter().map(variant).collect()
+}
+
+struct Round {
+    yardstick: f64,
+    /// The kernel of each node and its median.
+    nodes: BTreeMap<NodeId, (String, f64)>,
 }
 
 impl Variant<'_> {
+    /// Some input.
+    fn codes(&self) -> Result<Vec<u8>, BoardError> {
+        Ok(vec![0x55; Model::parse(&self.blob)?.inputs().map(|t| t.shape.len()).sum()])
+    }
+
     fn time(&mut self, board: &dyn Board, isa: Isa) -> Result<(), MeasureError> {
-        let blob = AlignedBytes::from(&self.deployed.blob.bytes[..]);
-        let model = Model::parse(&blob).map_err(BoardError::from)?;
-        let codes = vec![0x55; model.inputs().map(|t| t.shape.len()).sum()];
-        let timing = board.time(&blob, isa, &codes, SAMPLES)?;
-        for (node, (kernel, times)) in per_node(&self.deployed.plan, &model, isa, &timing) {
-            let (name, samples) = self.of_node.entry(node).or_default();
-            *name = kernel;
-            samples.extend(times);
-        }
+        let model = Model::parse(&self.blob).map_err(BoardError::from)?;
+        let timing = board.time(&self.blob, isa, &self.codes()?, SAMPLES)?;
+        let nodes = per_node(&self.served, &model, isa, &timing);
+        self.rounds.push(Round { yardstick: timing.yardstick, nodes });
         Ok(())
     }
 
-    fn rows(mut self, layers: &Layers) -> Vec<Row> {
+    /// The quietest rounds, scaled to where the yardstick takes `yardstick`.
+    fn rows(mut self, yardstick: f64) -> Vec<Row> {
+        self.rounds.sort_by(|a, b| a.yardstick.total_cmp(&b.yardstick));
+        self.rounds.truncate(KEPT);
+        let layers = Layers::of(self.graph);
         let timed = |(index, layer): (usize, &Layer)| {
-            let (kernel, samples) = self.of_node.remove(&NodeId(index as u32))?;
+            let node = NodeId(index as u32);
+            let (kernel, _) = self.rounds.first()?.nodes.get(&node)?.clone();
             let weights = match layer.choice(self.policy) {
                 Ok(WeightChoice::Layer(format)) => Some(*format),
                 // A layer of several formats is no row: it is priced by the share of each.
@@ -124,20 +171,27 @@ impl Variant<'_> {
             };
             let activation_bits = layers.input_bits(layer, self.policy);
             let (operator, shape) = (layer.operator.to_owned(), layer.shape);
-            Some(Row { kernel, operator, shape, weights, activation_bits, median: 0.0, p10: 0.0, samples })
+            let scaled = |round: &Round| Some(round.nodes.get(&node)?.1 * yardstick / round.yardstick);
+            let samples = self.rounds.iter().filter_map(scaled).collect();
+            Some(Row { kernel, operator, shape, weights, activation_bits, median: 0.0, p10: 0.0, yardstick, samples })
         };
         layers.iter().enumerate().filter_map(timed).collect()
     }
 }
 
-/// The kernel of each node and its samples; steps that lowering added count for the node they serve.
-pub fn per_node(plan: &Plan, model: &Model<'_>, isa: Isa, timing: &Timing) -> BTreeMap<NodeId, (String, Vec<f64>)> {
-    let mut of_node: BTreeMap<NodeId, (String, Vec<f64>)> = BTreeMap::new();
-    for ((layer, samples), node) in model.layers().zip(&timing.layers).zip(plan.served()) {
+/// The kernel of each node and its median; `served` says for each step which node it counts for.
+pub fn per_node(
+    served: &[Option<NodeId>],
+    model: &Model<'_>,
+    isa: Isa,
+    timing: &Timing,
+) -> BTreeMap<NodeId, (String, f64)> {
+    let mut of_node: BTreeMap<NodeId, (String, f64)> = BTreeMap::new();
+    for ((layer, samples), node) in model.layers().zip(&timing.layers).zip(served.iter().copied()) {
         let Some(node) = node else { continue };
-        let (kernel, sums) = of_node.entry(node).or_insert_with(|| (String::new(), vec![0.0; samples.len()]));
+        let (kernel, sum) = of_node.entry(node).or_default();
         *kernel = kernel_name(isa, &layer.op);
-        sums.iter_mut().zip(samples).for_each(|(sum, ns)| *sum += ns);
+        *sum += quantile(samples, 0.5);
     }
     of_node
 }
@@ -148,7 +202,7 @@ pub fn provenance(target: &Target, isa: Isa) -> Provenance {
         target: target.name.clone(),
         cpu: target.board().processor(),
         isa: isa.to_string(),
-        runtime_version: pare_runtime::VERSION.to_owned(),
+        runtime_version: format!("{}+{}", pare_runtime::VERSION, env!("PARE_RUNTIME_SOURCES")),
         pare_version: env!("CARGO_PKG_VERSION").to_owned(),
         date: today(),
     }

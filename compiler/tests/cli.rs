@@ -278,6 +278,54 @@ fn damaged_and_foreign_blobs_are_refused() {
 }
 
 #[test]
+fn passes_can_be_left_out() {
+    let bench = Bench::new();
+    let text = "graph dead\ninput %x: [1, 32, 32, 1]\nconst %w: [4, 1, 1, 1] = [1.0, 0.0, 2.0, 0.0]\n\
+                %c: [1, 32, 32, 4] = conv2d(%x, %w) clamp=[0.0, inf]\n\
+                %p: [1, 1, 1, 4] = avg_pool(%c) kernel=[32, 32]\n%f: [1, 4] = reshape(%p)\nconst %v: [10, 4] = [\
+                1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, \
+                1, 2, 3, 4, 5, 6, 7, 8, 9, 10]\n%y: [1, 10] = fully_connected(%f, %v)\noutput %y\n";
+    std::fs::create_dir(bench.path("dead")).unwrap();
+    std::fs::write(bench.path("dead/graph.ir"), text).unwrap();
+    std::fs::write(bench.path("dead/weights.safetensors"), b"\x02\0\0\0\0\0\0\0{}").unwrap();
+    let compile = |without: &[&str]| {
+        let args = ["compile", "dead", "--data", "synthetic", "--bits", "w8a8", "--limit", "64", "--out", "out"];
+        bench.json(&[&args[..], without].concat())
+    };
+    let (less, all) = (compile(&[]), compile(&["--without", "remove-channels", "--without", "share"]));
+    assert_eq!(less["accuracy_float"], all["accuracy_float"]);
+    assert_eq!(less["passes"][0]["channels"], 2);
+    assert_eq!(less["passes"][0]["macs"], all["macs"].as_u64().unwrap() - less["macs"].as_u64().unwrap());
+    assert!(less["blob_bytes"].as_u64() < all["blob_bytes"].as_u64());
+    let said = bench.fails(&["compile", "--without", "magic"], 2);
+    assert!(said.contains("remove-channels"), "{said}");
+    let said = bench.fails(&["eval", "out/dead.pare", "--without", "share"], 2);
+    assert!(said.contains("--without"), "{said}");
+    let said = bench.fails(&["compile", "dead", "--data", "synthetic", "--class-only"], 2);
+    assert!(said.contains("softmax"), "{said}");
+}
+
+#[test]
+fn a_classifier_may_do_without_its_softmax() {
+    let bench = Bench::new();
+    let compile = |class_only: &[&str]| {
+        let args = ["compile", "--bits", "w8a8", "--limit", "256", "--out", "out"];
+        bench.json(&[&args[..], class_only].concat())
+    };
+    let layers = || bench.json(&["inspect", "out/glyphs.pare"])["layers"].as_array().unwrap().len();
+    let probabilities = compile(&[]);
+    let with_softmax = layers();
+    let logits = compile(&["--class-only"]);
+    assert_eq!(layers(), with_softmax - 1);
+    assert_eq!(logits["accuracy_float"], probabilities["accuracy_float"]);
+    // Logits keep apart what 8 bits of probability may not: a tie may change.
+    let [a, b] = [&probabilities, &logits].map(|json| json["accuracy"].as_f64().unwrap());
+    assert!((a - b).abs() <= 1.0 / 256.0, "{a} and {b}");
+    let said = bench.fails(&["compile", "--class-only", "--metric", "mse"], 2);
+    assert!(said.contains("mse"), "{said}");
+}
+
+#[test]
 fn usage_errors_exit_with_two() {
     let bench = Bench::new();
     for args in [

@@ -36,8 +36,13 @@ pub enum Outcome {
 pub type Target = fn(&[u8]) -> Outcome;
 
 /// Every target by name.
-#[cfg(feature = "compiler")]
-pub const TARGETS: [(&str, Target); 3] = [("blob", blob), ("tflite", tflite), ("onnx", onnx)];
+pub const TARGETS: &[(&str, Target)] = &[
+    ("blob", blob),
+    #[cfg(feature = "compiler")]
+    ("tflite", tflite),
+    #[cfg(feature = "compiler")]
+    ("onnx", onnx),
+];
 
 /// The seeds of a target: its corpus, and for the readers of model files the golden models of one operator each.
 ///

@@ -2,4 +2,6 @@
 
 pub mod blob;
 pub mod fuzz;
+#[cfg(feature = "compiler")]
+pub mod graphs;
 pub mod problems;

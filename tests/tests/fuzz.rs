@@ -6,7 +6,7 @@ use pare_tests::problems::Random;
 
 #[test]
 fn the_corpora_are_refused_or_run() {
-    for (target, run) in TARGETS {
+    for &(target, run) in TARGETS {
         let seeds = seeds(target).expect("the corpora are part of the repository");
         let ran = seeds.iter().filter(|seed| run(seed) == Outcome::Ran).count();
         assert!(ran > 0, "nothing in the corpus of {target} is what it should be");
@@ -15,7 +15,7 @@ fn the_corpora_are_refused_or_run() {
 
 #[test]
 fn ten_thousand_random_mutations_are_refused_or_run() {
-    for (target, run) in TARGETS {
+    for &(target, run) in TARGETS {
         let seeds = seeds(target).expect("the corpora are part of the repository");
         let seeds: Vec<Vec<u8>> = seeds.into_iter().filter(|seed| run(seed) == Outcome::Ran).collect();
         let mut random = Random(7);

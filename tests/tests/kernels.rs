@@ -6,8 +6,16 @@ use pare_runtime::kernels::scratch::conv_scratch_bytes;
 use pare_tests::problems::conv_problems;
 use proptest::prelude::*;
 
+/// Under an emulator that stands for a processor: all that follows would pass, too, if nothing were found.
+#[test]
+fn the_expected_instruction_set_is_there() {
+    if let Ok(expected) = std::env::var("PARE_EXPECTED_ISA") {
+        assert_eq!(Isa::best().name(), expected);
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_convolution_equals_the_reference(problem in conv_problems()) {

@@ -10,7 +10,8 @@ use pare::board::{AlignedBytes, host};
 use pare::data::Split;
 use pare::eval::Net;
 use pare::ir::{Graph, Op};
-use pare::lower::{Plan, PlannedOp};
+use pare::lower::{Plan, PlannedOp, PlannedWeights};
+use pare::passes::Passes;
 use pare::policy::{EdgeLayers, LayerPolicy, Policy, WeightChoice, WeightFormat};
 use pare::quant::CodeBank;
 use pare::task::{Task, encode};
@@ -44,6 +45,27 @@ fn mobilenet() {
 #[test]
 fn toycar() {
     check(3, 10, EXPECTED[3]);
+}
+
+/// Training left most channels of its later layers dead.
+#[test]
+fn half_of_mobilenet_is_dead() {
+    let Some(task) = support::NETWORKS[2].task() else { return };
+    let imported = support::NETWORKS[2].imported().unwrap();
+    let whole = Passes::all().without("remove-channels").run(imported).unwrap().graph;
+    let macs = |graph: &Graph| graph.nodes.iter().map(|node| graph.macs(node)).sum::<u64>();
+    assert_eq!((macs(&whole), macs(&task.graph)), (7_489_664, 3_742_091));
+    let names = |graph: &Graph| graph.nodes.iter().map(|node| node.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&whole), names(&task.graph), "policies name the same layers");
+
+    let samples = [Split::Train, Split::Val, Split::Test].map(|split| task.data.indices(split, None).unwrap()).concat();
+    let inputs = task.data.inputs(&samples);
+    let [with, without] =
+        [&whole, &task.graph].map(|graph| Net::float(graph).unwrap().forward(&inputs, samples.len()).unwrap());
+    for (a, b) in with.chunks(2).zip(without.chunks(2)) {
+        assert_eq!(a[0] > a[1], b[0] > b[1], "{a:?} became {b:?}");
+        assert!((a[0] - b[0]).abs() < 1e-5, "{a:?} became {b:?}");
+    }
 }
 
 /// Float figures of the first [`SCORED`] test samples.
@@ -119,12 +141,13 @@ fn check_simplified(graph: &Graph) {
     }
 }
 
-/// What a blob must hold: packed weights, a bias and a multiplier a channel, and 64 bytes a layer.
+/// What a blob must hold: packed weights, each channel's in whole bytes, a bias and a multiplier a channel, and 64
+/// bytes a layer.
 fn budget(plan: &Plan) -> usize {
     let of = |op: &PlannedOp| match op {
         PlannedOp::Conv(conv) => {
-            let weights =
-                conv.weights.iter().map(|group| (group.levels.len() * usize::from(group.format.bits())).div_ceil(8));
+            let row = |group: &PlannedWeights| group.levels.len() / group.channels * usize::from(group.format.bits());
+            let weights = conv.weights.iter().map(|group| group.channels * row(group).div_ceil(8));
             weights.sum::<usize>() + 8 * conv.bias.len()
         }
         _ => 0,

@@ -31,7 +31,7 @@ impl Board for Host {
     }
 
     fn layout(&self) -> Layout {
-        if cfg!(target_arch = "x86_64") { Layout::Panels } else { Layout::Plain }
+        if cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) { Layout::Panels } else { Layout::Plain }
     }
 
     fn object_arch(&self) -> ObjectArch {
@@ -80,7 +80,7 @@ pub fn infer(blob: &[u8], isa: Isa, codes: &[u8]) -> Result<Vec<u8>, BoardError>
     Ok(outputs)
 }
 
-/// Times `runs` samples of back-to-back inferences on one thread.
+/// Times at least `runs` samples of back-to-back inferences on one thread, and keeps the quiet ones.
 ///
 /// A sample is long enough (some 50 microseconds) for the clock not to matter. Layers are timed in
 /// separate inferences, since the clock's two readings a layer would lengthen the total.
@@ -94,31 +94,97 @@ fn time(blob: &[u8], isa: Isa, codes: &[u8], runs: usize) -> Result<Timing, Boar
     let first = begin.elapsed().as_nanos() as f64;
 
     let inner = inferences_a_sample(&mut session, codes);
-    let mut total = Vec::with_capacity(runs);
+    let mut yardstick = Yardstick::new();
+    let mut samples = Vec::with_capacity(runs);
     let mut clocks = LayerClocks::new(model.layers().len());
-    // The two kinds alternate, so that both see the same weather on a shared machine.
-    for _ in 0..runs {
-        let begin = Instant::now();
-        for _ in 0..inner {
+    let mut before = yardstick.time();
+    // Some more where the machine was too busy for half of them to count.
+    for _ in 0..MOST_PASSES {
+        for _ in 0..runs {
+            // All kinds alternate, so that they see the same weather on a shared machine.
+            let begin = Instant::now();
+            for _ in 0..inner {
+                set_inputs(&mut session, codes);
+                session.run();
+            }
+            let total = begin.elapsed().as_nanos() as f64 / inner as f64;
             set_inputs(&mut session, codes);
-            session.run();
+            session.run_probed(&mut clocks);
+            let after = yardstick.time();
+            samples.push(Sample { yardstick: before.max(after), total });
+            before = after;
         }
-        total.push(begin.elapsed().as_nanos() as f64 / inner as f64);
-        set_inputs(&mut session, codes);
-        session.run_probed(&mut clocks);
+        if 2 * quiet(&samples).count() >= runs {
+            break;
+        }
     }
-    total.sort_by(f64::total_cmp);
-    let mut layers = clocks.samples;
+    let sorted = |mut values: Vec<f64>| {
+        values.sort_by(f64::total_cmp);
+        values
+    };
+    let total = sorted(quiet(&samples).map(|i| samples[i].total).collect());
+    let kept = |layer: Vec<f64>| sorted(quiet(&samples).map(|i| layer[i]).collect());
+    let mut layers = clocks.samples.into_iter().map(kept).collect::<Vec<_>>();
     settle(&mut layers, quantile(&total, 0.5));
-    Ok(Timing { unit: TickUnit::Nanoseconds, total, layers, first })
+    let yardstick = quantile(&sorted(quiet(&samples).map(|i| samples[i].yardstick).collect()), 0.5);
+    Ok(Timing {
+        unit: TickUnit::Nanoseconds,
+        quiet: total.len() as f64 / samples.len() as f64,
+        total,
+        layers,
+        first,
+        yardstick,
+    })
 }
 
-/// Sorts the samples of each layer and shifts them alike, so that their medians add up to `total`.
+/// Passes over the samples of a timing, at most.
+const MOST_PASSES: usize = 4;
+
+/// One sample, in nanoseconds.
+struct Sample {
+    /// The slower of the yardstick's times before and after.
+    yardstick: f64,
+    /// One inference.
+    total: f64,
+}
+
+/// The samples beside which the yardstick was near its fastest: nobody else used the core then.
+///
+/// A core's second thread, seldom one's own on rented machines, slows kernels by 1.3 to 1.7.
+fn quiet(samples: &[Sample]) -> impl Iterator<Item = usize> {
+    const NEAR: f64 = 1.1;
+    let fastest = samples.iter().map(|sample| sample.yardstick).fold(f64::INFINITY, f64::min);
+    samples.iter().enumerate().filter(move |(_, sample)| sample.yardstick <= NEAR * fastest).map(|(i, _)| i)
+}
+
+/// A fixed piece of work whose time says how fast the core is at the moment: as busy as a kernel, and the
+/// same whatever becomes of the kernels.
+struct Yardstick([u16; 1024]);
+
+impl Yardstick {
+    fn new() -> Yardstick {
+        Yardstick([1; 1024])
+    }
+
+    /// Nanoseconds, some 1600 of them on a quick core.
+    fn time(&mut self) -> f64 {
+        const PASSES: usize = 64;
+        let begin = Instant::now();
+        for _ in 0..PASSES {
+            for lane in &mut self.0 {
+                *lane = lane.wrapping_mul(13_849).wrapping_add(1_013);
+            }
+            std::hint::black_box(&mut self.0);
+        }
+        begin.elapsed().as_nanos() as f64
+    }
+}
+
+/// Shifts the sorted samples of all layers alike, so that their medians add up to `total`.
 ///
 /// What a layer costs in a network is a little more than what passes between the two readings of the
 /// clock around it (its record is decoded first), less what the readings cost: both are the same for all.
 fn settle(layers: &mut [Vec<f64>], total: f64) {
-    layers.iter_mut().for_each(|samples| samples.sort_by(f64::total_cmp));
     let sum: f64 = layers.iter().map(|samples| quantile(samples, 0.5)).sum();
     let shift = (total - sum) / layers.len().max(1) as f64;
     for ns in layers.iter_mut().flatten() {
@@ -128,11 +194,13 @@ fn settle(layers: &mut [Vec<f64>], total: f64) {
 
 fn inferences_a_sample(session: &mut Session<'_>, codes: &[u8]) -> usize {
     const SAMPLE: Duration = Duration::from_micros(50);
-    // Long enough for caches, branch predictors and the processor's clock to settle.
-    const WARM_UP: Duration = Duration::from_millis(20);
+    // Long enough for caches and branch predictors to settle, which learn by repetition.
+    const WARM_UP: Duration = Duration::from_millis(2);
+    const LONGEST_WARM_UP: Duration = Duration::from_millis(20);
+    const REPETITIONS: u32 = 200;
     let begin = Instant::now();
     let mut n = 0;
-    while begin.elapsed() < WARM_UP {
+    while begin.elapsed() < WARM_UP || (n < REPETITIONS && begin.elapsed() < LONGEST_WARM_UP) {
         set_inputs(session, codes);
         session.run();
         n += 1;

@@ -79,6 +79,10 @@ pub struct Timing {
     pub layers: Vec<Vec<f64>>,
     /// From bytes in memory to the end of the first inference.
     pub first: f64,
+    /// A fixed piece of work beside the samples: how fast the board was. Always 1 where ticks are counted.
+    pub yardstick: f64,
+    /// The share of the samples taken that were quiet enough to be kept.
+    pub quiet: f64,
 }
 
 impl Timing {

@@ -4,18 +4,23 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use clap::builder::PossibleValuesParser;
 use pare_runtime::Isa;
 
 use super::Global;
 use crate::compile::Settings;
 use crate::data::{self, DataSpec, Metric, Preprocessing, Split};
+use crate::import;
 use crate::ir::Graph;
 use crate::models::{CARD_FILE, Card, bundled};
-use crate::search::Budget;
+use crate::passes::{Passes, Saving, Simplified, drop_softmax};
+use crate::search::exact::Exact;
+use crate::search::random::Random;
+use crate::search::uniform::Uniform;
+use crate::search::{Budget, Strategy};
 use crate::target::Target;
 use crate::task::{Samples, Task, TaskError};
 use crate::units::{Bytes, Count, Joules, Ticks};
-use crate::{import, passes};
 
 /// Samples, and how they become the network's input.
 #[derive(Clone, Debug, clap::Args)]
@@ -32,6 +37,17 @@ pub(super) struct DataArgs {
     /// What accuracy is: top1, auc, psnr or mse [default: inferred].
     #[arg(long)]
     pub metric: Option<Metric>,
+}
+
+/// How the network is rewritten before anything else.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(super) struct PassArgs {
+    /// Leave a pass over the graph out; give it once for each.
+    #[arg(long, value_name = "PASS", value_parser = PossibleValuesParser::new(Passes::names()))]
+    pub without: Vec<String>,
+    /// Give logits rather than probabilities: the class is the same, the last softmax saved.
+    #[arg(long)]
+    pub class_only: bool,
 }
 
 /// What the deployed network may cost and must keep.
@@ -77,6 +93,28 @@ pub(super) struct TargetArgs {
     pub rounding: RoundingArg,
 }
 
+/// How to search.
+#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
+pub(super) enum Method {
+    /// By measured sensitivities, solved to the optimum, then refined.
+    #[default]
+    Exact,
+    /// By guesses, to compare with.
+    Random,
+    /// One choice for all layers, to compare with.
+    Uniform,
+}
+
+impl Method {
+    pub(super) fn strategy(self) -> Box<dyn Strategy> {
+        match self {
+            Method::Exact => Box::new(Exact::default()),
+            Method::Random => Box::new(Random { evaluations: 64 }),
+            Method::Uniform => Box::new(Uniform),
+        }
+    }
+}
+
 /// How weights are rounded.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub(super) enum RoundingArg {
@@ -84,6 +122,25 @@ pub(super) enum RoundingArg {
     Nearest,
     /// So that the layer's output changes least on calibration samples.
     DataAware,
+}
+
+impl PassArgs {
+    pub(super) fn simplify(&self, graph: Graph) -> Result<Simplified> {
+        let passes = self.without.iter().fold(Passes::all(), |passes, name| passes.without(name));
+        let simplified = passes.run(graph)?;
+        if !self.class_only {
+            return Ok(simplified);
+        }
+        let Some(graph) = drop_softmax(&simplified.graph) else {
+            bail!("--class-only drops the last softmax, but the network's only output is none: leave it out");
+        };
+        Ok(Simplified { graph, ..simplified })
+    }
+
+    /// Whether they are all applied, and nothing else.
+    pub(super) fn are_usual(&self) -> bool {
+        self.without.is_empty() && !self.class_only
+    }
 }
 
 impl BudgetArgs {
@@ -155,13 +212,13 @@ pub(super) fn cache(global: &Global) -> PathBuf {
     global.cache.clone().unwrap_or_else(home)
 }
 
-/// A model file and its data, ready to compile; the built-in pair without a model.
-pub(super) fn task(model: Option<&Path>, args: &DataArgs) -> Result<Task> {
-    let (graph, card) = match model {
-        Some(path) => (network(path)?, card(path)?),
+/// A model file and its data, ready to compile, and what the passes saved; the built-in pair without a model.
+pub(super) fn task(model: Option<&Path>, args: &DataArgs, passes: &PassArgs) -> Result<(Task, Vec<Saving>)> {
+    let (simplified, card) = match model {
+        Some(path) => (network(path, passes)?, card(path)?),
         None => {
             let bundled = bundled();
-            (passes::simplify(bundled.graph)?, Some(bundled.card))
+            (passes.simplify(bundled.graph)?, Some(bundled.card))
         }
     };
     let Some(spec) = args.data.clone().or_else(|| card.as_ref().map(|card| card.data.clone())) else {
@@ -174,13 +231,17 @@ pub(super) fn task(model: Option<&Path>, args: &DataArgs) -> Result<Task> {
     let preprocessing = preprocessing(args, card);
     let dataset = data::open(&spec)?;
     preprocessing.check(&dataset.sample_shape)?;
-    Ok(Task::new(graph, dataset, preprocessing, args.metric)?)
+    let task = Task::new(simplified.graph, dataset, preprocessing, args.metric)?;
+    if passes.class_only && task.data.metric != Metric::Top1 {
+        bail!("--class-only keeps the class alone, but {} needs the network's own output", task.data.metric);
+    }
+    Ok((task, simplified.savings))
 }
 
 /// A model file, simplified.
-pub(super) fn network(path: &Path) -> Result<Graph> {
+pub(super) fn network(path: &Path, passes: &PassArgs) -> Result<Simplified> {
     let graph = import::import(path)?;
-    passes::simplify(graph).with_context(|| path.display().to_string())
+    passes.simplify(graph).with_context(|| path.display().to_string())
 }
 
 /// What the options say, else what is recorded.

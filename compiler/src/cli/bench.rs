@@ -32,7 +32,7 @@ pub(super) struct Args {
     /// Show every layer, predicted beside measured.
     #[arg(long)]
     layers: bool,
-    /// Kernels: reference, portable, avx2 or avx512vnni [default: the fastest].
+    /// Kernels: reference, portable, avx2, avx512vnni, neon, dotprod or i8mm [default: the fastest].
     #[arg(long, value_name = "NAME")]
     isa: Option<Isa>,
 }
@@ -59,10 +59,15 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let codes: Vec<u8> = model.inputs().flat_map(|t| vec![t.zero; t.shape.len()]).collect();
     let timing = target.board().time(&blob, isa, &codes, args.runs.get())?;
     let table = remembered_table(&args::cache(global), &target, isa)?;
+    // Predictions are for the speed at which the table was measured.
+    let speed = table.as_ref().map_or(1.0, |table| timing.yardstick / table.yardstick());
     let rows: Vec<Row> = model
         .layers()
         .enumerate()
-        .map(|(i, layer)| row(&model, i, &layer, isa, quantile(&timing.layers[i], 0.5), table.as_ref()))
+        .map(|(i, layer)| {
+            let predicted = |weights: Option<&str>| Some(speed * predict(&layer, weights, table.as_ref()?)?);
+            row(&model, i, &layer, isa, quantile(&timing.layers[i], 0.5), predicted)
+        })
         .collect();
     let [median, p10, min] = [0.5, 0.1, 0.0].map(|q| quantile(&timing.total, q));
     let predicted: Option<f64> = rows.iter().map(|row| row.predicted).sum();
@@ -77,7 +82,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
         .collect();
     let json = json!({
         "target": target.name, "unit": timing.unit, "median": median, "p10": p10, "min": min, "runs": args.runs,
-        "first": timing.first, "isa": isa.to_string(), "predicted": predicted, "layers": layers,
+        "first": timing.first, "isa": isa.to_string(), "predicted": predicted, "layers": layers, "quiet": timing.quiet, "yardstick": timing.yardstick,
     });
     let us = |ns: f64| format!("{:.1}", ns / 1e3);
     let mut text = format!("{} on {}, {isa} kernels, {} samples\n", args.blob.display(), target.name, args.runs);
@@ -110,7 +115,14 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     Ok(Output::new(json, text))
 }
 
-fn row(model: &Model<'_>, index: usize, layer: &Layer<'_>, isa: Isa, median: f64, table: Option<&LatencyTable>) -> Row {
+fn row(
+    model: &Model<'_>,
+    index: usize,
+    layer: &Layer<'_>,
+    isa: Isa,
+    median: f64,
+    predicted: impl Fn(Option<&str>) -> Option<f64>,
+) -> Row {
     let kernel = kernel_name(isa, &layer.op);
     let (mut macs, mut weights, mut w_bits) = (0, None, None);
     if let LayerOp::Conv(conv) = &layer.op {
@@ -122,7 +134,7 @@ fn row(model: &Model<'_>, index: usize, layer: &Layer<'_>, isa: Isa, median: f64
     }
     Row {
         name: model.layer_name(index).to_owned(),
-        predicted: table.and_then(|table| predict(layer, weights.as_deref(), table)),
+        predicted: predicted(weights.as_deref()),
         kernel,
         macs,
         weights,

@@ -6,15 +6,15 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use pare_runtime::{Isa, Model};
 use serde_json::json;
 
-use super::args::{self, BudgetArgs, DataArgs, TargetArgs};
+use super::args::{self, BudgetArgs, DataArgs, Method, PassArgs, TargetArgs};
 use super::progress::Progress;
 use super::{Global, Output};
 use crate::board::{AlignedBytes, Timing};
-use crate::compile::{Found, Settings, Workshop, strategy};
+use crate::compile::{Found, Settings, Workshop};
 use crate::cost::Cost;
 use crate::cost::bitops::Bitops;
 use crate::cost::energy::Energy;
@@ -27,6 +27,7 @@ use crate::deploy::Deployed;
 use crate::emit::{c_header, object_file, rust_stub, symbol};
 use crate::eval::Net;
 use crate::files;
+use crate::passes::Saving;
 use crate::policy::{EdgeLayers, Policy, WeightFormat};
 use crate::report::{self, LayerRow, Report};
 use crate::search::{Budget, Metric};
@@ -41,6 +42,8 @@ pub(super) struct Args {
     model: Option<PathBuf>,
     #[command(flatten)]
     data: DataArgs,
+    #[command(flatten)]
+    passes: PassArgs,
     #[command(flatten)]
     target: TargetArgs,
     #[command(flatten)]
@@ -65,9 +68,9 @@ struct HowArgs {
     /// A policy file, as `compile` writes it.
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
-    /// How to search: exact, random or uniform [default: exact].
-    #[arg(long, value_name = "METHOD")]
-    search: Option<String>,
+    /// How to search [default: exact].
+    #[arg(long, value_enum, value_name = "METHOD")]
+    search: Option<Method>,
     /// With --bits: treat the first and the last layer like all others.
     #[arg(long, requires = "bits", conflicts_with_all = ["policy", "search"])]
     all_layers: bool,
@@ -121,6 +124,7 @@ impl Args {
 /// Everything that goes into files and figures.
 pub(super) struct Finished<'a> {
     pub(super) task: &'a Task,
+    pub(super) savings: Vec<Saving>,
     pub(super) settings: &'a Settings,
     pub(super) policy: Policy,
     pub(super) found: Option<Found>,
@@ -136,7 +140,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let start = Instant::now();
     let progress = Progress::new(global);
     progress.stage("reading the network and its data");
-    let task = args::task(args.model.as_deref(), &args.data)?;
+    let (task, savings) = args::task(args.model.as_deref(), &args.data, &args.passes)?;
     let settings = args.target.settings(global)?;
     let calibration = OnceCell::new();
     let workshop = Workshop::new(&task, &settings, &calibration);
@@ -170,8 +174,19 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let timing = settings.target.board().time(&blob, settings.isa, &codes, 101)?;
     progress.finish();
 
-    let finished =
-        Finished { task: &task, settings: &settings, policy, found, deployed, table, float, integer, timing, budget };
+    let finished = Finished {
+        task: &task,
+        savings,
+        settings: &settings,
+        policy,
+        found,
+        deployed,
+        table,
+        float,
+        integer,
+        timing,
+        budget,
+    };
     let directory = args.out.unwrap_or_else(|| Path::new("pare-out").join(symbol(&task.graph.name)));
     let wall = start.elapsed().as_secs_f64();
     let report = finished.report(global, wall);
@@ -202,10 +217,7 @@ fn search(
     table: &LatencyTable,
     progress: &Progress,
 ) -> Result<Found> {
-    let method = how.search.as_deref().unwrap_or("exact");
-    let Some(mut strategy) = strategy(method) else {
-        bail!("there is no search method `{method}`: use exact, random or uniform");
-    };
+    let mut strategy = how.search.unwrap_or_default().strategy();
     Ok(workshop.search(strategy.as_mut(), *budget, table, &mut |event| progress.event(event))?)
 }
 
@@ -295,6 +307,7 @@ impl Finished<'_> {
             "latency_predicted": h.predicted.map(|t| json!({ "value": t.value, "unit": t.unit })),
             "macs": h.macs,
             "bitops": h.bitops,
+            "passes": report.passes,
             "digest": report.provenance.digest,
             "wall_s": h.wall_s,
             "policy": self.policy,
@@ -310,6 +323,7 @@ impl Finished<'_> {
             ("latency".to_owned(), format!("{latency} measured, {} kernels", self.settings.isa)),
         ];
         facts.extend(h.predicted.map(|predicted| ("predicted".to_owned(), predicted.to_string())));
+        facts.extend(report.passes.iter().filter(|saving| saving.channels > 0).map(removed));
         facts.push(("policy".to_owned(), policy_line(&report.layers)));
         facts.extend(
             report.budget.iter().map(|line| (line.name.clone(), format!("{}; bound {}", line.reached, line.bound))),
@@ -332,6 +346,12 @@ pub(super) fn search_sentence(found: &Found) -> String {
         _ => String::new(),
     };
     format!("{} policies scored{proof}", s.evaluations)
+}
+
+/// What a pass removed of the network's size.
+fn removed(saving: &Saving) -> (String, String) {
+    let Saving { pass, channels, weights, macs, .. } = saving;
+    ("removed".to_owned(), format!("{channels} channels, {weights} weights, {macs} MACs by {pass}"))
 }
 
 /// One fact a line, all values below one another.

@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use memmap2::Mmap;
 use pare_runtime::format::MAGIC;
 use pare_runtime::{FormatError, Isa, Model};
 use serde_json::json;
 
 use super::Output;
-use super::args::{self, DataArgs, SampleArgs};
+use super::args::{self, DataArgs, PassArgs, SampleArgs};
 use crate::compile::Metadata;
 use crate::data::{self, DataSpec};
 use crate::eval::Net;
@@ -24,16 +24,22 @@ pub(super) struct Args {
     #[command(flatten)]
     data: DataArgs,
     #[command(flatten)]
+    passes: PassArgs,
+    #[command(flatten)]
     on: SampleArgs,
 }
 
 pub(super) fn run(args: Args) -> Result<Output> {
     let (samples, figure) = if let Some(blob) = read_blob(&args.artifact)? {
+        if !args.passes.are_usual() {
+            let path = args.artifact.display();
+            bail!("--without and --class-only are for model files: {path} is compiled, leave them out");
+        }
         let samples = blob_samples(&blob, &args.data, &args.artifact)?;
         let figure = samples.score_blob(&blob, Isa::best(), args.on.indices(&samples)?)?;
         (samples, figure)
     } else {
-        let task = args::task(Some(&args.artifact), &args.data)?;
+        let (task, _) = args::task(Some(&args.artifact), &args.data, &args.passes)?;
         let indices = args.on.indices(&task.data)?;
         let figure = task.data.score_net(&Net::float(&task.graph)?, indices)?;
         (task.data, figure)

@@ -6,8 +6,8 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::Output;
+use super::args::PassArgs;
 use crate::import::{ImportError, import, native};
-use crate::passes::simplify;
 
 /// Options of `pare import`.
 #[derive(Clone, Debug, clap::Args)]
@@ -20,6 +20,8 @@ pub(super) struct Args {
     /// What to make of it.
     #[arg(long, value_enum, default_value = "ir")]
     to: To,
+    #[command(flatten)]
+    passes: PassArgs,
     /// Write the graph and its weights into a directory instead of printing the graph.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -34,7 +36,7 @@ enum To {
 
 pub(super) fn run(args: Args) -> Result<Output> {
     let graph = match import(&args.model) {
-        Ok(graph) => simplify(graph).with_context(|| args.model.display().to_string())?,
+        Ok(graph) => args.passes.simplify(graph).with_context(|| args.model.display().to_string())?.graph,
         Err(error @ ImportError::Unsupported { .. }) if args.check => return Ok(unsupported(&error)),
         Err(error) => return Err(error.into()),
     };

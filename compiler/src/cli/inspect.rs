@@ -7,8 +7,9 @@ use pare_runtime::Model;
 use pare_runtime::format::{LayerOp, Tensor};
 use serde_json::{Value, json};
 
+use super::Output;
+use super::args::{self, PassArgs};
 use super::eval::read_blob;
-use super::{Output, args};
 use crate::cost::table::LatencyTable;
 use crate::policy::Policy;
 
@@ -53,7 +54,7 @@ fn describe(path: &Path, args: &Args) -> Result<Output> {
     if path.extension().is_some_and(|e| e == "json") {
         return describe_json(path);
     }
-    let graph = args::network(path)?;
+    let graph = args::network(path, &PassArgs::default())?.graph;
     let macs: u64 = graph.nodes.iter().map(|node| graph.macs(node)).sum();
     let weights: usize = graph.values.iter().filter_map(|v| v.data.as_ref().map(|d| d.len())).sum();
     let layers: Vec<Value> = graph

@@ -1,5 +1,6 @@
 //! `pare measure`: kernels of listed shapes on a target, as a latency table.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
@@ -8,14 +9,17 @@ use serde_json::json;
 
 use super::progress::Progress;
 use super::{Global, Output, args};
+use crate::board::quantile;
 use crate::compile::{merged, remembered_path, remembered_table};
+use crate::cost::layers::Layers;
 use crate::cost::table::{LatencyTable, Row};
-use crate::ir::text;
+use crate::ir::{Graph, text};
 use crate::lower::LowerConfig;
-use crate::measure;
-use crate::policy::{EdgeLayers, Policy};
+use crate::measure::{self, Subject};
+use crate::policy::{EdgeLayers, Policy, WeightFormat};
 use crate::search::Event;
 use crate::target::Target;
+use crate::units::Ticks;
 
 /// Shapes of the reference models, measured when no file is given.
 const SEEDS: &str = include_str!("../../../targets/seeds/mlperf-tiny.txt");
@@ -32,7 +36,12 @@ pub(super) struct Args {
     /// The table [default: the remembered one of this machine, which searches go by; its other rows stay].
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Kernels: portable, avx2 or avx512vnni [default: the fastest].
+    /// Also tell how well the table predicts this network's layers and their sum without having seen them.
+    #[arg(long, value_name = "MODEL")]
+    check: Vec<PathBuf>,
+    #[command(flatten)]
+    passes: args::PassArgs,
+    /// Kernels: portable, avx2, avx512vnni, neon, dotprod or i8mm [default: the fastest].
     #[arg(long, value_name = "NAME")]
     isa: Option<Isa>,
 }
@@ -52,21 +61,22 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
         seeds.lines().enumerate().map(|(i, line)| (i + 1, line.split('#').next().unwrap_or("").trim())).collect();
     let lines: Vec<(usize, &str)> = lines.into_iter().filter(|(_, line)| !line.is_empty()).collect();
     let progress = Progress::new(global);
-    progress.event(Event::Stage { name: "measure kernels", steps: lines.len() });
-    let config = LowerConfig { layout: board.layout() };
-    let mut rows: Vec<Row> = Vec::new();
+    progress.event(Event::Stage { name: "measure kernels", steps: measure::ROUNDS });
+    let mut graphs = Vec::with_capacity(lines.len());
     for (number, line) in lines {
         let network = network(line).with_context(|| format!("{file}, line {number}: `{line}`"))?;
-        let graph = text::parse_with(&network, |_, shape| Ok(vec![0.5; shape.iter().product()]))?;
-        let uniform = |&format| Policy::uniform(&graph, format, 8, EdgeLayers::Uniform);
-        let policies: Vec<Policy> = target.weight_formats.iter().map(uniform).collect();
-        for row in measure::rows(board.as_ref(), isa, &graph, &policies, config, &mut || ())? {
-            let known = |old: &Row| (&old.operator, old.shape, old.weights) == (&row.operator, row.shape, row.weights);
-            if !rows.iter().any(known) {
-                rows.push(row);
-            }
-        }
-        progress.event(Event::Step { label: line.to_owned() });
+        graphs.push(text::parse_with(&network, |_, shape| Ok(vec![0.5; shape.iter().product()]))?);
+    }
+    let checked: Vec<Graph> =
+        args.check.iter().map(|path| Ok(args::network(path, &args.passes)?.graph)).collect::<Result<_>>()?;
+    let subject = |graph| Subject { graph, policies: policies(graph, &target.weight_formats) };
+    let subjects: Vec<Subject<'_>> = graphs.iter().map(subject).collect();
+    let mut step = || progress.event(Event::Step { label: String::new() });
+    let config = LowerConfig { layout: board.layout() };
+    let rows = measure::rows(board.as_ref(), isa, &subjects, config, &mut step)?;
+    let mut checks = Vec::new();
+    for graph in &checked {
+        checks.extend(check(graph, &rows, &target, isa)?);
     }
     progress.finish();
     let (out, rows) = match args.out {
@@ -92,10 +102,90 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
             100.0 * fit.p90
         );
     }
+    let mut errors: Vec<f64> = held_out.iter().flat_map(|fit| fit.errors.iter().copied()).collect();
+    errors.sort_by(f64::total_cmp);
+    let [median, p90] = [0.5, 0.9].map(|q| 100.0 * quantile(&errors, q));
+    text += &format!("  all fits together: held-out error {median:.1} % median, {p90:.1} % p90\n");
+    for check in &checks {
+        text += &format!(
+            "  {} {}: {} kernels never seen, error {:.1} % median, {:.1} % p90; sum {:+.1} %, with its own rows {:+.1} % of {:.2}\n",
+            check.network,
+            check.weights,
+            check.kernels,
+            100.0 * check.median,
+            100.0 * check.p90,
+            100.0 * (check.unseen / check.measured - 1.0),
+            100.0 * (check.seen / check.measured - 1.0),
+            Ticks { value: check.measured, unit: table.unit() },
+        );
+    }
     let json = json!({
-        "rows": table.rows().len(), "unit": table.unit(), "table": out.display().to_string(), "isa": isa.to_string(), "held_out": held_out,
+        "rows": table.rows().len(), "unit": table.unit(), "table": out.display().to_string(), "isa": isa.to_string(), "held_out": held_out, "checks": checks,
     });
     Ok(Output::new(json, text))
+}
+
+/// How well a table predicts a network under one policy.
+#[derive(Debug, serde::Serialize)]
+struct Check {
+    network: String,
+    weights: WeightFormat,
+    kernels: usize,
+    /// Middle and ninth tenth of the relative errors over its kernels, none of whose shapes the table has.
+    median: f64,
+    p90: f64,
+    /// The network by the sum of these predictions, by that of its own rows, and by the clock.
+    unseen: f64,
+    seen: f64,
+    measured: f64,
+}
+
+/// Predicts a network from the rows of other shapes, and from its own.
+fn check(graph: &Graph, rows: &[Row], target: &Target, isa: Isa) -> Result<Vec<Check>> {
+    let board = target.board();
+    let config = LowerConfig { layout: board.layout() };
+    let provenance = measure::provenance(target, isa);
+    let subject = Subject { graph, policies: policies(graph, &target.weight_formats) };
+    let own = measure::rows(board.as_ref(), isa, std::slice::from_ref(&subject), config, &mut || ())?;
+    let shapes: BTreeSet<_> = own.iter().map(|row| (&row.operator, row.shape)).collect();
+    let others = rows.iter().filter(|row| !shapes.contains(&(&row.operator, row.shape))).cloned().collect();
+    let others = LatencyTable::new(provenance.clone(), target.unit, others)?;
+    let own = LatencyTable::new(provenance, target.unit, own.clone())?;
+    let timings = measure::end_to_end(board.as_ref(), isa, &subject, config, 201)?;
+    let layers = Layers::of(graph);
+    let mut checks = Vec::new();
+    for ((policy, timing), &weights) in subject.policies.iter().zip(timings).zip(&target.weight_formats) {
+        let (mut errors, mut unseen, mut seen) = (Vec::new(), 0.0, 0.0);
+        for query in layers.queries(policy) {
+            let ticks = |table: &LatencyTable| {
+                let predicted = table.predict(&query)?;
+                Some(predicted.ticks.value * timing.yardstick / table.yardstick())
+            };
+            // What only this network runs, a softmax perhaps, is no fault of the fits.
+            let Some(truth) = ticks(&own) else { continue };
+            let guess = ticks(&others).unwrap_or(truth);
+            (unseen, seen) = (unseen + guess, seen + truth);
+            errors.push((guess / truth - 1.0).abs());
+        }
+        errors.sort_by(f64::total_cmp);
+        checks.push(Check {
+            network: graph.name.clone(),
+            weights,
+            kernels: errors.len(),
+            median: quantile(&errors, 0.5),
+            p90: quantile(&errors, 0.9),
+            unseen,
+            seen,
+            measured: timing.total(0.5).value,
+        });
+    }
+    Ok(checks)
+}
+
+/// One policy a weight format; one in all for a network without weights.
+fn policies(graph: &Graph, formats: &[WeightFormat]) -> Vec<Policy> {
+    let formats = if graph.weighted().next().is_some() { formats } else { &formats[..1] };
+    formats.iter().map(|&format| Policy::uniform(graph, format, 8, EdgeLayers::Uniform)).collect()
 }
 
 /// A network of the one layer that a line of seeds describes.

@@ -6,7 +6,7 @@ use pare_runtime::Model;
 
 use super::Global;
 use super::compile::{Finished, search_sentence};
-use crate::board::{AlignedBytes, quantile};
+use crate::board::AlignedBytes;
 use crate::compile::Found;
 use crate::cost::Cost;
 use crate::cost::bitops::Bitops;
@@ -58,6 +58,7 @@ impl Finished<'_> {
         Report {
             model: graph.name.clone(),
             target: self.settings.target.name.clone(),
+            passes: self.savings.clone(),
             budget: self.budget_lines(&headline),
             goal: self.found.as_ref().map(|found| Goal {
                 accuracy_float: found.float.metric,
@@ -122,7 +123,7 @@ impl Finished<'_> {
             kind,
             accuracy: point.score.metric,
             blob_bytes: Bytes(point.costs.get(&Bounded::Flash).map_or(0, |q| q.value() as u64)),
-            latency: point.costs.get(&Bounded::Latency).map(|q| self.ticks(q.value())),
+            latency: point.costs.get(&Bounded::Latency).map(|q| Ticks { value: q.value(), unit: self.table.unit() }),
         };
         let front = found.front.points.iter().filter(|p| p.policy != found.front.chosen.policy);
         let front = front.map(|p| point(PointKind::Front, p));
@@ -139,7 +140,7 @@ impl Finished<'_> {
             .unwrap_or_default();
         let blob = AlignedBytes::from(&self.deployed.blob.bytes[..]);
         let measured = Model::parse(&blob)
-            .map(|model| measure::per_node(&self.deployed.plan, &model, self.settings.isa, &self.timing))
+            .map(|model| measure::per_node(&self.deployed.plan.served(), &model, self.settings.isa, &self.timing))
             .unwrap_or_default();
         let row = |(index, (node, layer)): (usize, (&crate::ir::Node, &crate::cost::layers::Layer))| {
             let measured = measured.get(&NodeId(index as u32));
@@ -158,15 +159,16 @@ impl Finished<'_> {
                 weight_bytes: Bytes(bits.unwrap_or(0).div_ceil(8)),
                 macs: Count(layer.macs),
                 predicted: predicted.get(&node.name).copied(),
-                measured: measured.map(|(_, samples)| self.timing.ticks(quantile(samples, 0.5))),
+                measured: measured.map(|(_, ticks)| self.timing.ticks(*ticks)),
             }
         };
         graph.nodes.iter().zip(layers.iter()).enumerate().map(row).collect()
     }
 
-    /// A predicted time, in the unit of the table that it comes from.
+    /// A predicted time, in the unit of the table that it comes from, at the speed that the board had when the
+    /// times beside it were measured.
     fn ticks(&self, value: f64) -> Ticks {
-        Ticks { value, unit: self.table.unit() }
+        Ticks { value: value * self.timing.yardstick / self.table.yardstick(), unit: self.table.unit() }
     }
 
     fn memory_map(&self) -> MemoryMap {

@@ -4,14 +4,14 @@ use std::cell::OnceCell;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::args::{self, BudgetArgs, DataArgs, TargetArgs};
+use super::args::{self, BudgetArgs, DataArgs, Method, PassArgs, TargetArgs};
 use super::compile::search_sentence;
 use super::progress::Progress;
 use super::{Global, Output};
-use crate::compile::{Found, Workshop, strategy};
+use crate::compile::{Found, Workshop};
 use crate::search::Point;
 use crate::search::budget::Metric;
 
@@ -23,25 +23,25 @@ pub(super) struct Args {
     #[command(flatten)]
     data: DataArgs,
     #[command(flatten)]
+    passes: PassArgs,
+    #[command(flatten)]
     target: TargetArgs,
     #[command(flatten)]
     budget: BudgetArgs,
-    /// How to search: exact, random or uniform.
-    #[arg(long, value_name = "METHOD", default_value = "exact")]
-    search: String,
+    /// How to search.
+    #[arg(long, value_enum, value_name = "METHOD", default_value = "exact")]
+    search: Method,
 }
 
 pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let progress = Progress::new(global);
     progress.stage("reading the network and its data");
-    let task = args::task(args.model.as_deref(), &args.data)?;
+    let (task, _) = args::task(args.model.as_deref(), &args.data, &args.passes)?;
     let settings = args.target.settings(global)?;
     let calibration = OnceCell::new();
     let start = Instant::now();
     let workshop = Workshop::new(&task, &settings, &calibration);
-    let Some(mut strategy) = strategy(&args.search) else {
-        bail!("there is no search method `{}`: use exact, random or uniform", args.search);
-    };
+    let mut strategy = args.search.strategy();
     let table = workshop.table(&workshop.uniform_policies(), &mut |event| progress.event(event))?;
     let budget = args.budget.budget(&task)?;
     let found = workshop.search(strategy.as_mut(), budget, &table, &mut |event| progress.event(event))?;

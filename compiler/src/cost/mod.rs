@@ -6,6 +6,7 @@
 
 pub mod bitops;
 pub mod energy;
+mod fit;
 pub mod latency;
 pub mod layers;
 pub mod macs;
@@ -231,6 +232,7 @@ mod tests {
             activation_bits: 8,
             median: 100.0 * (i + 1) as f64 + f64::from(bits),
             p10: 100.0,
+            yardstick: 1.0,
             samples: vec![100.0],
         };
         let rows = layers.iter().enumerate().flat_map(|layer| [row(layer, 8), row(layer, 2)]).collect();

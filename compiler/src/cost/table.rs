@@ -1,36 +1,42 @@
 //! Kernel times measured on a target, and what they say about shapes that were not measured.
 //!
 //! A row is one kernel at one shape and one pair of widths, with its raw samples. A query that a row
-//! answers gets that row; others get a fit: time as a sum of non-negative prices of physical causes
-//! (a call, a multiply-accumulate, a block of them, an output, an input byte, a weight byte), one
-//! fit for each operator and weight format, by least squares of the *relative* error.
+//! answers gets that row; others get a fit ([`super::fit`]), one for each operator and weight format.
+//!
+//! Machines are not equally fast at all times. Every row says what the board's yardstick took beside it;
+//! a table scales all rows to its fastest, [`LatencyTable::yardstick`], and whoever compares a prediction
+//! with the clock scales it by the yardstick of that moment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
+use crate::board::quantile;
 use crate::files;
 use crate::policy::WeightFormat;
 use crate::units::{TickUnit, Ticks};
 
+use super::fit::Fit;
 use super::layers::Shape;
-use super::nnls::nnls;
 
 /// Version of the file that [`LatencyTable::save`] writes.
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 /// Parts that the rows of a fit are cut into to measure its error on rows it did not see.
 const FOLDS: usize = 10;
-/// Number of causes of [`causes`].
-const CAUSES: usize = 7;
 
 /// Measured kernel times of one target.
 #[derive(Clone, Debug)]
 pub struct LatencyTable {
     file: File,
     fastest: BTreeMap<Key, f64>,
-    fits: BTreeMap<(String, Option<WeightFormat>), [f64; CAUSES]>,
+    /// Each made when first asked for: a network that was measured needs none.
+    fits: BTreeMap<Group, OnceLock<Fit>>,
 }
+
+/// An operator and its weight format.
+type Group = (String, Option<WeightFormat>);
 
 /// How the rows were got.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,7 +75,9 @@ pub struct Row {
     pub median: f64,
     /// A tenth of the samples is below.
     pub p10: f64,
-    /// The samples, in the order they were taken.
+    /// What the board's yardstick took where these times hold: see [`crate::board::Timing::yardstick`].
+    pub yardstick: f64,
+    /// Sorted samples: the medians of blocks, some blocks a place where the kernel runs.
     pub samples: Vec<f64>,
 }
 
@@ -114,6 +122,9 @@ pub struct HeldOut {
     pub weights: Option<WeightFormat>,
     /// Rows predicted while held out.
     pub rows: usize,
+    /// Their relative errors, sorted.
+    #[serde(skip)]
+    pub errors: Vec<f64>,
     /// Middle relative error.
     pub median: f64,
     /// Nine tenths of the relative errors are below.
@@ -182,7 +193,7 @@ struct Key {
 
 impl LatencyTable {
     /// A table of these rows, ordered by operator, weights, shape, activation bits and kernel; times
-    /// are kept to a thousandth of a tick.
+    /// are kept to a thousandth of a tick, scaled to the fastest yardstick.
     ///
     /// # Errors
     /// [`TableError`] where there is no row, a row twice, or a row without a positive time.
@@ -191,11 +202,12 @@ impl LatencyTable {
             return Err(TableError::Empty(provenance.target));
         }
         rows.sort_by_key(key);
-        rows.iter_mut().for_each(Row::round);
+        let yardstick = rows.iter().map(|row| row.yardstick).fold(f64::INFINITY, f64::min);
+        rows.iter_mut().for_each(|row| row.scale_to(yardstick));
         for (index, row) in rows.iter().enumerate() {
             let refuse = |problem| Err(TableError::Row { index, kernel: row.kernel.clone(), problem });
-            if !(row.median.is_finite() && row.median > 0.0) {
-                return refuse("its median is not a positive number; measure it again");
+            if ![row.median, row.yardstick].iter().all(|ticks| ticks.is_finite() && *ticks > 0.0) {
+                return refuse("its median or yardstick is not a positive number; measure it again");
             }
             if index > 0 && rows.get(index - 1).is_some_and(|before| key(before) == key(row)) {
                 return refuse("it stands twice; keep one of the two");
@@ -206,7 +218,7 @@ impl LatencyTable {
             let time = fastest.entry(Key { kernel: String::new(), ..key(row) }).or_insert(row.median);
             *time = row.median.min(*time);
         }
-        let fits = groups(&rows).into_iter().map(|(group, rows)| (group, fit(&rows))).collect();
+        let fits = groups(&rows).into_keys().map(|group| (group, OnceLock::new())).collect();
         Ok(LatencyTable { file: File { schema: SCHEMA, unit, provenance, rows }, fastest, fits })
     }
 
@@ -224,8 +236,9 @@ impl LatencyTable {
         if let Some(&median) = self.fastest.get(&key) {
             return Some(predicted(median, Source::Measured));
         }
-        let prices = self.fits.get(&(key.operator, key.weights))?;
-        Some(predicted(time(prices, query), Source::Fitted))
+        let group = (key.operator, key.weights);
+        let fit = self.fits.get(&group)?.get_or_init(|| fit(&self.group(&group)));
+        Some(predicted(fit.time(query), Source::Fitted))
     }
 
     /// How well each fit predicts rows that it did not see; fits of fewer than three rows have none.
@@ -235,19 +248,30 @@ impl LatencyTable {
             if rows.len() < 3 {
                 continue;
             }
+            // One shape at several widths is unseen at all of them.
+            let shapes: BTreeSet<Shape> = rows.iter().map(|row| row.shape).collect();
+            let fold: BTreeMap<Shape, usize> = shapes.into_iter().zip((0..FOLDS).cycle()).collect();
             let mut errors: Vec<f64> = Vec::with_capacity(rows.len());
-            for fold in 0..FOLDS.min(rows.len()) {
-                let seen = |i: &usize| i % FOLDS != fold;
-                let prices = fit(&(0..rows.len()).filter(seen).map(|i| rows[i]).collect::<Vec<_>>());
-                let unseen = rows.iter().skip(fold).step_by(FOLDS);
-                errors.extend(unseen.map(|row| (time(&prices, &row.query()) / row.median - 1.0).abs()));
+            for held in 0..FOLDS {
+                let (unseen, seen): (Vec<&Row>, Vec<&Row>) = rows.iter().partition(|row| fold[&row.shape] == held);
+                if !unseen.is_empty() && !seen.is_empty() {
+                    let fit = fit(&seen);
+                    errors.extend(unseen.iter().map(|row| (fit.time(&row.query()) / row.median - 1.0).abs()));
+                }
+            }
+            if errors.is_empty() {
+                continue;
             }
             errors.sort_by(f64::total_cmp);
-            let quantile = |q: f64| errors[((errors.len() - 1) as f64 * q).round() as usize];
-            let (median, p90) = (quantile(0.5), quantile(0.9));
-            report.push(HeldOut { operator, weights, rows: rows.len(), median, p90 });
+            let (median, p90) = (quantile(&errors, 0.5), quantile(&errors, 0.9));
+            report.push(HeldOut { operator, weights, rows: rows.len(), errors, median, p90 });
         }
         report
+    }
+
+    /// What the board's yardstick takes where the predictions hold.
+    pub fn yardstick(&self) -> f64 {
+        self.file.rows.first().map_or(1.0, |row| row.yardstick)
     }
 
     /// The clock that the times were read from.
@@ -263,6 +287,10 @@ impl LatencyTable {
     /// The rows, in order.
     pub fn rows(&self) -> &[Row] {
         &self.file.rows
+    }
+
+    fn group(&self, (operator, weights): &Group) -> Vec<&Row> {
+        self.file.rows.iter().filter(|row| (&row.operator, &row.weights) == (operator, weights)).collect()
     }
 
     /// Reads a file that [`LatencyTable::save`] wrote.
@@ -303,10 +331,13 @@ impl Row {
         }
     }
 
-    /// Keeps a thousandth of a tick: no clock tells more, and short decimals survive the file exactly.
-    fn round(&mut self) {
+    /// The same at another speed of the board, to a thousandth of a tick: no clock tells more, and short
+    /// decimals survive the file exactly.
+    fn scale_to(&mut self, yardstick: f64) {
+        let factor = yardstick / self.yardstick;
         let times = [&mut self.median, &mut self.p10].into_iter().chain(&mut self.samples);
-        times.for_each(|time| *time = (*time * 1e3).round() / 1e3);
+        times.for_each(|time| *time = (*time * factor * 1e3).round() / 1e3);
+        self.yardstick = yardstick;
     }
 }
 
@@ -320,7 +351,8 @@ fn key(row: &Row) -> Key {
     }
 }
 
-fn groups(rows: &[Row]) -> BTreeMap<(String, Option<WeightFormat>), Vec<&Row>> {
+/// The rows of one operator in one weight format, in order.
+fn groups(rows: &[Row]) -> BTreeMap<Group, Vec<&Row>> {
     let mut groups: BTreeMap<_, Vec<&Row>> = BTreeMap::new();
     for row in rows {
         groups.entry((row.operator.clone(), row.weights)).or_default().push(row);
@@ -328,60 +360,9 @@ fn groups(rows: &[Row]) -> BTreeMap<(String, Option<WeightFormat>), Vec<&Row>> {
     groups
 }
 
-/// What a kernel's time is made of, in the order of a fit's prices.
-fn causes(query: &KernelQuery) -> [f64; CAUSES] {
-    let Shape { h, w, c_in, h_out, w_out, c_out, kernel, groups, .. } = query.shape;
-    let pixels = (h_out * w_out) as f64;
-    let window = kernel[0] * kernel[1];
-    let depth = (c_in / groups.max(1)).max(1);
-    let (reduction, outputs) = match query.operator {
-        "conv2d" | "fully_connected" | "depthwise" => (window * depth, c_out),
-        _ => (window, c_out),
-    };
-    let weight_bits = query.weights.map_or(0, WeightFormat::bits);
-    [
-        1.0,
-        pixels * (outputs * reduction) as f64,
-        // A SIMD kernel pays for whole blocks: 16 outputs, 4 terms.
-        pixels * (outputs.next_multiple_of(16) * reduction.next_multiple_of(4)) as f64,
-        pixels * outputs as f64,
-        pixels * window as f64,
-        (h * w * c_in) as f64 * f64::from(query.activation_bits) / 8.0,
-        (outputs * reduction) as f64 * f64::from(weight_bits) / 8.0,
-    ]
-}
-
-fn time(prices: &[f64; CAUSES], query: &KernelQuery) -> f64 {
-    causes(query).iter().zip(prices).map(|(cause, price)| cause * price).sum()
-}
-
-/// Prices that minimise the sum of squared relative errors.
-fn fit(rows: &[&Row]) -> [f64; CAUSES] {
-    // Causes span six decades: each column is brought to unit length for the solver.
-    let mut lengths = [0.0; CAUSES];
-    let mut matrix: Vec<Vec<f64>> = Vec::with_capacity(rows.len() + CAUSES);
-    for row in rows {
-        let relative = causes(&row.query()).map(|cause| cause / row.median);
-        lengths.iter_mut().zip(relative).for_each(|(length, x)| *length += x * x);
-        matrix.push(relative.to_vec());
-    }
-    let lengths = lengths.map(|x: f64| if x > 0.0 { x.sqrt() } else { 1.0 });
-    for row in &mut matrix {
-        row.iter_mut().zip(lengths).for_each(|(x, length)| *x /= length);
-    }
-    // A trace of ridge picks, among prices that explain few rows equally well, the most even ones.
-    const RIDGE: f64 = 1e-3;
-    let mut wanted = vec![1.0; rows.len()];
-    for i in 0..CAUSES {
-        matrix.push((0..CAUSES).map(|j| if i == j { RIDGE } else { 0.0 }).collect());
-        wanted.push(0.0);
-    }
-    let scaled = nnls(&matrix, &wanted);
-    let mut prices = [0.0; CAUSES];
-    for (price, (x, length)) in prices.iter_mut().zip(scaled.iter().zip(lengths)) {
-        *price = x / length;
-    }
-    prices
+fn fit(rows: &[&Row]) -> Fit {
+    let samples: Vec<(KernelQuery<'_>, f64)> = rows.iter().map(|row| (row.query(), row.median)).collect();
+    Fit::new(&samples)
 }
 
 #[cfg(test)]
@@ -414,6 +395,7 @@ mod tests {
             activation_bits: 8,
             median,
             p10: median,
+            yardstick: 1.0,
             samples: vec![median],
         }
     }
@@ -472,7 +454,7 @@ mod tests {
         again.save(&path).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), text, "same rows, same bytes");
 
-        std::fs::write(&path, text.replacen("\"schema\": 1", "\"schema\": 9", 1)).unwrap();
+        std::fs::write(&path, text.replacen("\"schema\": 2", "\"schema\": 9", 1)).unwrap();
         assert!(matches!(LatencyTable::load(&path), Err(TableError::Schema { found: 9, .. })));
         std::fs::write(&path, text.replacen("\"median\"", "\"middle\"", 1)).unwrap();
         assert!(matches!(LatencyTable::load(&path), Err(TableError::Parse { .. })));

@@ -1,11 +1,13 @@
 //! Exact rewrites of the graph: what they leave computes the same numbers, up to the rounding of
-//! `f32`, with fewer nodes.
+//! `f32`, with fewer nodes and channels.
 //!
-//! A pass looks at one node and answers with edits, if there is anything to do there; it never
-//! touches the graph. [`simplify`] applies the edits to a copy, lets the verifier look at it, and
-//! only then goes on from there: a failing pass leaves the graph as it was.
+//! Most passes look at one node and answer with edits, if there is anything to do there; they never
+//! touch the graph. [`Passes::run`] applies the edits to a copy, lets the verifier look at it, and
+//! only then goes on from there: a failing pass leaves the graph as it was. Every pass has a name, by
+//! which it can be left out.
 
 mod drop_identity;
+mod drop_softmax;
 mod fold_affine;
 mod fold_affine_ahead;
 mod fuse_clamp;
@@ -13,34 +15,47 @@ mod fuse_pad;
 mod merge_affine;
 mod merge_layout;
 mod permute_weights;
+mod remove_channels;
 mod share;
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
+pub use self::drop_softmax::drop_softmax;
 use crate::ir::verify::{VerifyError, verify};
 use crate::ir::{Clamp, Graph, Node, NodeId, Op, Unary, Value, ValueId};
 
-/// A rewrite, given as what to do about one node.
+/// A rewrite with a name.
 struct Pass {
     name: &'static str,
-    rewrite: fn(&Graph, NodeId) -> Option<Edits>,
+    rewrite: Rewrite,
+}
+
+/// What it is a function of.
+enum Rewrite {
+    /// What to do about one node.
+    Node(fn(&Graph, NodeId) -> Option<Edits>),
+    /// The whole graph in a new form, without what nothing needs; `None` where there is nothing to do.
+    Graph(fn(&Graph) -> Option<Graph>),
 }
 
 /// In this order, again and again until none finds anything.
 const PASSES: &[Pass] = &[
-    Pass { name: "drop_identity", rewrite: drop_identity::rewrite },
-    Pass { name: "merge_layout", rewrite: merge_layout::rewrite },
-    Pass { name: "share", rewrite: share::rewrite },
-    Pass { name: "fuse_pad", rewrite: fuse_pad::rewrite },
-    Pass { name: "merge_affine", rewrite: merge_affine::rewrite },
-    Pass { name: "fold_affine", rewrite: fold_affine::rewrite },
-    Pass { name: "fuse_clamp", rewrite: fuse_clamp::rewrite },
-    Pass { name: "fold_affine_ahead", rewrite: fold_affine_ahead::rewrite },
-    Pass { name: "permute_weights", rewrite: permute_weights::rewrite },
+    Pass { name: "drop-identity", rewrite: Rewrite::Node(drop_identity::rewrite) },
+    Pass { name: "merge-layout", rewrite: Rewrite::Node(merge_layout::rewrite) },
+    Pass { name: "share", rewrite: Rewrite::Node(share::rewrite) },
+    Pass { name: "fuse-pad", rewrite: Rewrite::Node(fuse_pad::rewrite) },
+    Pass { name: "merge-affine", rewrite: Rewrite::Node(merge_affine::rewrite) },
+    Pass { name: "fold-affine", rewrite: Rewrite::Node(fold_affine::rewrite) },
+    Pass { name: "fuse-clamp", rewrite: Rewrite::Node(fuse_clamp::rewrite) },
+    Pass { name: "fold-affine-ahead", rewrite: Rewrite::Node(fold_affine_ahead::rewrite) },
+    Pass { name: "permute-weights", rewrite: Rewrite::Node(permute_weights::rewrite) },
+    Pass { name: "remove-channels", rewrite: Rewrite::Graph(remove_channels::rewrite) },
 ];
 
-/// Rounds over all passes: each round that changes something removes a node, but a graph of
-/// thousands of nodes need not be squeezed to the last.
+/// Rounds over all passes: each round that changes something removes a node or a channel, but a graph
+/// of thousands of nodes need not be squeezed to the last.
 const MAX_ROUNDS: usize = 64;
 
 /// A pass that broke an invariant: an error in Pare.
@@ -53,36 +68,113 @@ pub struct PassError {
     pub source: VerifyError,
 }
 
-/// The smallest equal graph that the passes reach: batch normalisation folded into weights, clamps
-/// and paddings fused, identities and what no output needs gone. Names of layers are kept.
+/// The passes to apply.
+pub struct Passes(Vec<&'static Pass>);
+
+/// A graph after the passes, and what they did.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Simplified {
+    /// The smallest equal graph that the passes reach: batch normalisation folded into weights, clamps
+    /// and paddings fused, identities and what no output needs gone. Names of layers are kept.
+    pub graph: Graph,
+    /// What each pass that found something saved, in order of the passes.
+    pub savings: Vec<Saving>,
+}
+
+/// By how much a pass made a graph smaller.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Saving {
+    /// The pass.
+    pub pass: String,
+    /// Nodes gone.
+    pub nodes: u64,
+    /// Output channels gone, of layers with weights.
+    pub channels: u64,
+    /// Weights gone, biases apart.
+    pub weights: u64,
+    /// Multiply-accumulates gone.
+    pub macs: u64,
+}
+
+/// The smallest equal graph that all passes reach.
+///
+/// # Errors
+/// See [`PassError`].
 pub fn simplify(graph: Graph) -> Result<Graph, PassError> {
-    let checked = |pass: &'static str, graph: &Graph| verify(graph).map_err(|source| PassError { pass, source });
-    let mut graph = graph.compact();
-    checked("compact", &graph)?;
-    for _ in 0..MAX_ROUNDS {
-        let mut changed = false;
-        for pass in PASSES {
-            if let Some(rewritten) = run(pass, &graph) {
-                checked(pass.name, &rewritten)?;
-                graph = rewritten;
-                changed = true;
+    Passes::all().run(graph).map(|simplified| simplified.graph)
+}
+
+impl Passes {
+    /// Every pass.
+    pub fn all() -> Passes {
+        Passes(PASSES.iter().collect())
+    }
+
+    /// The names of all passes, in order.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        PASSES.iter().map(|pass| pass.name)
+    }
+
+    /// All but the one of this name.
+    pub fn without(mut self, name: &str) -> Passes {
+        self.0.retain(|pass| pass.name != name);
+        self
+    }
+
+    /// Applies them until none finds anything.
+    ///
+    /// # Errors
+    /// See [`PassError`].
+    pub fn run(&self, graph: Graph) -> Result<Simplified, PassError> {
+        let checked = |pass: &'static str, graph: &Graph| verify(graph).map_err(|source| PassError { pass, source });
+        let mut graph = graph.compact();
+        checked("compact", &graph)?;
+        let mut savings: Vec<Saving> =
+            self.0.iter().map(|pass| Saving { pass: pass.name.to_owned(), ..Saving::default() }).collect();
+        for _ in 0..MAX_ROUNDS {
+            let mut changed = false;
+            for (pass, saving) in self.0.iter().zip(&mut savings) {
+                if let Some(rewritten) = run(pass, &graph) {
+                    checked(pass.name, &rewritten)?;
+                    saving.add(&graph, &rewritten);
+                    graph = rewritten;
+                    changed = true;
+                }
+            }
+            if !changed {
+                break;
             }
         }
-        if !changed {
-            break;
-        }
+        savings.retain(|saving| *saving != Saving { pass: saving.pass.clone(), ..Saving::default() });
+        Ok(Simplified { graph, savings })
     }
-    Ok(graph)
+}
+
+impl Saving {
+    fn add(&mut self, before: &Graph, after: &Graph) {
+        let saved = |of: &dyn Fn(&Graph) -> u64| of(before).saturating_sub(of(after));
+        let dimensions = |graph: &Graph, of: &dyn Fn(&[usize]) -> usize| -> u64 {
+            graph.weighted().map(|id| of(graph.input_shape(graph.node(id), 1)) as u64).sum()
+        };
+        self.nodes += saved(&|graph| graph.nodes.len() as u64);
+        self.channels += saved(&|graph| dimensions(graph, &|shape| shape[0]));
+        self.weights += saved(&|graph| dimensions(graph, &|shape| shape.iter().product()));
+        self.macs += saved(&|graph| graph.nodes.iter().map(|node| graph.macs(node)).sum());
+    }
 }
 
 /// The graph after one sweep of a pass; `None` when there was nothing to do.
 fn run(pass: &Pass, graph: &Graph) -> Option<Graph> {
+    let rewrite = match pass.rewrite {
+        Rewrite::Node(rewrite) => rewrite,
+        Rewrite::Graph(rewrite) => return rewrite(graph),
+    };
     let mut rewritten = graph.clone();
     // A node may be rewritten more than once, but not for ever.
     let mut fuel = 2 * graph.nodes.len();
     let mut at = 0;
     while at < rewritten.nodes.len() && fuel > 0 {
-        match (pass.rewrite)(&rewritten, NodeId(at as u32)) {
+        match rewrite(&rewritten, NodeId(at as u32)) {
             Some(edits) if edits.are_finite() => {
                 edits.apply(&mut rewritten);
                 fuel -= 1;

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::files;
+use crate::passes::Saving;
 use crate::units::{Bytes, Count, Ticks};
 
 /// All that the files show.
@@ -27,6 +28,9 @@ pub struct Report {
     pub target: String,
     /// The figures on top.
     pub headline: Headline,
+    /// What the passes over the graph saved.
+    #[serde(default)]
+    pub passes: Vec<Saving>,
     /// Every bound that was given, and what was reached.
     pub budget: Vec<BudgetLine>,
     /// What the search was to reach, as far as plots show it; absent without a search.
@@ -383,6 +387,7 @@ mod tests {
                 bitops: Count(441_000_000),
                 wall_s: 38.4,
             },
+            passes: Vec::new(),
             budget: vec![BudgetLine { name: "--max-flash".into(), bound: "40 KiB".into(), reached: "38.9 KiB".into() }],
             goal: Some(Goal {
                 accuracy_float: 0.874,

@@ -14,7 +14,7 @@ use crate::format::{Add, AvgPool, Conv, DepthToSpace, MaxPool, Pad, Resize, Shap
 
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 pub mod aarch64;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon")))]
 mod panels;
 pub mod portable;
 pub mod reference;

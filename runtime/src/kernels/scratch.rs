@@ -9,14 +9,18 @@ use crate::format::{Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH, WeightFormat};
 pub fn conv_scratch_bytes(conv: &Conv<'_>, layout: Layout, format: WeightFormat) -> usize {
     match layout {
         Layout::Plain => portable::scratch_bytes(conv),
-        Layout::Panels => panels(conv, format).max(aarch64_conv(conv)).max(portable::scratch_bytes(conv)),
+        Layout::Panels => panels(conv, format).max(portable::scratch_bytes(conv)),
     }
 }
 
 /// Bytes that the kernels which read [`Layout::Panels`] want, the largest need of any instruction set;
 /// saturates, so that a hostile shape is merely too large.
 pub(super) const fn panels(conv: &Conv<'_>, format: WeightFormat) -> usize {
-    if conv.is_depthwise() { x86_depthwise(conv) } else { dense(conv, format) }
+    if !conv.is_depthwise() {
+        return dense(conv, format);
+    }
+    let (x86, aarch64) = (x86_depthwise(conv), aarch64_depthwise(conv));
+    if x86 > aarch64 { x86 } else { aarch64 }
 }
 
 /// Alignment of what kernels keep in scratch: a cache line.
@@ -110,16 +114,19 @@ pub(super) const X86_CELLS: usize = 256;
 /// Bytes that a panel may reach beyond the lanes that it meets.
 pub(super) const X86_MARGIN: usize = PANEL_CHANNELS;
 
-/// What depthwise kernels want, with vectors of either width.
+/// What depthwise kernels want.
 pub(super) const fn x86_depthwise(conv: &Conv<'_>) -> usize {
     let [wide, narrow] = [X86Depthwise::of(conv, X86_STRIP).total(), X86Depthwise::of(conv, X86_STRIP / 2).total()];
-    most(wide, narrow).saturating_add(2 * X86_SLACK)
+    most(wide, narrow).saturating_add(X86_SLACK)
 }
 
 /// What a depthwise kernel keeps for a strip of lanes: interleaved levels, and a ring of padded input rows.
 pub(super) struct X86Depthwise {
+    /// Bytes of a vector.
+    pub(super) lanes: usize,
     /// Channels of a strip, and neighbouring pixels.
     pub(super) channels: usize,
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "for the kernels; the plan needs the rest"))]
     pub(super) pixels: usize,
     /// Output rows computed at once: two if their windows take no more quads of rows than one.
     pub(super) together: usize,
@@ -144,9 +151,11 @@ impl X86Depthwise {
         let quads = kernel[0].div_ceil(4);
         let fits = kernel[0].saturating_add(stride[0]) <= quads.saturating_mul(4);
         let together = if fits && dilation[0] == 1 && conv.output.h > 1 { 2 } else { 1 };
-        let width = conv.output.w.saturating_sub(1).saturating_mul(stride[1]).saturating_add(reach(kernel[1], dilation[1]));
+        let width =
+            conv.output.w.saturating_sub(1).saturating_mul(stride[1]).saturating_add(reach(kernel[1], dilation[1]));
         let direct = channels == lanes && kernel[0] == 3 && kernel[1] == 3 && dilation[0] == 1 && dilation[1] == 1;
         X86Depthwise {
+            lanes,
             direct,
             channels,
             pixels: lanes / channels,
@@ -193,51 +202,43 @@ const fn most(a: usize, b: usize) -> usize {
     if a > b { a } else { b }
 }
 
-/// Bytes that an AArch64 kernel wants for a convolution in [`Layout::Panels`](crate::format::Layout::Panels), the
-/// largest need of its instruction sets; saturates.
-pub(super) const fn aarch64_conv(conv: &Conv<'_>) -> usize {
-    if !conv.is_depthwise() {
-        return 0;
-    }
+/// What depthwise AArch64 kernels want.
+const fn aarch64_depthwise(conv: &Conv<'_>) -> usize {
     let [alone, four] = [Aarch64Rows::of(conv, 1).bytes(), Aarch64Rows::of(conv, 4).bytes()];
     if alone > four { alone } else { four }
 }
 
-/// What a depthwise AArch64 kernel keeps of 16 channels: a line of input with its padding, a ring of input rows as
-/// the kernel multiplies them, the weights.
+/// What a depthwise AArch64 kernel keeps of 16 channels: a ring of padded input rows, cells of a few rows together,
+/// the weights in the same form.
 pub(super) struct Aarch64Rows {
-    /// Pixels of the line, 16 bytes each.
+    /// Pixels of a row, 16 bytes each.
     pub(super) line: usize,
     /// Rows of the ring: those that one output row spans.
     pub(super) rows: usize,
-    /// Bytes of each.
-    pub(super) row_bytes: usize,
+    /// Bytes of the cells.
+    pub(super) cells: usize,
     /// Bytes of the weights.
     pub(super) weights: usize,
 }
 
 impl Aarch64Rows {
-    /// With 16-bit pixels in the ring (`taps` is 1), or cells of so many taps for each output column.
-    pub(super) const fn of(conv: &Conv<'_>, taps: usize) -> Aarch64Rows {
-        let columns = conv.kernel[1].div_ceil(taps);
-        let across = conv.output.w.saturating_sub(1).saturating_mul(conv.stride[1]);
-        let line = across.saturating_add(reach(columns.saturating_mul(taps), conv.dilation[1]));
-        let (entries, bytes) = match taps {
-            1 => (line, 2 * PANEL_CHANNELS),
-            _ => (conv.output.w.saturating_mul(columns), taps * PANEL_CHANNELS),
-        };
+    /// With so many rows to a cell; a single row needs none.
+    pub(super) const fn of(conv: &Conv<'_>, together: usize) -> Aarch64Rows {
+        let line = padded(conv, 1, conv.output.w);
+        let cells = if together == 1 { 0 } else { conv.kernel[0].div_ceil(together) };
+        let taps = conv.kernel[0].next_multiple_of(together).saturating_mul(conv.kernel[1]);
         Aarch64Rows {
             line,
             rows: reach(conv.kernel[0], conv.dilation[0]),
-            row_bytes: entries.saturating_mul(bytes),
-            weights: conv.kernel[0].saturating_mul(columns).saturating_mul(bytes),
+            cells: cells.saturating_mul(line).saturating_mul(together * PANEL_CHANNELS),
+            weights: taps.saturating_mul(PANEL_CHANNELS),
         }
     }
 
     /// All of it.
     pub(super) const fn bytes(&self) -> usize {
-        let ring = self.rows.saturating_mul(self.row_bytes);
-        self.line.saturating_mul(PANEL_CHANNELS).saturating_add(ring).saturating_add(self.weights)
+        let ring = self.rows.saturating_mul(self.line).saturating_mul(PANEL_CHANNELS);
+        ring.saturating_add(self.cells).saturating_add(self.weights)
     }
 }
 

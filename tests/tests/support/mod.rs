@@ -38,10 +38,15 @@ pub(crate) const NETWORKS: [Reference; 4] = [
 ];
 
 impl Reference {
-    /// The simplified network; `None`, and a line that says so, where the file is absent.
-    pub(crate) fn graph(&self) -> Option<Graph> {
+    /// The network as its file has it; `None`, and a line that says so, where the file is absent.
+    pub(crate) fn imported(&self) -> Option<Graph> {
         let path = shared(&format!("models/{}", self.file))?;
-        Some(simplify(import(&path).unwrap()).unwrap())
+        Some(import(&path).unwrap())
+    }
+
+    /// The simplified network; `None` as above.
+    pub(crate) fn graph(&self) -> Option<Graph> {
+        self.imported().map(|graph| simplify(graph).unwrap())
     }
 
     /// The network with its data; `None`, and a line that says so, where either is absent.

@@ -1,124 +1,120 @@
 //! Depthwise convolution: for each panel of 16 channels, a ring of input rows.
 //!
-//! Every input row is brought to the ring once, `zero_in` around it, in the form that the instruction set
-//! multiplies; then no window is special, and padding is gone.
+//! Every input row is brought to the ring once, `zero_in` around it; then no window is special.
 
 use core::arch::aarch64::{vdupq_n_u8, veorq_u8, vld1q_u8, vst1q_u8};
 
-use super::requantise::Sums;
-use super::window::{self, Panels};
 use crate::format::{Conv, PANEL_CHANNELS, Requantise, WeightGroup};
+use crate::kernels::panels::{self, Panels};
 use crate::kernels::scratch::Aarch64Rows;
 
 /// The codes of a panel's channels at one pixel.
 pub(super) type Pixel = [u8; PANEL_CHANNELS];
 
-/// What an instruction set brings to depthwise convolution.
-///
-/// # Safety
-/// Nothing is required beyond the contracts of the functions.
-pub(super) unsafe trait Depthwise {
-    /// Taps of a kernel row that lie together, as [`Aarch64Rows::of`] takes it.
-    const TAPS: usize;
+/// What an instruction set brings to depthwise convolution. A value is proof that the processor has the
+/// instructions.
+pub(super) trait Depthwise: Copy {
+    /// Rows that are multiplied together, as [`Aarch64Rows::of`] takes it.
+    const TOGETHER: usize;
     /// Combined with every code, by exclusive or, before it comes to the ring.
     const FLIP: u8;
+    /// What is worked out of a panel before its first row.
+    type Panel;
 
-    /// Decodes a panel to `weights`; returns the biases of the sums.
+    /// The proof, if the processor has them.
+    fn detected() -> Option<Self>;
+
+    /// Decodes a panel to `weights`.
     ///
     /// # Safety
-    /// The processor has the instructions; `weights` takes as many bytes as `Aarch64Rows` says.
-    unsafe fn decode(conv: &Conv<'_>, group: &WeightGroup<'_>, panel: &Panels<'_>, weights: *mut u8) -> Sums;
-
-    /// Fills a row of the ring from the pixels that it needs.
-    ///
-    /// # Safety
-    /// The processor has the instructions; `line` has the pixels, and `to` takes the bytes, that `Aarch64Rows`
-    /// says.
-    unsafe fn fill(conv: &Conv<'_>, line: &[Pixel], to: *mut u8);
+    /// `weights` takes as many bytes as `Aarch64Rows` says.
+    unsafe fn decode(
+        self,
+        conv: &Conv<'_>,
+        group: &WeightGroup<'_>,
+        panel: &Panels<'_>,
+        weights: *mut u8,
+    ) -> Self::Panel;
 
     /// Multiplies, requantises and stores.
     ///
     /// # Safety
-    /// The processor has the instructions, and the invariants of [`OutputRow`] hold.
-    unsafe fn row(row: &OutputRow<'_>);
+    /// The invariants of [`OutputRow`] hold; `panel` is what came of decoding.
+    unsafe fn row(self, panel: &Self::Panel, row: &OutputRow<'_>);
 }
 
-/// A row of output for the channels of a panel. Invariants: `weights` are decoded; the rows of the ring from
-/// `first_row` on that the kernel meets are filled; the panel's channels lie in the output from `output` on, at
-/// distances of `conv.output.c`, for every pixel of the row.
+/// A row of output for the channels of a panel. Invariants: `weights` are decoded; the rows of the ring that the
+/// kernel meets have `line` pixels each; cells take what `Aarch64Rows` says; the panel's channels lie in the output
+/// from `output` on, at distances of `conv.output.c`, for every pixel of the row.
 pub(super) struct OutputRow<'a> {
     pub(super) conv: &'a Conv<'a>,
     pub(super) panel: &'a Panels<'a>,
     pub(super) requantise: Requantise,
-    pub(super) bias: Sums,
     pub(super) weights: *const u8,
+    pub(super) cells: *mut u8,
+    pub(super) line: usize,
     ring: *const u8,
     ring_rows: usize,
-    ring_row_bytes: usize,
     first_row: usize,
     pub(super) output: *mut u8,
 }
 
 impl OutputRow<'_> {
-    /// The row of the ring that kernel row `k` meets.
+    /// The row that kernel row `k` meets.
     #[inline(always)]
     pub(super) fn ring_row(&self, k: usize) -> *const u8 {
         let row = self.first_row + k * self.conv.dilation[0];
         let row = if row >= self.ring_rows { row - self.ring_rows } else { row };
-        self.ring.wrapping_add(row * self.ring_row_bytes)
+        self.ring.wrapping_add(row * self.line * PANEL_CHANNELS)
     }
 }
 
 /// Depthwise convolution; leaves the output alone if the arguments do not fit together.
 pub(super) fn run<D: Depthwise>(conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) {
-    let rows = Aarch64Rows::of(conv, D::TAPS);
+    let rows = Aarch64Rows::of(conv, D::TOGETHER);
     let held = input.len() >= conv.input.len() && output.len() >= conv.output.len() && scratch.len() >= rows.bytes();
-    if !(held && conv.is_depthwise() && window::is_supported(conv)) {
-        return;
-    }
-    let (line, rest) = scratch.split_at_mut(rows.line * PANEL_CHANNELS);
-    let (ring, weights) = rest.split_at_mut(rows.rows * rows.row_bytes);
-    let line = line.as_chunks_mut().0;
+    let Some(isa) = D::detected().filter(|_| held && conv.is_depthwise() && panels::is_supported(conv)) else { return };
+    let (ring, rest) = scratch.split_at_mut(rows.rows * rows.line * PANEL_CHANNELS);
+    let (cells, weights) = rest.split_at_mut(rows.cells);
+    let ring = ring.as_chunks_mut().0;
     for group in conv.weight_groups() {
         let mut index = 0;
         while let Some(panel) = Panels::of(conv, &group, index, 1) {
             index += 1;
-            // SAFETY: the instruction set was detected before this kernel was handed out; the lengths are those of
-            // `rows`.
-            let bias = unsafe { D::decode(conv, &group, &panel, weights.as_mut_ptr()) };
-            let mut to = OutputRow {
-                conv,
-                panel: &panel,
-                requantise: conv.requantise,
-                bias,
-                weights: weights.as_ptr(),
-                ring: ring.as_ptr(),
-                ring_rows: rows.rows,
-                ring_row_bytes: rows.row_bytes,
-                first_row: 0,
-                output: output.as_mut_ptr().wrapping_add(panel.first),
-            };
-            line.fill([conv.zero_in ^ D::FLIP; PANEL_CHANNELS]);
+            // SAFETY: the lengths are those of `rows`.
+            let decoded = unsafe { isa.decode(conv, &group, &panel, weights.as_mut_ptr()) };
+            let mut output = output.as_mut_ptr().wrapping_add(panel.first);
+            ring.fill([conv.zero_in ^ D::FLIP; PANEL_CHANNELS]);
             // Rows are counted from the first row of padding.
             let mut next = 0;
             for y in 0..conv.output.h {
                 let top = y * conv.stride[0];
                 for row in next.max(top)..top + rows.rows {
+                    let line = ring.chunks_exact_mut(rows.line).nth(row % rows.rows).unwrap_or_default();
                     read(conv, input, panel.first, row, D::FLIP, line);
-                    // SAFETY: as above; the ring has that row.
-                    unsafe { D::fill(conv, line, ring.as_mut_ptr().add(row % rows.rows * rows.row_bytes)) };
                 }
                 next = top + rows.rows;
-                to.first_row = top % rows.rows;
-                // SAFETY: as above; the panel's channels lie in the output, which has this row.
-                unsafe { D::row(&to) };
-                to.output = to.output.wrapping_add(conv.output.w * conv.output.c);
+                let to = OutputRow {
+                    conv,
+                    panel: &panel,
+                    requantise: conv.requantise,
+                    weights: weights.as_ptr(),
+                    cells: cells.as_mut_ptr(),
+                    line: rows.line,
+                    ring: ring.as_ptr().cast(),
+                    ring_rows: rows.rows,
+                    first_row: top % rows.rows,
+                    output,
+                };
+                // SAFETY: the lengths are those of `rows`; the panel's channels lie in the output, which has this row.
+                unsafe { isa.row(&decoded, &to) };
+                output = output.wrapping_add(conv.output.w * conv.output.c);
             }
         }
     }
 }
 
-/// Brings the channels from `first` on of a row, counted from the first row of padding, to the line, whose
+/// Brings the channels from `first` on of a row, counted from the first row of padding, to a line of the ring, whose
 /// padding is there already. Channels beyond the last mean nothing.
 fn read(conv: &Conv<'_>, input: &[u8], first: usize, row: usize, flip: u8, line: &mut [Pixel]) {
     let y = row.wrapping_sub(conv.pad[0]);

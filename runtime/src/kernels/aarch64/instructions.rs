@@ -60,11 +60,11 @@ instruction! {
 }
 instruction! {
     /// `sums[i] += a[4i..][..4] * b[4i..][..4]`.
-    usdot, "i8mm", "usdot {sums:v}.4s, {a:v}.16b, {b:v}.16b", uint8x16_t, int8x16_t
+    udot, "dotprod", "udot {sums:v}.4s, {a:v}.16b, {b:v}.16b", uint8x16_t, uint8x16_t
 }
 instruction! {
-    /// `sums[i] += a[4i..][..4] * b[4 * LANE..][..4]`.
-    sudot_lane<LANE>, "i8mm", "sudot {sums:v}.4s, {a:v}.16b, {b:v}.4b[{lane}]", int8x16_t, uint8x16_t
+    /// `sums[i] += a[4i..][..4] * b[4i..][..4]`.
+    usdot, "i8mm", "usdot {sums:v}.4s, {a:v}.16b, {b:v}.16b", uint8x16_t, int8x16_t
 }
 instruction! {
     /// `sums[2i + j] += a[8i..][..8] * b[8j..][..8]`.

@@ -1,33 +1,37 @@
-//! From packed codes to levels, 16 at a time.
+//! From packed codes to levels.
 
 use core::arch::aarch64::*;
 
-use crate::format::{PANEL_STEP, WeightGroup};
+use crate::format::{PANEL_CHANNELS, PANEL_STEP, WeightGroup};
 
-/// Levels of a quarter of a step: 4 channels by 4.
-pub(super) const QUARTER: usize = PANEL_STEP / 4;
+/// The levels of a step of a dense panel: 4 channels by 4 in each vector.
+pub(super) type Step = [int8x16_t; 4];
+
+/// Bytes that steps interleave in.
+const BLOCK: usize = PANEL_STEP;
 
 /// A weight group, ready to be decoded.
 pub(super) struct Decoder {
     bits: usize,
-    /// Steps of a dense panel that interleave.
-    together: usize,
-    /// Up to 4 bits: the level of every 4-bit number whose low bits are the code.
+    /// Up to 4 bits: the level of every 4-bit number whose low bits are the code, and `add`.
     table: int8x16_t,
     /// Bytes that hold each of 8 codes, and of 8 more; then the shift that brings it to the bottom.
     gather: [uint8x16_t; 2],
     shifts: int16x8_t,
+    /// What is added to all levels.
+    add: int8x16_t,
 }
 
 impl Decoder {
+    /// For levels with `add` added to them, which may wrap.
     #[inline]
     #[target_feature(enable = "neon")]
-    pub(super) fn new(group: &WeightGroup<'_>) -> Decoder {
+    pub(super) fn new(group: &WeightGroup<'_>, add: i8) -> Decoder {
         let bits = group.format.bits() as u8;
         let mut table = [0i8; 16];
         if bits <= 4 {
             for (low, level) in (0u8..).zip(&mut table) {
-                *level = group.format.level(low & ((1 << bits) - 1), group.codebook);
+                *level = group.format.level(low & ((1 << bits) - 1), group.codebook).wrapping_add(add);
             }
         }
         let (mut gather, mut shifts) = ([[0u8; 16]; 2], [0i16; 8]);
@@ -43,10 +47,10 @@ impl Decoder {
         unsafe {
             Decoder {
                 bits: usize::from(bits),
-                together: group.format.interleaved(),
                 table: vld1q_s8(table.as_ptr()),
                 gather: [vld1q_u8(gather[0].as_ptr()), vld1q_u8(gather[1].as_ptr())],
                 shifts: vld1q_s16(shifts.as_ptr()),
+                add: vdupq_n_s8(add),
             }
         }
     }
@@ -56,17 +60,21 @@ impl Decoder {
     #[target_feature(enable = "neon")]
     pub(super) fn sixteen(&self, stream: &[u8]) -> int8x16_t {
         let mut last = [0; 16];
-        let packed = stream.first_chunk().unwrap_or_else(|| {
+        let packed = load(stream.first_chunk().unwrap_or_else(|| {
             last.iter_mut().zip(stream).for_each(|(to, &from)| *to = from);
             &last
-        });
-        // SAFETY: 16 bytes.
-        let packed: uint8x16_t = unsafe { vld1q_u8(packed.as_ptr()) };
+        }));
         if self.bits == 8 {
-            return vreinterpretq_s8_u8(packed);
+            return vaddq_s8(vreinterpretq_s8_u8(packed), self.add);
         }
         let [low, high] = [self.spread(packed, 0), self.spread(packed, 1)];
-        self.levels(vuzp1q_u8(low, high))
+        let codes = vuzp1q_u8(low, high);
+        if self.bits <= 4 {
+            return self.look_up(codes);
+        }
+        let unused = vdupq_n_s8(8 - self.bits as i8);
+        let levels = vshlq_s8(vshlq_s8(vreinterpretq_s8_u8(codes), unused), vnegq_s8(unused));
+        vaddq_s8(levels, self.add)
     }
 
     /// Each of 8 codes at the bottom of 16 bits, rubbish above it.
@@ -77,28 +85,87 @@ impl Decoder {
         vreinterpretq_u8_u16(vshlq_u16(pairs, self.shifts))
     }
 
-    /// The levels of codes at the bottom of bytes, rubbish above them.
+    /// The levels of codes of up to 4 bits at the bottom of bytes, rubbish above them.
     #[inline]
     #[target_feature(enable = "neon")]
-    fn levels(&self, codes: uint8x16_t) -> int8x16_t {
-        if self.bits <= 4 {
-            vqtbl1q_s8(self.table, vandq_u8(codes, vdupq_n_u8(15)))
-        } else {
-            let unused = vdupq_n_s8(8 - self.bits as i8);
-            vshlq_s8(vshlq_s8(vreinterpretq_s8_u8(codes), unused), vnegq_s8(unused))
+    fn look_up(&self, codes: uint8x16_t) -> int8x16_t {
+        vqtbl1q_s8(self.table, vandq_u8(codes, vdupq_n_u8(15)))
+    }
+
+    /// Hands out the levels of `steps` steps of a dense panel, one after another.
+    #[inline]
+    #[target_feature(enable = "neon")]
+    pub(super) fn each(&self, panel: &[u8], steps: usize, take: impl FnMut(Step)) {
+        match self.bits {
+            1 => self.interleaved::<1, 8>(panel, steps, take),
+            2 => self.interleaved::<2, 4>(panel, steps, take),
+            4 => self.interleaved::<4, 2>(panel, steps, take),
+            8 => self.bytes(panel, steps, take),
+            _ => self.in_sequence(panel, steps, take),
         }
     }
 
-    /// A quarter of the levels of step `step` out of the `steps` of a dense panel.
+    /// The same where codes are levels.
     #[inline]
     #[target_feature(enable = "neon")]
-    pub(super) fn quarter_step(&self, panel: &[u8], steps: usize, step: usize, quarter: usize) -> int8x16_t {
-        if self.together == 1 || step >= steps / self.together * self.together {
-            return self.sixteen(panel.get((step * 4 + quarter) * 2 * self.bits..).unwrap_or_default());
+    fn bytes(&self, panel: &[u8], steps: usize, mut take: impl FnMut(Step)) {
+        for step in panel.as_chunks::<PANEL_STEP>().0.iter().take(steps) {
+            take(quarters(step).map(|quarter| vaddq_s8(vreinterpretq_s8_u8(load(quarter)), self.add)));
         }
-        let packed = panel.get((step / self.together * 4 + quarter) * QUARTER..).and_then(<[u8]>::first_chunk::<16>);
-        // SAFETY: 16 bytes.
-        let packed = packed.map_or(vdupq_n_u8(0), |packed| unsafe { vld1q_u8(packed.as_ptr()) });
-        self.levels(vshlq_u8(packed, vdupq_n_s8(-((step % self.together * self.bits) as i8))))
     }
+
+    /// The same where `TOGETHER` steps of codes of so many bits interleave.
+    #[inline]
+    #[target_feature(enable = "neon")]
+    fn interleaved<const BITS: usize, const TOGETHER: usize>(
+        &self,
+        panel: &[u8],
+        steps: usize,
+        mut take: impl FnMut(Step),
+    ) {
+        let (blocks, rest) = panel.split_at_checked(steps / TOGETHER * BLOCK).unwrap_or((panel, &[]));
+        for block in blocks.as_chunks::<BLOCK>().0 {
+            let mut codes = quarters(block).map(|quarter| load(quarter));
+            for _ in 0..TOGETHER {
+                take(codes.map(|codes| self.look_up(codes)));
+                codes = codes.map(|codes| vshlq_u8(codes, vdupq_n_s8(-(BITS as i8))));
+            }
+        }
+        self.in_sequence(rest, steps % TOGETHER, take);
+    }
+
+    #[inline]
+    #[target_feature(enable = "neon")]
+    fn in_sequence(&self, panel: &[u8], steps: usize, mut take: impl FnMut(Step)) {
+        let quarter = 2 * self.bits;
+        for step in 0..steps {
+            let rest = panel.get(step * 4 * quarter..).unwrap_or_default();
+            take([0, 1, 2, 3].map(|i| self.sixteen(rest.get(i * quarter..).unwrap_or_default())));
+        }
+    }
+}
+
+/// The quarters of a block.
+#[inline(always)]
+fn quarters(block: &[u8; BLOCK]) -> [&[u8; PANEL_CHANNELS]; 4] {
+    let mut quarters = block.as_chunks().0.iter();
+    [(); 4].map(|()| quarters.next().unwrap_or(&[0; PANEL_CHANNELS]))
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn load(bytes: &[u8; 16]) -> uint8x16_t {
+    // SAFETY: 16 bytes.
+    unsafe { vld1q_u8(bytes.as_ptr()) }
+}
+
+/// The lowest level that a format has, and how far the highest is above it.
+pub(super) fn lowest_and_span(group: &WeightGroup<'_>) -> (i8, u8) {
+    let bits = group.format.bits();
+    if bits > 4 {
+        return (-1 << (bits - 1), ((1u16 << bits) - 1) as u8);
+    }
+    let levels = (0..1u8 << bits).map(|code| group.format.level(code, group.codebook));
+    let (lowest, highest) = levels.fold((i8::MAX, i8::MIN), |(a, b), level| (a.min(level), b.max(level)));
+    (lowest, highest.abs_diff(lowest))
 }

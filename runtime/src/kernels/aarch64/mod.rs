@@ -9,38 +9,45 @@
 #![allow(unsafe_code, reason = "vector instructions and the addresses they read")]
 #![allow(clippy::needless_range_loop, reason = "sums are indexed by pixel and panel, that is what tiles are")]
 
+mod dense;
 mod depthwise;
 mod detect;
 mod dot;
+mod dotprod;
+mod i8mm;
 mod instructions;
 mod levels;
 mod neon;
 mod requantise;
-#[path = "../x86_64/window.rs"]
-mod window;
 
 pub use detect::detect;
 
-use super::{ConvKernel, Isa, portable, reference, scratch};
+use super::{ConvKernel, Isa, panels, portable, reference, scratch};
 use crate::format::{Add, AvgPool, Conv, Layout, MaxPool};
 
 /// The kernel of `isa` for a convolution whose weights are all in [`Layout::Panels`]; `None` for other
 /// layouts, for extents beyond 2^24 and when this processor lacks the instructions.
 pub(super) fn conv_kernel(isa: Isa, conv: &Conv<'_>) -> Option<ConvKernel> {
-    let panels = conv.weight_groups().all(|group| group.layout == Layout::Panels);
-    if !(detect(isa) && panels && window::is_supported(conv)) {
+    if !(detect(isa) && panels::is_supported(conv)) {
         return None;
     }
-    if !conv.is_depthwise() {
-        return None;
+    let mut scratch_bytes = 0;
+    for group in conv.weight_groups() {
+        if group.layout != Layout::Panels {
+            return None;
+        }
+        scratch_bytes = scratch_bytes.max(scratch::panels(conv, group.format));
     }
     let run: Run = match isa {
-        Isa::Neon => depthwise::run::<neon::Neon>,
-        Isa::NeonDotprod => depthwise::run::<dot::Dotprod>,
-        Isa::NeonI8mm => depthwise::run::<dot::I8mm>,
+        Isa::Neon if conv.is_depthwise() => depthwise::run::<neon::Neon>,
+        Isa::Neon => panels::dense::run::<neon::Neon>,
+        Isa::NeonDotprod if conv.is_depthwise() => depthwise::run::<dot::Dotprod>,
+        Isa::NeonDotprod => panels::dense::run::<dot::Dotprod>,
+        Isa::NeonI8mm if conv.is_depthwise() => depthwise::run::<dot::I8mm>,
+        Isa::NeonI8mm => panels::dense::run::<dot::I8mm>,
         _ => return None,
     };
-    Some(ConvKernel { isa, scratch_bytes: scratch::aarch64_conv(conv), run })
+    Some(ConvKernel { isa, scratch_bytes, run })
 }
 
 type Run = fn(&Conv<'_>, &[u8], &mut [u8], &mut [u8]);

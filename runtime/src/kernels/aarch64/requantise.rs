@@ -3,8 +3,8 @@
 use core::arch::aarch64::*;
 
 use super::instructions::smull2;
-use super::window::Panels;
 use crate::format::{PANEL_CHANNELS, Requantise};
+use crate::kernels::panels::Panels;
 
 /// One number for each of 16 channels.
 pub(super) type Sums = [int32x4_t; 4];

@@ -10,6 +10,15 @@ use core::ops::Range;
 
 use crate::format::{Conv, Layout, PANEL_CHANNELS, WeightGroup};
 
+/// Whether the kernels take a convolution of this geometry.
+pub(super) fn is_supported(conv: &Conv<'_>) -> bool {
+    const LIMIT: usize = 1 << 24;
+    let (i, o) = (conv.input, conv.output);
+    let steps = [conv.kernel, conv.stride, conv.dilation];
+    let sane = steps.iter().flatten().chain(&[i.h, i.w, i.c, o.h, o.w, o.c]).all(|&n| 0 < n && n < LIMIT);
+    sane && conv.pad.iter().all(|&pad| pad < LIMIT) && (conv.groups == 1 || conv.is_depthwise())
+}
+
 /// A run of panels of one weight group, 16 output channels each but for the last.
 #[derive(Clone, Copy)]
 pub(super) struct Panels<'a> {

@@ -1,15 +1,20 @@
-//! The loop nest of depthwise convolution: for each strip of lanes, a ring of padded input rows.
+//! The loop nest of depthwise convolution: strips of as many lanes as a vector has bytes.
 //!
-//! A vector of bytes holds a *strip* of an output row: neighbouring pixels of a few channels, or one
-//! pixel of many. A tap of the kernel reads as many bytes, one after the other, provided that the input
-//! row has `zero_in` around it and that the pixels between which the stride steps are stored in runs
-//! (*phases*) of their own: so the rows are put into a ring in scratch, and then no window is special.
-//! The bytes of four rows are interleaved, such that one instruction multiplies and sums them for each lane;
+//! A *strip* is a vector of an output row: neighbouring pixels of a few channels, or some channels of one
+//! pixel. A tap of the kernel reads as many bytes of the input, one after the other, provided that the
+//! row has `zero_in` around it and that pixels between which the stride steps are apart: so rows of
+//! input are copied to a ring in scratch, every pixel to the run (*phase*) of its place modulo the stride,
+//! and then no window is special. Where a strip has one pixel, small kernels read the input as it lies.
+//!
+//! The bytes of four rows are interleaved, so that one instruction multiplies and sums them for each lane;
 //! where the kernel has fewer rows, two output rows share them.
 
-use super::window::{Frame, Panels};
+use core::marker::PhantomData;
+
+use super::is_supported;
 use crate::format::{Conv, PANEL_CHANNELS, Requantise, WeightGroup};
-use crate::kernels::scratch::{X86_CELLS, X86_MARGIN, X86_STRIP, X86Depthwise, reach};
+use crate::kernels::panels::Panels;
+use crate::kernels::scratch::{self, X86_CELLS, X86_MARGIN, X86_STRIP, X86Depthwise, reach};
 
 /// Rows that are interleaved.
 pub(super) const QUAD: usize = 4;
@@ -22,85 +27,392 @@ pub(super) unsafe trait Depthwise {
     /// Bytes of a vector.
     const LANES: usize;
 
-    /// Decodes a panel: 16 levels, one byte each, at `to` and at every `step` bytes from there for the taps that follow.
+    /// Computes all rows of a strip's channels. The other functions are called from here, through the strip.
     ///
     /// # Safety
-    /// The processor has the instructions; `codes` are one panel of `group`; 16 bytes can be written for each tap.
-    unsafe fn decode(group: &WeightGroup<'_>, codes: &[u8], to: *mut u8, step: usize);
+    /// The processor has the instructions.
+    unsafe fn run(strip: Strip<'_>);
 
-    /// Interleaves the levels of four rows at one column, as [`rows`](Self::rows) takes them.
+    /// Decodes panels: 16 levels of a byte for each panel, one after the other, and so again `step` bytes further on
+    /// for each tap that follows.
+    ///
+    /// # Safety
+    /// The processor has the instructions; the panels are of `group`; all that can be written.
+    unsafe fn decode(group: &WeightGroup<'_>, panels: &Panels<'_>, to: *mut u8, step: usize);
+
+    /// Interleaves levels of four rows, in the order and width in which the sums of a strip take them.
     ///
     /// # Safety
     /// The processor has the instructions; `LANES` bytes can be read from each address; `to` takes `X86_CELLS` bytes.
     unsafe fn interleave_levels(rows: [*const u8; QUAD], to: *mut u8);
 
-    /// [`prepare`], compiled for the instructions.
-    ///
-    /// # Safety
-    /// The processor has the instructions, and the contract of [`prepare`].
-    unsafe fn prepare(conv: &Conv<'_>, plan: &X86Depthwise, first: usize, levels: *mut u8, to: *mut u8);
-
-    /// Copies the pixels of a row of the input to their places in the ring.
+    /// Copies a row of the input into the ring.
     ///
     /// # Safety
     /// The processor has the instructions, and the invariants of [`InputRow`] hold.
     unsafe fn copy(row: &InputRow);
-
-    /// Multiplies, requantises and stores.
-    ///
-    /// # Safety
-    /// The processor has the instructions, and the invariants of [`OutputRows`] hold.
-    unsafe fn rows(rows: &OutputRows<'_>);
-
-    /// The same straight from the input, for kernels of 3 by 3.
-    ///
-    /// # Safety
-    /// The processor has the instructions, and the invariants of [`Columns`] hold.
-    unsafe fn columns(rows: &OutputRows<'_>, columns: &Columns);
 }
 
-/// The columns of four rows of the input. Invariants: `LANES` bytes can be read from each row at `pixel`
-/// times any `x < width`, masked by `there`, and from `outside`.
+/// Depthwise convolution; leaves the output alone if the arguments do not fit together.
+pub(super) fn run<D: Depthwise>(conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) {
+    let held = input.len() >= conv.input.len() && output.len() >= conv.output.len();
+    let numbers = conv.bias.len() >= conv.output.c && conv.mult.len() >= conv.output.c;
+    if !(is_supported(conv) && conv.is_depthwise() && held && numbers && scratch.len() >= scratch::x86_depthwise(conv))
+    {
+        return;
+    }
+    let skip = scratch.as_ptr().align_offset(scratch::ALIGN).min(scratch::X86_SLACK);
+    let Some(scratch) = scratch.get_mut(skip..) else { return };
+    let plan = X86Depthwise::of(conv, D::LANES);
+    let mut next = 0;
+    while next < conv.input.c {
+        // The last channels may have been computed before: better than a part of a vector.
+        let first = next.min(conv.input.c - plan.channels);
+        // SAFETY: this kernel was handed out since the processor has the instructions.
+        unsafe { D::run(Strip::new(conv, &plan, first, input, output, scratch)) };
+        next = first + plan.channels;
+    }
+}
+
+/// A strip's channels, row after row of the output. Invariants:
+///
+/// * input and output have the lengths of their shapes, all extents being at least 1 and below 2^24;
+/// * scratch leads to `plan.total()` bytes: the interleaved levels, then the ring.
+pub(super) struct Strip<'a> {
+    conv: &'a Conv<'a>,
+    plan: &'a X86Depthwise,
+    /// First channel.
+    first: usize,
+    /// The first channel of the first pixel.
+    input: *const u8,
+    output: *mut u8,
+    weights: *mut u8,
+    ring: *mut u8,
+    memory: PhantomData<&'a mut [u8]>,
+    /// The next row of output.
+    y: usize,
+    /// The next row of input, rows of padding counted, and its place in the ring.
+    next: usize,
+    place: usize,
+}
+
+impl<'a> Strip<'a> {
+    fn new(
+        conv: &'a Conv<'a>,
+        plan: &'a X86Depthwise,
+        first: usize,
+        input: &'a [u8],
+        output: &'a mut [u8],
+        scratch: &'a mut [u8],
+    ) -> Strip<'a> {
+        let (input, output) = (input.as_ptr().wrapping_add(first), output.as_mut_ptr().wrapping_add(first));
+        let weights = scratch.as_mut_ptr();
+        let ring = weights.wrapping_add(plan.weights());
+        Strip { conv, plan, first, input, output, weights, ring, memory: PhantomData, y: 0, next: 0, place: 0 }
+    }
+
+    /// From sums to codes.
+    pub(super) fn requantise(&self) -> &Requantise {
+        &self.conv.requantise
+    }
+
+    /// Whether [`next_columns`](Self::next_columns) leads through the output, or [`next_rows`](Self::next_rows).
+    pub(super) fn is_direct(&self) -> bool {
+        self.plan.direct
+    }
+
+    /// The biases of all lanes.
+    pub(super) fn bias<'b>(&'b self, repeated: &'b mut [i32; X86_STRIP]) -> &'b [i32] {
+        self.lanes(self.conv.bias, repeated)
+    }
+
+    /// The multipliers of all lanes.
+    pub(super) fn mult<'b>(&'b self, repeated: &'b mut [i32; X86_STRIP]) -> &'b [i32] {
+        self.lanes(self.conv.mult, repeated)
+    }
+
+    /// Numbers of the channels, repeated for the pixels of a strip if it has several.
+    #[inline(always)]
+    fn lanes<'b>(&'b self, numbers: &'b [i32], repeated: &'b mut [i32; X86_STRIP]) -> &'b [i32] {
+        let numbers = numbers.get(self.first..self.first + self.plan.channels).unwrap_or_default();
+        if self.plan.pixels == 1 && numbers.len() == self.plan.lanes {
+            return numbers;
+        }
+        for lanes in repeated.chunks_mut(self.plan.channels) {
+            lanes.iter_mut().zip(numbers).for_each(|(lane, &number)| *lane = number);
+        }
+        repeated
+    }
+
+    /// Decodes the weights of the channels and interleaves them; fills the ring with padding.
+    ///
+    /// # Safety
+    /// The processor has the instructions.
+    #[inline(always)]
+    pub(super) unsafe fn prepare<D: Depthwise>(&mut self) {
+        const ZERO: [u8; X86_STRIP] = [0; X86_STRIP];
+        const STEP: usize = X86_STRIP + 2 * X86_MARGIN;
+        let (conv, plan, first) = (self.conv, self.plan, self.first);
+        let [kh, kw] = conv.kernel;
+        // The levels lie where the ring will.
+        let levels = self.ring.wrapping_add(X86_MARGIN);
+        for group in conv.weight_groups() {
+            // From the panel of the first channel on.
+            let index = first.saturating_sub(group.first) / PANEL_CHANNELS;
+            let end = (first + plan.channels).saturating_sub(group.first).div_ceil(PANEL_CHANNELS);
+            if let Some(panels) = Panels::of(conv, &group, index, end.saturating_sub(index)) {
+                let to = levels.wrapping_add(panels.first).wrapping_sub(first);
+                // SAFETY: each panel meets the strip's channels, hence its lanes start and end less than a margin away.
+                // In the margins, and beyond the end of the group, levels are overwritten or mean nothing.
+                unsafe { D::decode(&group, &panels, to, STEP) };
+            }
+        }
+        if plan.channels < D::LANES {
+            for tap in 0..kh * kw {
+                // SAFETY: the tap has a strip of levels and a margin.
+                unsafe { repeat(levels.wrapping_add(tap * STEP), plan.channels, D::LANES) };
+            }
+        }
+        let mut to = self.weights;
+        for together in 0..plan.together {
+            // Seen from the first row of the quad, the kernel of a later output row begins further down.
+            let down = together * conv.stride[0];
+            for quad in 0..plan.quads {
+                for column in 0..kw {
+                    let mut rows = [ZERO.as_ptr(); QUAD];
+                    for (i, row) in rows.iter_mut().enumerate() {
+                        let ky = (quad * QUAD + i).wrapping_sub(down);
+                        if ky < kh {
+                            *row = levels.wrapping_add((ky * kw + column) * STEP);
+                        }
+                    }
+                    // SAFETY: a strip of levels, or of zeros; there are that many cells.
+                    unsafe {
+                        D::interleave_levels(rows, to);
+                        to = to.add(X86_CELLS);
+                    }
+                }
+            }
+        }
+        // SAFETY: the ring is that long.
+        unsafe { self.ring.write_bytes(conv.zero_in, plan.ring()) };
+    }
+
+    /// The next rows of output, with what they read in the ring.
+    ///
+    /// # Safety
+    /// The processor has the instructions; [`prepare`](Self::prepare) has run.
+    #[inline(always)]
+    pub(super) unsafe fn next_rows<D: Depthwise>(&mut self) -> Option<(OutputRows, Window)> {
+        let (conv, plan) = (self.conv, self.plan);
+        let top = self.y * conv.stride[0];
+        let rows = self.next_output()?;
+        let [kw, dilation, stride] = [conv.kernel[1], conv.dilation[1], conv.stride[1]];
+        let width = ((conv.output.w - 1) * stride + reach(kw, dilation)).saturating_sub(conv.pad[1]);
+        let end = top + plan.rows - (plan.together - rows.together) * conv.stride[0];
+        while self.next < end {
+            if self.next >= top {
+                let to = self.ring.wrapping_add(self.place * plan.row());
+                let y = self.next.wrapping_sub(conv.pad[0]);
+                if y < conv.input.h {
+                    let row = InputRow {
+                        from: self.input.wrapping_add(y * conv.input.w * conv.input.c),
+                        to,
+                        pixels: conv.input.w.min(width),
+                        pixel: conv.input.c,
+                        channels: plan.channels,
+                        left: conv.pad[1],
+                        phases: stride,
+                        phase_bytes: plan.phase,
+                    };
+                    // SAFETY: a row of the input, which fits between the columns of padding.
+                    unsafe { D::copy(&row) };
+                } else {
+                    // SAFETY: the ring has `plan.rows` rows.
+                    unsafe { to.write_bytes(conv.zero_in, plan.row()) };
+                }
+            }
+            self.place = if self.place + 1 == plan.rows { 0 } else { self.place + 1 };
+            self.next += 1;
+        }
+        let window = Window {
+            ring: self.ring,
+            rows: plan.rows,
+            row_bytes: plan.row(),
+            first: top % plan.rows,
+            dilation: conv.dilation[0],
+            quads: plan.quads,
+            step: plan.pixels * plan.channels,
+            columns: kw,
+            column: dilation / stride * plan.channels + dilation % stride * plan.phase,
+            phase: dilation % stride,
+            phases: stride,
+            wrap: stride * plan.phase - plan.channels,
+        };
+        Some((rows, window))
+    }
+
+    /// The next rows of output, with the input that they read.
+    #[inline(always)]
+    pub(super) fn next_columns(&mut self) -> Option<(OutputRows, Columns)> {
+        let conv = self.conv;
+        let top = (self.y * conv.stride[0]).wrapping_sub(conv.pad[0]);
+        let rows = self.next_output()?;
+        let mut columns = Columns {
+            rows: [self.ring; QUAD],
+            there: [0; QUAD],
+            outside: self.ring,
+            pixel: conv.input.c,
+            width: conv.input.w,
+            left: conv.pad[1],
+            stride: conv.stride[1],
+        };
+        for i in 0..QUAD {
+            let row = top.wrapping_add(i);
+            if row < conv.input.h {
+                columns.rows[i] = self.input.wrapping_add(row * conv.input.w * conv.input.c);
+                columns.there[i] = !0;
+            }
+        }
+        Some((rows, columns))
+    }
+
+    #[inline(always)]
+    fn next_output(&mut self) -> Option<OutputRows> {
+        let (output, plan) = (self.conv.output, self.plan);
+        let together = plan.together.min(output.h.checked_sub(self.y).filter(|&left| left > 0)?);
+        let strips = output.w.div_ceil(plan.pixels);
+        let rows = OutputRows {
+            together,
+            output: self.output.wrapping_add(self.y * output.w * output.c),
+            row: output.w * output.c,
+            step: plan.pixels * output.c,
+            strips,
+            last: (output.w - (strips - 1) * plan.pixels) * plan.channels,
+            weights: self.weights,
+            weights_step: plan.weights() / plan.together,
+        };
+        self.y += together;
+        Some(rows)
+    }
+}
+
+/// One or two rows of output for the channels of a strip. Invariants:
+///
+/// * `LANES` bytes can be written for each strip of a row, in this order, and `last` for its last one;
+/// * `weights` has `X86_CELLS` bytes for each quad and column, those of the second row `weights_step` further on.
+pub(super) struct OutputRows {
+    /// Rows, 1 or 2.
+    pub(super) together: usize,
+    /// The first strip, bytes from row to row, and from strip to strip.
+    pub(super) output: *mut u8,
+    pub(super) row: usize,
+    pub(super) step: usize,
+    /// Strips of a row.
+    pub(super) strips: usize,
+    /// Bytes of the last one.
+    pub(super) last: usize,
+    /// Interleaved levels.
+    pub(super) weights: *const u8,
+    pub(super) weights_step: usize,
+}
+
+/// What rows of output read in the ring. Invariant: `LANES` bytes of every strip, `step` bytes from one to the next, can
+/// be read at the offset of each column from each row of each quad.
+pub(super) struct Window {
+    ring: *const u8,
+    rows: usize,
+    row_bytes: usize,
+    /// The ring row of the first row.
+    first: usize,
+    dilation: usize,
+    /// Quads of kernel rows.
+    pub(super) quads: usize,
+    /// Bytes from strip to strip.
+    pub(super) step: usize,
+    /// Kernel columns.
+    pub(super) columns: usize,
+    /// Bytes and phases from one to the next; beyond the last phase it goes on `wrap` bytes before.
+    column: usize,
+    phase: usize,
+    phases: usize,
+    wrap: usize,
+}
+
+impl Window {
+    /// The rows of a quad; those beyond the last one, where levels are 0, are any.
+    #[inline(always)]
+    pub(super) fn quad(&self, quad: usize) -> [*const u8; QUAD] {
+        let mut rows = [self.ring; QUAD];
+        for (i, row) in rows.iter_mut().enumerate() {
+            let at = self.first + ((quad * QUAD + i) * self.dilation).min(self.rows - 1);
+            let at = if at >= self.rows { at - self.rows } else { at };
+            *row = self.ring.wrapping_add(at * self.row_bytes);
+        }
+        rows
+    }
+
+    /// The offset of each column.
+    #[inline(always)]
+    pub(super) fn offsets(&self) -> impl Iterator<Item = usize> {
+        let (mut at, mut phase) = (0, 0);
+        (0..self.columns).map(move |_| {
+            let here = at;
+            at += self.column;
+            phase += self.phase;
+            if phase >= self.phases {
+                phase -= self.phases;
+                at = at.wrapping_sub(self.wrap);
+            }
+            here
+        })
+    }
+}
+
+/// Four rows of the input, for kernels of 3 by 3. Invariants: `LANES` bytes can be read `pixel` times `x` bytes from each
+/// row that is `there`, for `x < width`, from the others, and from `outside`.
 pub(super) struct Columns {
-    pub(super) rows: [*const u8; QUAD],
-    /// All bits for a row of the input; none for one beyond the edge, which is `outside`.
-    pub(super) there: [usize; QUAD],
+    rows: [*const u8; QUAD],
+    /// All bits, or none for a row beyond the edge.
+    there: [usize; QUAD],
+    /// Padding.
     pub(super) outside: *const u8,
-    pub(super) pixel: usize,
-    pub(super) width: usize,
+    pixel: usize,
+    width: usize,
     /// Columns of padding.
-    pub(super) left: usize,
+    left: usize,
     pub(super) stride: usize,
 }
 
 impl Columns {
-    /// Where to read column `x`, counted from the first one of padding.
+    /// Where to read column `x`, counted from the first one of padding; `None` beyond the edges.
     #[inline(always)]
     pub(super) fn at(&self, x: usize) -> Option<[*const u8; QUAD]> {
         let x = x.wrapping_sub(self.left);
         let mut column = self.rows;
         for i in 0..QUAD {
-            column[i] = column[i].wrapping_add(x * self.pixel & self.there[i]);
+            column[i] = column[i].wrapping_add(x.wrapping_mul(self.pixel) & self.there[i]);
         }
         (x < self.width).then_some(column)
     }
 }
 
-/// A row of the input and its place in the ring. Invariants: `pixels` times `channels` bytes can be read `pixel`
-/// bytes from one another, and written, pixel after pixel, to the phases in turn from pixel `left` of them on.
+/// A row of the input and its place in the ring. Invariants: `channels` bytes can be read for each of `pixels`,
+/// `pixel` bytes from one another, and written to the phases in turn, from place `left` of them all on.
+#[derive(Clone, Copy)]
 pub(super) struct InputRow {
-    from: *const u8,
-    to: *mut u8,
-    pixels: usize,
-    pixel: usize,
-    channels: usize,
-    left: usize,
-    phases: usize,
-    phase_bytes: usize,
+    pub(super) from: *const u8,
+    pub(super) to: *mut u8,
+    pub(super) pixels: usize,
+    pub(super) pixel: usize,
+    pub(super) channels: usize,
+    pub(super) left: usize,
+    pub(super) phases: usize,
+    pub(super) phase_bytes: usize,
 }
 
 impl InputRow {
-    /// Copies. Inlined, to be compiled for the instruction set.
+    /// Copies pixel by pixel. Inlined, to be compiled for the instruction set.
     ///
     /// # Safety
     /// The invariants of the type.
@@ -122,12 +434,17 @@ impl InputRow {
         }
     }
 
+    /// Where the pixel at place `place` of all phases goes.
+    #[inline(always)]
+    pub(super) fn place(&self, place: usize) -> *mut u8 {
+        let (phase, at) = (place % self.phases, place / self.phases);
+        self.to.wrapping_add(phase * self.phase_bytes + at * self.channels)
+    }
+
     /// Calls `copy` with the addresses of each pixel.
     #[inline(always)]
     fn each(&self, copy: impl Fn(*const u8, *mut u8)) {
-        let mut phase = self.left % self.phases;
-        let mut to = self.to.wrapping_add(self.left / self.phases * self.channels + phase * self.phase_bytes);
-        let mut from = self.from;
+        let (mut from, mut to, mut phase) = (self.from, self.place(self.left), self.left % self.phases);
         for _ in 0..self.pixels {
             copy(from, to);
             from = from.wrapping_add(self.pixel);
@@ -136,278 +453,6 @@ impl InputRow {
             if phase == self.phases {
                 phase = 0;
                 to = to.wrapping_sub(self.phases * self.phase_bytes).wrapping_add(self.channels);
-            }
-        }
-    }
-}
-
-/// The numbers of the lanes of a strip, those of a channel wherever it comes again.
-pub(super) struct Lanes {
-    pub(super) bias: [i32; X86_STRIP],
-    pub(super) mult: [i32; X86_STRIP],
-}
-
-/// One or two rows of output for the channels of a strip. Invariants:
-///
-/// * strips follow one another `step` bytes apart in the rows of the ring and `output_step` apart in the output;
-/// * at all taps, `LANES` bytes of every strip can be read;
-/// * `weights` has `X86_CELLS` bytes for each quad and column, those of the second row `weights_step` further on;
-/// * `LANES` bytes can be written for each strip of a row, in this order, and `last` for its last one.
-pub(super) struct OutputRows<'a> {
-    pub(super) lanes: &'a Lanes,
-    pub(super) requantise: Requantise,
-    /// Rows of output, 1 or 2, and bytes from the first to the second.
-    pub(super) together: usize,
-    pub(super) output: *mut u8,
-    pub(super) output_row: usize,
-    pub(super) output_step: usize,
-    pub(super) strips: usize,
-    pub(super) last: usize,
-    pub(super) weights: *const u8,
-    pub(super) weights_step: usize,
-    /// Quads of kernel rows.
-    pub(super) quads: usize,
-    pub(super) taps: Taps,
-    ring: *const u8,
-    ring_rows: usize,
-    ring_row_bytes: usize,
-    first_row: usize,
-    row_step: usize,
-    pub(super) step: usize,
-}
-
-impl OutputRows<'_> {
-    /// The ring rows of a quad; beyond the last one, where levels are 0, any.
-    #[inline(always)]
-    pub(super) fn quad(&self, quad: usize) -> [*const u8; QUAD] {
-        let mut rows = [self.ring; QUAD];
-        for (i, row) in rows.iter_mut().enumerate() {
-            let at = self.first_row + ((quad * QUAD + i) * self.row_step).min(self.ring_rows - 1);
-            let at = if at >= self.ring_rows { at - self.ring_rows } else { at };
-            *row = self.ring.wrapping_add(at * self.ring_row_bytes);
-        }
-        rows
-    }
-}
-
-/// Where the columns of the kernel read in a row of the ring.
-#[derive(Clone, Copy)]
-pub(super) struct Taps {
-    pub(super) count: usize,
-    /// Bytes from one to the next, and phases; beyond the last phase it goes on `wrap` bytes before.
-    step: usize,
-    phase_step: usize,
-    phases: usize,
-    wrap: usize,
-}
-
-impl Taps {
-    /// The offset of each.
-    #[inline(always)]
-    pub(super) fn offsets(&self) -> impl Iterator<Item = usize> {
-        let (mut at, mut phase) = (0, 0);
-        (0..self.count).map(move |_| {
-            let here = at;
-            at += self.step;
-            phase += self.phase_step;
-            if phase >= self.phases {
-                phase -= self.phases;
-                at = at.wrapping_sub(self.wrap);
-            }
-            here
-        })
-    }
-}
-
-/// Depthwise convolution; leaves the output alone if the arguments do not fit together.
-pub(super) fn run<D: Depthwise>(conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) {
-    let Some(frame) = Frame::new(conv, input, output, scratch) else { return };
-    if !conv.is_depthwise() {
-        return;
-    }
-    let plan = X86Depthwise::of(conv, D::LANES);
-    let mut next = 0;
-    while next < conv.input.c {
-        // The last channels may have been computed before: better than a part of a strip.
-        let first = next.min(conv.input.c - plan.channels);
-        channels::<D>(&frame, &plan, first);
-        next = first + plan.channels;
-    }
-}
-
-/// All pixels of a strip's channels.
-fn channels<D: Depthwise>(frame: &Frame<'_>, plan: &X86Depthwise, first: usize) {
-    let conv = frame.conv;
-    let ring = frame.scratch.wrapping_add(plan.weights());
-    // SAFETY: scratch holds the weights, then the ring; the levels lie where the ring will.
-    // The instruction set was detected before this kernel was handed out.
-    unsafe {
-        D::prepare(conv, plan, first, ring, frame.scratch);
-        ring.write_bytes(conv.zero_in, plan.ring());
-    }
-    let lanes = Lanes::of(conv, plan, first);
-    let [kw, dilation, stride] = [conv.kernel[1], conv.dilation[1], conv.stride[1]];
-    let width = ((conv.output.w - 1) * stride + reach(kw, dilation)).saturating_sub(conv.pad[1]);
-    let mut from = InputRow {
-        from: frame.input.as_ptr(),
-        to: ring,
-        pixels: conv.input.w.min(width),
-        pixel: conv.input.c,
-        channels: plan.channels,
-        left: conv.pad[1],
-        phases: stride,
-        phase_bytes: plan.phase,
-    };
-    let pixels = plan.pixels;
-    let strips = conv.output.w.div_ceil(pixels);
-    let mut to = OutputRows {
-        lanes: &lanes,
-        requantise: conv.requantise,
-        together: plan.together,
-        // SAFETY: the channels are among those of the first pixel.
-        output: unsafe { frame.output.add(first) },
-        output_row: conv.output.w * conv.output.c,
-        output_step: pixels * conv.output.c,
-        strips,
-        last: (conv.output.w - (strips - 1) * pixels) * plan.channels,
-        weights: frame.scratch,
-        weights_step: plan.weights() / plan.together,
-        quads: plan.quads,
-        taps: Taps {
-            count: kw,
-            step: dilation / stride * plan.channels + dilation % stride * plan.phase,
-            phase_step: dilation % stride,
-            phases: stride,
-            wrap: stride * plan.phase - plan.channels,
-        },
-        ring,
-        ring_rows: plan.rows,
-        ring_row_bytes: plan.row(),
-        first_row: 0,
-        row_step: conv.dilation[0],
-        step: pixels * plan.channels,
-    };
-    if plan.direct {
-        let mut columns = Columns {
-            rows: [ring; QUAD],
-            there: [0; QUAD],
-            outside: ring,
-            pixel: conv.input.c,
-            width: conv.input.w,
-            left: conv.pad[1],
-            stride,
-        };
-        let mut y = 0;
-        while y < conv.output.h {
-            to.together = plan.together.min(conv.output.h - y);
-            for i in 0..QUAD {
-                let row = (y * conv.stride[0] + i).wrapping_sub(conv.pad[0]);
-                let there = row < conv.input.h;
-                columns.there[i] = if there { !0 } else { 0 };
-                columns.rows[i] = ring;
-                if there {
-                    columns.rows[i] = frame.input.as_ptr().wrapping_add(row * conv.input.w * conv.input.c + first);
-                }
-            }
-            // SAFETY: rows of the input where they are there; the output as below.
-            unsafe { D::columns(&to, &columns) };
-            y += to.together;
-            to.output = to.output.wrapping_add(to.together * to.output_row);
-        }
-        return;
-    }
-    // The next row to fill and its place in the ring; rows of padding count.
-    let (mut next, mut place, mut y) = (0, 0, 0);
-    while y < conv.output.h {
-        to.together = plan.together.min(conv.output.h - y);
-        let top = y * conv.stride[0];
-        let rows = plan.rows - (plan.together - to.together) * conv.stride[0];
-        while next < top + rows {
-            if next >= top {
-                from.to = ring.wrapping_add(place * plan.row());
-                let row = next.wrapping_sub(conv.pad[0]);
-                // SAFETY: the ring has `plan.rows` rows. The row is one of the input, or becomes one of padding.
-                unsafe {
-                    if row < conv.input.h {
-                        from.from = frame.input.as_ptr().add(row * conv.input.w * conv.input.c + first);
-                        D::copy(&from);
-                    } else {
-                        from.to.write_bytes(conv.zero_in, plan.row());
-                    }
-                }
-            }
-            (next, place) = (next + 1, if place + 1 == plan.rows { 0 } else { place + 1 });
-        }
-        to.first_row = top % plan.rows;
-        // SAFETY: the rows of the windows have been filled; each strip's channels lie in this row of the output, and
-        // a vector that reaches beyond its strip ends in the next one.
-        unsafe { D::rows(&to) };
-        y += to.together;
-        to.output = to.output.wrapping_add(to.together * to.output_row);
-    }
-}
-
-impl Lanes {
-    fn of(conv: &Conv<'_>, plan: &X86Depthwise, first: usize) -> Lanes {
-        let repeat = |numbers: &[i32]| {
-            let mut lanes = [0; X86_STRIP];
-            let numbers = numbers.get(first..first + plan.channels).unwrap_or_default();
-            for lanes in lanes.chunks_mut(plan.channels) {
-                lanes.iter_mut().zip(numbers).for_each(|(lane, &number)| *lane = number);
-            }
-            lanes
-        };
-        Lanes { bias: repeat(conv.bias), mult: repeat(conv.mult) }
-    }
-}
-
-/// Decodes the weights of `plan.channels` channels from `first` on, and interleaves them.
-///
-/// # Safety
-/// The processor has the instructions of `D`; `levels` takes `plan.levels()` and `to` takes `plan.weights()` bytes.
-#[inline(always)]
-pub(super) unsafe fn prepare<D: Depthwise>(conv: &Conv<'_>, plan: &X86Depthwise, first: usize, levels: *mut u8, to: *mut u8) {
-    const ZERO: [u8; X86_STRIP] = [0; X86_STRIP];
-    let [kh, kw] = conv.kernel;
-    let step = X86_STRIP + 2 * X86_MARGIN;
-    let levels = levels.wrapping_add(X86_MARGIN);
-    for group in conv.weight_groups() {
-        // Panels from the one of the first channel on.
-        let mut index = first.saturating_sub(group.first) / PANEL_CHANNELS;
-        while let Some(panel) = Panels::of(conv, &group, index, 1) {
-            if panel.first >= first + plan.channels {
-                break;
-            }
-            // SAFETY: the panel meets the strip's channels, hence its lanes start and end less than a margin away.
-            // In the margins, and beyond the end of the group, levels are overwritten or mean nothing.
-            unsafe {
-                D::decode(&group, panel.codes, levels.wrapping_add(panel.first).wrapping_sub(first), step);
-            }
-            index += 1;
-        }
-    }
-    for tap in 0..kh * kw {
-        // SAFETY: the tap has a strip of levels and a margin.
-        unsafe { repeat(levels.wrapping_add(tap * step), plan.channels, D::LANES) };
-    }
-    let mut to = to;
-    for together in 0..plan.together {
-        // Seen from the first row of the quad, the kernel of a later output row begins further down.
-        let down = together * conv.stride[0];
-        for quad in 0..plan.quads {
-            for column in 0..kw {
-                let mut rows = [ZERO.as_ptr(); QUAD];
-                for (i, row) in rows.iter_mut().enumerate() {
-                    let ky = (quad * QUAD + i).wrapping_sub(down);
-                    if ky < kh {
-                        *row = levels.wrapping_add((ky * kw + column) * step);
-                    }
-                }
-                // SAFETY: a strip of levels, or of zeros; there are that many cells.
-                unsafe {
-                    D::interleave_levels(rows, to);
-                    to = to.add(X86_CELLS);
-                }
             }
         }
     }

@@ -6,8 +6,8 @@
 //!
 //! Soundness. A leaf runs only on a processor that has its instructions: `conv_kernel` hands out
 //! nothing that [`detect`] does not confirm, and the leaves are private. A leaf reads and writes
-//! through pointers: the loop nests derive them from a `window::Frame`, which checks the extents of the
-//! convolution against the slices at hand, so that any safe caller, with any `Conv`, is served or
+//! through pointers: the loop nests derive them from slices whose lengths they check against the extents of the
+//! convolution, so that any safe caller, with any `Conv`, is served or
 //! left without (part of) its output, never let out of bounds.
 #![allow(unsafe_code, reason = "vector instructions and the addresses they read")]
 #![allow(clippy::needless_range_loop, reason = "sums are indexed by pixel and panel, that is what tiles are")]
@@ -18,19 +18,18 @@ mod depthwise;
 mod detect;
 mod store;
 mod widened;
-mod window;
 
 pub use detect::detect;
 pub use widened::{add, avg_pool, max_pool};
 
-use super::panels::dense;
+use super::panels::{dense, is_supported};
 use super::{ConvKernel, Isa, scratch};
 use crate::format::{Conv, Layout};
 
 /// The kernel of `isa` for a convolution whose weights are all in [`Layout::Panels`]; `None` for other
 /// layouts, for extents beyond 2^24 and when this processor lacks the instructions.
 pub(super) fn conv_kernel(isa: Isa, conv: &Conv<'_>) -> Option<ConvKernel> {
-    if !(detect(isa) && window::is_supported(conv)) {
+    if !(detect(isa) && is_supported(conv)) {
         return None;
     }
     let mut scratch_bytes = 0;

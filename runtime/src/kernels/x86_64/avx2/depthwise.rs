@@ -4,9 +4,10 @@ use core::arch::x86_64::*;
 
 use super::Avx2;
 use super::levels::Decoder;
-use crate::format::{Conv, PANEL_CHANNELS, Requantise, WeightGroup};
-use crate::kernels::scratch::{X86_CELLS, X86_STRIP, X86Depthwise};
-use crate::kernels::x86_64::depthwise::{Columns, Depthwise, InputRow, OutputRows, QUAD, prepare};
+use crate::format::{PANEL_CHANNELS, Requantise, WeightGroup};
+use crate::kernels::panels::Panels;
+use crate::kernels::scratch::{X86_CELLS, X86_STRIP};
+use crate::kernels::x86_64::depthwise::{Columns, Depthwise, InputRow, OutputRows, QUAD, Strip, Window};
 
 /// Bytes of a vector.
 const LANES: usize = 32;
@@ -16,17 +17,48 @@ unsafe impl Depthwise for Avx2 {
     const LANES: usize = LANES;
 
     #[target_feature(enable = "avx2,bmi2")]
-    unsafe fn decode(group: &WeightGroup<'_>, codes: &[u8], to: *mut u8, step: usize) {
-        let decoder = Decoder::new(group);
-        let (mut rest, mut to) = (codes, to);
-        while !rest.is_empty() {
-            let levels = decoder.next(&mut rest);
-            // SAFETY: 16 codes are a tap; the contract.
-            unsafe { _mm_storeu_si128(to.cast(), levels) };
-            to = to.wrapping_add(step);
+    unsafe fn run(strip: Strip<'_>) {
+        let mut strip = strip;
+        // SAFETY: the strip keeps the invariants; as many rows as there are.
+        unsafe {
+            strip.prepare::<Avx2>();
+            let scale = Scale::new(&strip);
+            let bias = load_numbers(strip.bias(&mut [0; X86_STRIP]));
+            if strip.is_direct() {
+                while let Some((rows, columns)) = strip.next_columns() {
+                    match rows.together {
+                        1 => direct::<1>(&rows, &columns, bias, &scale),
+                        _ => direct::<2>(&rows, &columns, bias, &scale),
+                    }
+                }
+            } else {
+                while let Some((rows, window)) = strip.next_rows::<Avx2>() {
+                    match rows.together {
+                        1 => any::<1>(&rows, &window, bias, &scale),
+                        _ => any::<2>(&rows, &window, bias, &scale),
+                    }
+                }
+            }
         }
     }
 
+    #[inline]
+    #[target_feature(enable = "avx2,bmi2")]
+    unsafe fn decode(group: &WeightGroup<'_>, panels: &Panels<'_>, to: *mut u8, step: usize) {
+        let decoder = Decoder::new(group);
+        for index in 0..panels.len {
+            let mut rest = &panels.codes[index * panels.step..][..panels.step];
+            let mut to = to.wrapping_add(index * PANEL_CHANNELS);
+            while !rest.is_empty() {
+                let levels = decoder.next(&mut rest);
+                // SAFETY: 16 codes are a tap; the contract.
+                unsafe { _mm_storeu_si128(to.cast(), levels) };
+                to = to.wrapping_add(step);
+            }
+        }
+    }
+
+    #[inline]
     #[target_feature(enable = "avx2,bmi2")]
     unsafe fn interleave_levels(rows: [*const u8; QUAD], to: *mut u8) {
         // SAFETY: the contract; 8 vectors of 32 bytes.
@@ -39,115 +71,114 @@ unsafe impl Depthwise for Avx2 {
         }
     }
 
+    #[inline]
     #[target_feature(enable = "avx2,bmi2")]
     unsafe fn copy(row: &InputRow) {
         // SAFETY: the contract.
         unsafe { row.copy() };
     }
-
-    #[target_feature(enable = "avx2,bmi2")]
-    unsafe fn rows(rows: &OutputRows<'_>) {
-        // SAFETY: as many rows as there are; the contract.
-        unsafe {
-            match rows.together {
-                1 => correlate::<1>(rows),
-                _ => correlate::<2>(rows),
-            }
-        }
-    }
-
-    #[target_feature(enable = "avx2,bmi2")]
-    unsafe fn prepare(conv: &Conv<'_>, plan: &X86Depthwise, first: usize, levels: *mut u8, to: *mut u8) {
-        // SAFETY: the contract.
-        unsafe { prepare::<Self>(conv, plan, first, levels, to) };
-    }
-
-    #[target_feature(enable = "avx2,bmi2")]
-    unsafe fn columns(rows: &OutputRows<'_>, columns: &Columns) {
-        // SAFETY: as many rows as there are; the contract.
-        unsafe {
-            match rows.together {
-                1 => slide::<1>(rows, columns),
-                _ => slide::<2>(rows, columns),
-            }
-        }
-    }
 }
 
-/// `R` rows of pixels.
+/// `R` rows of strips of one pixel, straight from the input.
 ///
 /// # Safety
 /// The invariants of `rows`, which are `R`, and of `columns`.
-#[inline]
 #[target_feature(enable = "avx2,bmi2")]
-unsafe fn slide<const R: usize>(rows: &OutputRows<'_>, columns: &Columns) {
-    let bias = load_numbers(&rows.lanes.bias);
-    let scale = Scale::new(rows);
-    // SAFETY: columns, levels and output are where the invariants say.
+unsafe fn direct<const R: usize>(rows: &OutputRows, columns: &Columns, bias: [__m256i; QUAD], scale: &Scale) {
+    // SAFETY: columns and levels are where the invariants say.
     unsafe {
-        for strip in 0..rows.strips {
-            let mut sums = [bias; R];
-            for column in 0..3 {
-                let at = columns.at(strip * columns.stride + column).unwrap_or([columns.outside; QUAD]);
-                let cells = interleave(at, 0);
-                for r in 0..R {
-                    for i in 0..8 {
-                        let levels = rows.weights.add((r * 3 + column) * X86_CELLS + i * LANES);
-                        let products = _mm256_madd_epi16(cells[i], _mm256_loadu_si256(levels.cast()));
-                        sums[r][i % 4] = _mm256_add_epi32(sums[r][i % 4], products);
+        store::<R>(
+            rows,
+            scale,
+            #[inline(always)]
+            |strip| {
+                let mut sums = [bias; R];
+                for column in 0..3 {
+                    let at = columns.at(strip * columns.stride + column).unwrap_or([columns.outside; QUAD]);
+                    let cells = interleave(at, 0);
+                    for r in 0..R {
+                        sums[r] = dot(sums[r], cells, rows.weights.add((r * 3 + column) * X86_CELLS));
                     }
                 }
-            }
-            for r in 0..R {
-                let to = rows.output.add(r * rows.output_row + strip * rows.output_step);
-                _mm256_storeu_si256(to.cast(), scale.codes(sums[r]));
-            }
+                sums
+            },
+        );
+    }
+}
+
+/// `R` rows, whatever the kernel.
+///
+/// # Safety
+/// The invariants of `rows`, which are `R`, and of `window`.
+#[target_feature(enable = "avx2,bmi2")]
+unsafe fn any<const R: usize>(rows: &OutputRows, window: &Window, bias: [__m256i; QUAD], scale: &Scale) {
+    // SAFETY: columns of each strip and levels are where the invariants say.
+    unsafe {
+        store::<R>(
+            rows,
+            scale,
+            #[inline(always)]
+            |strip| {
+                let mut sums = [bias; R];
+                let mut levels = rows.weights;
+                for quad in 0..window.quads {
+                    let from = window.quad(quad);
+                    for offset in window.offsets() {
+                        let cells = interleave(from, strip * window.step + offset);
+                        for r in 0..R {
+                            sums[r] = dot(sums[r], cells, levels.add(r * rows.weights_step));
+                        }
+                        levels = levels.add(X86_CELLS);
+                    }
+                }
+                sums
+            },
+        );
+    }
+}
+
+/// Requantises and stores the sums of every strip of `R` rows.
+///
+/// # Safety
+/// The processor has the instructions; the invariants of `rows`, which are `R`.
+#[inline]
+#[target_feature(enable = "avx2,bmi2")]
+unsafe fn store<const R: usize>(rows: &OutputRows, scale: &Scale, sums: impl Fn(usize) -> [[__m256i; QUAD]; R]) {
+    // The last strip, if it is a part of a vector, goes to its place by way of this.
+    let mut part = [[0u8; LANES]; R];
+    let whole = if rows.last == LANES { rows.strips } else { rows.strips - 1 };
+    for strip in 0..rows.strips {
+        let sums = sums(strip);
+        for r in 0..R {
+            let to = rows.output.wrapping_add(r * rows.row + strip * rows.step);
+            let to = if strip < whole { to } else { part[r].as_mut_ptr() };
+            // SAFETY: a vector of the output, or a part.
+            unsafe { _mm256_storeu_si256(to.cast(), scale.codes(sums[r])) };
+        }
+    }
+    if whole < rows.strips {
+        for r in 0..R {
+            let to = rows.output.wrapping_add(r * rows.row + whole * rows.step);
+            // SAFETY: the bytes of the last strip.
+            unsafe { to.copy_from_nonoverlapping(part[r].as_ptr(), rows.last) };
         }
     }
 }
 
-/// `R` rows.
+/// Adds the products of four rows and their levels.
 ///
 /// # Safety
-/// The invariants of `rows`, which are `R`.
+/// `levels` has `X86_CELLS` bytes.
 #[inline]
 #[target_feature(enable = "avx2,bmi2")]
-unsafe fn correlate<const R: usize>(rows: &OutputRows<'_>) {
-    let bias = load_numbers(&rows.lanes.bias);
-    let scale = Scale::new(rows);
-    let first = rows.quad(0);
-    // SAFETY: taps of each strip, levels and output are where the invariants say.
-    unsafe {
-        for strip in 0..rows.strips {
-            let mut sums = [bias; R];
-            let mut weights = rows.weights;
-            for quad in 0..rows.quads {
-                let from = if quad == 0 { first } else { rows.quad(quad) };
-                for tap in rows.taps.offsets() {
-                    let cells = interleave(from, strip * rows.step + tap);
-                    for r in 0..R {
-                        for i in 0..8 {
-                            let levels = weights.add(r * rows.weights_step + i * LANES);
-                            let products = _mm256_madd_epi16(cells[i], _mm256_loadu_si256(levels.cast()));
-                            sums[r][i % 4] = _mm256_add_epi32(sums[r][i % 4], products);
-                        }
-                    }
-                    weights = weights.add(X86_CELLS);
-                }
-            }
-            for r in 0..R {
-                let codes = scale.codes(sums[r]);
-                let to = rows.output.add(r * rows.output_row + strip * rows.output_step);
-                if strip + 1 < rows.strips || rows.last == LANES {
-                    _mm256_storeu_si256(to.cast(), codes);
-                } else {
-                    let mut some = [0u8; LANES];
-                    _mm256_storeu_si256(some.as_mut_ptr().cast(), codes);
-                    to.copy_from_nonoverlapping(some.as_ptr(), rows.last);
-                }
-            }
-        }
+unsafe fn dot(sums: [__m256i; QUAD], cells: [__m256i; 2 * QUAD], levels: *const u8) -> [__m256i; QUAD] {
+    let mut sums = sums;
+    for i in 0..2 * QUAD {
+        // SAFETY: the contract.
+        let levels = unsafe { _mm256_loadu_si256(levels.add(i * LANES).cast()) };
+        sums[i % QUAD] = _mm256_add_epi32(sums[i % QUAD], _mm256_madd_epi16(cells[i], levels));
     }
+    sums
 }
 
 /// Vector `k` holds lanes `16j + 4k..` in its halves `j`, the first two rows of each lane at 16 bits; vector
@@ -179,10 +210,11 @@ unsafe fn interleave(rows: [*const u8; QUAD], offset: usize) -> [__m256i; 8] {
 /// Numbers in the order of the cells.
 #[inline]
 #[target_feature(enable = "avx2,bmi2")]
-fn load_numbers(numbers: &[i32; X86_STRIP]) -> [__m256i; 4] {
+fn load_numbers(numbers: &[i32]) -> [__m256i; 4] {
+    let numbers = &numbers[..LANES];
     let mut cells = [_mm256_setzero_si256(); 4];
     for k in 0..4 {
-        // SAFETY: numbers 4k.. and 16 + 4k.. of the first 32.
+        // SAFETY: numbers 4k.. and 16 + 4k.. of 32.
         cells[k] = unsafe {
             let at = numbers.as_ptr().add(4 * k);
             _mm256_loadu2_m128i(at.add(16).cast(), at.cast())
@@ -205,9 +237,9 @@ struct Scale {
 impl Scale {
     #[inline]
     #[target_feature(enable = "avx2,bmi2")]
-    fn new(rows: &OutputRows<'_>) -> Scale {
-        let Requantise { pre, zero, lo, hi } = rows.requantise;
-        let even = load_numbers(&rows.lanes.mult);
+    fn new(strip: &Strip<'_>) -> Scale {
+        let &Requantise { pre, zero, lo, hi } = strip.requantise();
+        let even = load_numbers(strip.mult(&mut [0; X86_STRIP]));
         let mut odd = even;
         for k in 0..4 {
             odd[k] = _mm256_srli_epi64::<32>(even[k]);

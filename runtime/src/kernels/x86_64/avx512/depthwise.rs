@@ -4,10 +4,10 @@ use core::arch::x86_64::*;
 
 use super::levels::{Bytes, Levels, Table64, Table128};
 use super::{Avx512, STEP, lanes};
-use crate::format::{Conv, PANEL_CHANNELS, Requantise, WeightGroup};
-use crate::kernels::scratch::{X86_CELLS, X86Depthwise};
-use crate::kernels::x86_64::store::store_some;
-use crate::kernels::x86_64::depthwise::{Columns, Depthwise, InputRow, OutputRows, QUAD, prepare};
+use crate::format::{PANEL_CHANNELS, Requantise, WeightGroup};
+use crate::kernels::panels::Panels;
+use crate::kernels::scratch::X86_CELLS;
+use crate::kernels::x86_64::depthwise::{Columns, Depthwise, InputRow, OutputRows, QUAD, Strip, Window};
 
 /// Bytes of a vector.
 const LANES: usize = 64;
@@ -17,13 +17,30 @@ unsafe impl Depthwise for Avx512 {
     const LANES: usize = LANES;
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-    unsafe fn decode(group: &WeightGroup<'_>, codes: &[u8], to: *mut u8, step: usize) {
+    unsafe fn run(strip: Strip<'_>) {
+        let mut strip = strip;
+        // SAFETY: the processor has the instructions.
+        unsafe {
+            strip.prepare::<Avx512>();
+            match Doubled::new(&strip) {
+                Some(scale) => all_rows(strip, &scale),
+                None => {
+                    let scale = Whole::new(&strip);
+                    all_rows(strip, &scale);
+                }
+            }
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+    unsafe fn decode(group: &WeightGroup<'_>, panels: &Panels<'_>, to: *mut u8, step: usize) {
         // SAFETY: the contract.
         unsafe {
             match group.format.bits() {
-                8 => decode_taps(&Bytes, codes, to, step),
-                7 => decode_taps(&Table128::new(group), codes, to, step),
-                _ => decode_taps(&Table64::new(group), codes, to, step),
+                8 => decode_taps(&Bytes, panels, to, step),
+                7 => decode_taps(&Table128::new(group), panels, to, step),
+                _ => decode_taps(&Table64::new(group), panels, to, step),
             }
         }
     }
@@ -40,140 +57,245 @@ unsafe impl Depthwise for Avx512 {
         }
     }
 
+    #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
     unsafe fn copy(row: &InputRow) {
         // SAFETY: the contract.
-        unsafe { row.copy() };
-    }
-
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-    unsafe fn rows(rows: &OutputRows<'_>) {
-        // SAFETY: the contract.
         unsafe {
-            match Doubled::new(rows) {
-                Some(scale) => strips(rows, &scale),
-                None => strips(rows, &Whole::new(rows)),
-            }
-        }
-    }
-
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-    unsafe fn prepare(conv: &Conv<'_>, plan: &X86Depthwise, first: usize, levels: *mut u8, to: *mut u8) {
-        // SAFETY: the contract.
-        unsafe { prepare::<Self>(conv, plan, first, levels, to) };
-    }
-
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-    unsafe fn columns(rows: &OutputRows<'_>, columns: &Columns) {
-        // SAFETY: as many rows as there are; the contract.
-        unsafe {
-            match (Doubled::new(rows), rows.together) {
-                (Some(scale), 1) => slide::<_, 1>(rows, columns, &scale),
-                (Some(scale), _) => slide::<_, 2>(rows, columns, &scale),
-                (None, 1) => slide::<_, 1>(rows, columns, &Whole::new(rows)),
-                (None, _) => slide::<_, 2>(rows, columns, &Whole::new(rows)),
+            match (row.phases, row.channels) {
+                (2, 8 | 16 | 32) if row.pixel == row.channels => copy_to_two(row),
+                _ => row.copy(),
             }
         }
     }
 }
 
-/// `R` rows of pixels, three columns of the input in registers.
+/// # Safety
+/// The processor has the instructions; the strip is prepared.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+unsafe fn all_rows<S: Scale>(strip: Strip<'_>, scale: &S) {
+    let mut strip = strip;
+    let bias = load_numbers(strip.bias(&mut [0; LANES]));
+    // SAFETY: the strip keeps the invariants; as many rows as there are, and columns.
+    unsafe {
+        if strip.is_direct() {
+            while let Some((rows, columns)) = strip.next_columns() {
+                match rows.together {
+                    1 => slide::<S, 1>(&rows, &columns, bias, scale),
+                    _ => slide::<S, 2>(&rows, &columns, bias, scale),
+                }
+            }
+        } else {
+            while let Some((rows, window)) = strip.next_rows::<Avx512>() {
+                match (window.quads, window.columns, rows.together) {
+                    (1, 3, 1) => three::<S, 1>(&rows, &window, bias, scale),
+                    (1, 3, 2) => three::<S, 2>(&rows, &window, bias, scale),
+                    (_, _, 1) => any::<S, 1>(&rows, &window, bias, scale),
+                    _ => any::<S, 2>(&rows, &window, bias, scale),
+                }
+            }
+        }
+    }
+}
+
+/// `R` rows of strips of one pixel, three columns of the input in registers.
 ///
 /// # Safety
 /// The invariants of `rows`, which are `R`, and of `columns`.
-#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-unsafe fn slide<S: Scale, const R: usize>(rows: &OutputRows<'_>, columns: &Columns, scale: &S) {
-    let bias = load_numbers(&rows.lanes.bias);
+unsafe fn slide<S: Scale, const R: usize>(rows: &OutputRows, columns: &Columns, bias: [__m512i; QUAD], scale: &S) {
     // SAFETY: columns, levels and output are where the invariants say.
     unsafe {
         let outside = [_mm512_loadu_si512(columns.outside.cast()); QUAD];
-        let column = |x: usize| match columns.at(x) {
-            Some(at) => interleave(at, 0),
-            None => outside,
-        };
-        let mut left = column(0);
-        let mut middle = column(1);
-        let mut to = rows.output;
-        let mut x = 2;
-        for _ in 0..rows.strips {
-            let right = column(x);
-            let mut sums = [bias; R];
-            for (cells, at) in [(left, 0), (middle, X86_CELLS), (right, 2 * X86_CELLS)] {
+        let (column, pixel) = (
+            #[inline(always)]
+            |x: usize| match columns.at(x) {
+                Some(at) => interleave(at, 0),
+                None => outside,
+            },
+            #[inline(always)]
+            |x: usize, cells: [[__m512i; QUAD]; 3]| {
+                let mut sums = [bias; R];
                 for r in 0..R {
-                    for k in 0..QUAD {
-                        let levels = rows.weights.add(r * 3 * X86_CELLS + at + k * STEP);
-                        sums[r][k] = _mm512_dpbusd_epi32(sums[r][k], cells[k], _mm512_loadu_si512(levels.cast()));
+                    for column in 0..3 {
+                        let levels = rows.weights.add((r * 3 + column) * X86_CELLS);
+                        sums[r] = dot(sums[r], cells[column], levels);
                     }
                 }
+                for r in 0..R {
+                    let to = rows.output.add(r * rows.row + x * rows.step);
+                    _mm512_storeu_si512(to.cast(), scale.codes(sums[r]));
+                }
+            },
+        );
+        let mut x = 0;
+        if columns.stride == 1 {
+            let (mut a, mut b) = (column(0), column(1));
+            loop {
+                let c = column(x + 2);
+                pixel(x, [a, b, c]);
+                if x + 1 == rows.strips {
+                    return;
+                }
+                a = column(x + 3);
+                pixel(x + 1, [b, c, a]);
+                if x + 2 == rows.strips {
+                    return;
+                }
+                b = column(x + 4);
+                pixel(x + 2, [c, a, b]);
+                if x + 3 == rows.strips {
+                    return;
+                }
+                x += 3;
             }
-            for r in 0..R {
-                _mm512_storeu_si512(to.add(r * rows.output_row).cast(), scale.codes(sums[r]));
-            }
-            to = to.add(rows.output_step);
-            if columns.stride == 1 {
-                (left, middle) = (middle, right);
-            } else if columns.stride == 2 {
-                (left, middle) = (right, column(x + 1));
-            } else {
-                (left, middle) = (column(x + columns.stride - 2), column(x + columns.stride - 1));
-            }
-            x += columns.stride;
+        }
+        while x < rows.strips {
+            let at = x * columns.stride;
+            pixel(x, [column(at), column(at + 1), column(at + 2)]);
+            x += 1;
         }
     }
 }
 
-/// # Safety
-/// The invariants of `rows`.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-unsafe fn strips<S: Scale>(rows: &OutputRows<'_>, scale: &S) {
-    // SAFETY: as many rows as there are; the contract.
-    unsafe {
-        match rows.together {
-            1 => correlate::<S, 1>(rows, scale),
-            _ => correlate::<S, 2>(rows, scale),
-        }
-    }
-}
-
-/// `R` rows.
+/// `R` rows, the kernel being one quad of three columns.
 ///
 /// # Safety
-/// The invariants of `rows`, which are `R`.
+/// The invariants of `rows`, which are `R`, and of `window`.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+unsafe fn three<S: Scale, const R: usize>(rows: &OutputRows, window: &Window, bias: [__m512i; QUAD], scale: &S) {
+    let from = window.quad(0);
+    let mut offsets = [0; 3];
+    for (slot, offset) in offsets.iter_mut().zip(window.offsets()) {
+        *slot = offset;
+    }
+    // SAFETY: columns of each strip and levels are where the invariants say.
+    unsafe {
+        store::<S, R>(
+            rows,
+            scale,
+            #[inline(always)]
+            |strip| {
+                let mut sums = [bias; R];
+                for column in 0..3 {
+                    let cells = interleave(from, strip * window.step + offsets[column]);
+                    for r in 0..R {
+                        let levels = rows.weights.add((r * 3 + column) * X86_CELLS);
+                        sums[r] = dot(sums[r], cells, levels);
+                    }
+                }
+                sums
+            },
+        );
+    }
+}
+
+/// `R` rows, whatever the kernel.
+///
+/// # Safety
+/// The invariants of `rows`, which are `R`, and of `window`.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+unsafe fn any<S: Scale, const R: usize>(rows: &OutputRows, window: &Window, bias: [__m512i; QUAD], scale: &S) {
+    // SAFETY: columns of each strip and levels are where the invariants say.
+    unsafe {
+        store::<S, R>(
+            rows,
+            scale,
+            #[inline(always)]
+            |strip| {
+                let mut sums = [bias; R];
+                let mut levels = rows.weights;
+                for quad in 0..window.quads {
+                    let from = window.quad(quad);
+                    for offset in window.offsets() {
+                        let cells = interleave(from, strip * window.step + offset);
+                        for r in 0..R {
+                            sums[r] = dot(sums[r], cells, levels.add(r * rows.weights_step));
+                        }
+                        levels = levels.add(X86_CELLS);
+                    }
+                }
+                sums
+            },
+        );
+    }
+}
+
+/// Requantises and stores the sums of every strip of `R` rows.
+///
+/// # Safety
+/// The processor has the instructions; the invariants of `rows`, which are `R`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-unsafe fn correlate<S: Scale, const R: usize>(rows: &OutputRows<'_>, scale: &S) {
-    let bias = load_numbers(&rows.lanes.bias);
-    let first = rows.quad(0);
-    // SAFETY: taps of each strip, levels and output are where the invariants say.
-    unsafe {
-        for strip in 0..rows.strips {
-            let mut sums = [bias; R];
-            let mut weights = rows.weights;
-            for quad in 0..rows.quads {
-                let from = if quad == 0 { first } else { rows.quad(quad) };
-                for tap in rows.taps.offsets() {
-                    let cells = interleave(from, strip * rows.step + tap);
-                    for r in 0..R {
-                        for k in 0..QUAD {
-                            let levels = weights.add(r * rows.weights_step + k * STEP);
-                            sums[r][k] = _mm512_dpbusd_epi32(sums[r][k], cells[k], _mm512_loadu_si512(levels.cast()));
-                        }
-                    }
-                    weights = weights.add(X86_CELLS);
-                }
-            }
-            for r in 0..R {
-                let codes = scale.codes(sums[r]);
-                let to = rows.output.add(r * rows.output_row + strip * rows.output_step);
-                if strip + 1 < rows.strips || rows.last == LANES {
-                    _mm512_storeu_si512(to.cast(), codes);
-                } else {
-                    store_part(codes, rows.last, to);
-                }
-            }
+unsafe fn store<S: Scale, const R: usize>(rows: &OutputRows, scale: &S, sums: impl Fn(usize) -> [[__m512i; QUAD]; R]) {
+    // The last strip, if it is a part of a vector, goes to its place by way of this.
+    let mut part = [[0u8; LANES]; R];
+    let whole = if rows.last == LANES { rows.strips } else { rows.strips - 1 };
+    for strip in 0..rows.strips {
+        let sums = sums(strip);
+        for r in 0..R {
+            let to = rows.output.wrapping_add(r * rows.row + strip * rows.step);
+            let to = if strip < whole { to } else { part[r].as_mut_ptr() };
+            // SAFETY: a vector of the output, or a part.
+            unsafe { _mm512_storeu_si512(to.cast(), scale.codes(sums[r])) };
         }
+    }
+    if whole < rows.strips {
+        for r in 0..R {
+            let to = rows.output.wrapping_add(r * rows.row + whole * rows.step);
+            // SAFETY: the bytes of the last strip.
+            unsafe { to.copy_from_nonoverlapping(part[r].as_ptr(), rows.last) };
+        }
+    }
+}
+
+/// Adds the products of four rows and their levels.
+///
+/// # Safety
+/// `levels` has `X86_CELLS` bytes.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+unsafe fn dot(sums: [__m512i; QUAD], cells: [__m512i; QUAD], levels: *const u8) -> [__m512i; QUAD] {
+    let mut sums = sums;
+    for k in 0..QUAD {
+        // SAFETY: the contract.
+        let levels = unsafe { _mm512_loadu_si512(levels.add(k * STEP).cast()) };
+        sums[k] = _mm512_dpbusd_epi32(sums[k], cells[k], levels);
+    }
+    sums
+}
+
+/// Copies a row of pixels of 8, 16 or 32 bytes to two phases.
+///
+/// # Safety
+/// The invariants of the row.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+unsafe fn copy_to_two(row: &InputRow) {
+    let words = row.channels / 8;
+    let (mut first, mut second) = ([0i64; 8], [0i64; 8]);
+    for i in 0..8 {
+        first[i] = (i / words * 2 * words + i % words) as i64;
+        second[i] = first[i] + words as i64;
+    }
+    let pair = 2 * LANES / row.channels;
+    let [mut to, mut to_second] = [row.place(row.left), row.place(row.left + 1)];
+    let mut from = row.from;
+    let mut left = row.pixels;
+    // SAFETY: two vectors of pixels, each second one to each phase.
+    unsafe {
+        let [first, second] = [first, second].map(|order| _mm512_loadu_si512(order.as_ptr().cast()));
+        while left >= pair {
+            let [a, b] = [from, from.add(LANES)].map(|at| _mm512_loadu_si512(at.cast()));
+            _mm512_storeu_si512(to.cast(), _mm512_permutex2var_epi64(a, first, b));
+            _mm512_storeu_si512(to_second.cast(), _mm512_permutex2var_epi64(a, second, b));
+            from = from.add(2 * LANES);
+            [to, to_second] = [to.wrapping_add(LANES), to_second.wrapping_add(LANES)];
+            left -= pair;
+        }
+        let done = row.pixels - left;
+        InputRow { from, pixels: left, left: row.left + done, ..*row }.copy();
     }
 }
 
@@ -200,34 +322,11 @@ unsafe fn interleave(rows: [*const u8; QUAD], offset: usize) -> [__m512i; 4] {
     ]
 }
 
-/// Stores the first `count` codes, in pieces: AMD's masked stores take a dozen times longer.
-///
-/// # Safety
-/// `to` takes them; `count < 64`.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-unsafe fn store_part(codes: __m512i, count: usize, to: *mut u8) {
-    let (mut codes, mut to) = (codes, to);
-    // SAFETY: the pieces are binary digits of `count`; the contract.
-    unsafe {
-        if count & 32 != 0 {
-            _mm256_storeu_si256(to.cast(), _mm512_castsi512_si256(codes));
-            codes = _mm512_shuffle_i64x2::<0b11_10_11_10>(codes, codes);
-            to = to.add(32);
-        }
-        if count & 16 != 0 {
-            _mm_storeu_si128(to.cast(), _mm512_castsi512_si128(codes));
-            codes = _mm512_shuffle_i64x2::<0b01_01_01_01>(codes, codes);
-            to = to.add(16);
-        }
-        store_some(&[_mm512_castsi512_si128(codes)], count % 16, &[to]);
-    }
-}
-
 /// Numbers in the order of the cells.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn load_numbers(numbers: &[i32; LANES]) -> [__m512i; 4] {
+fn load_numbers(numbers: &[i32]) -> [__m512i; 4] {
+    let numbers = &numbers[..LANES];
     let mut rows = [_mm512_setzero_si512(); 4];
     for j in 0..4 {
         // SAFETY: 16 of 64 numbers.
@@ -289,8 +388,8 @@ struct Doubled {
 impl Doubled {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-    fn new(rows: &OutputRows<'_>) -> Option<Doubled> {
-        let mult = load_numbers(&rows.lanes.mult);
+    fn new(strip: &Strip<'_>) -> Option<Doubled> {
+        let mult = load_numbers(strip.mult(&mut [0; LANES]));
         let [mut even, mut odd] = [[_mm512_setzero_si512(); 4]; 2];
         let mut wide = _mm512_setzero_si512();
         for k in 0..4 {
@@ -299,9 +398,10 @@ impl Doubled {
             // The sign is lost where the top bits differ.
             wide = _mm512_or_si512(wide, _mm512_xor_si512(mult[k], even[k]));
         }
-        let fits = rows.requantise.pre == 0 && _mm512_cmplt_epi32_mask(wide, _mm512_setzero_si512()) == 0;
-        let round = _mm512_set1_epi16(2 * i16::from(rows.requantise.zero) + 1);
-        fits.then(|| Doubled { even, odd, round, bounds: Bounds::new(&rows.requantise) })
+        let requantise = strip.requantise();
+        let fits = requantise.pre == 0 && _mm512_cmplt_epi32_mask(wide, _mm512_setzero_si512()) == 0;
+        let round = _mm512_set1_epi16(2 * i16::from(requantise.zero) + 1);
+        fits.then(|| Doubled { even, odd, round, bounds: Bounds::new(requantise) })
     }
 }
 
@@ -337,9 +437,9 @@ struct Whole {
 impl Whole {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-    fn new(rows: &OutputRows<'_>) -> Whole {
-        let requantise = &rows.requantise;
-        let even = load_numbers(&rows.lanes.mult);
+    fn new(strip: &Strip<'_>) -> Whole {
+        let requantise = strip.requantise();
+        let even = load_numbers(strip.mult(&mut [0; LANES]));
         let mut odd = [_mm512_setzero_si512(); 4];
         for k in 0..4 {
             odd[k] = _mm512_srli_epi64::<32>(even[k]);
@@ -378,31 +478,39 @@ fn high_halves(even: __m512i, odd: __m512i) -> __m512i {
     _mm512_castps_si512(_mm512_shuffle_ps::<0b11_01_11_01>(even, odd))
 }
 
-/// Decodes a panel, a tap at every `step` bytes.
+/// Decodes panels, a tap at every `step` bytes.
 ///
 /// # Safety
-/// 16 bytes can be written for each tap.
+/// For each tap, 16 bytes can be written for each panel.
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-unsafe fn decode_taps<L: Levels>(levels: &L, codes: &[u8], to: *mut u8, step: usize) {
-    let mut to = to;
-    // A last piece of 1 to 3 taps is decoded aside.
-    for from in codes.chunks(levels.bytes()) {
-        let taps = from.len() * QUAD / levels.bytes();
-        let mut piece = [0u8; STEP];
-        // SAFETY: 64 bytes hold the codes of any width.
-        unsafe {
-            let packed = _mm512_maskz_loadu_epi8(lanes(from.len()), from.as_ptr().cast());
-            _mm512_storeu_si512(piece.as_mut_ptr().cast(), packed);
-            let four = levels.load(piece.as_ptr());
-            let taps_of = [
-                _mm512_castsi512_si128(four),
-                _mm512_extracti32x4_epi32::<1>(four),
-                _mm512_extracti32x4_epi32::<2>(four),
-                _mm512_extracti32x4_epi32::<3>(four),
-            ];
-            for tap in &taps_of[..taps] {
-                _mm_storeu_si128(to.cast(), *tap);
-                to = to.wrapping_add(step);
+unsafe fn decode_taps<L: Levels>(levels: &L, panels: &Panels<'_>, to: *mut u8, step: usize) {
+    for index in 0..panels.len {
+        let mut to = to.wrapping_add(index * PANEL_CHANNELS);
+        // A last piece of 1 to 3 taps is decoded aside.
+        for from in panels.codes[index * panels.step..][..panels.step].chunks(levels.bytes()) {
+            // SAFETY: 64 bytes hold the codes of any width.
+            unsafe {
+                let mut piece = [0u8; STEP];
+                let mut at = from.as_ptr();
+                if from.len() < levels.bytes() {
+                    let packed = _mm512_maskz_loadu_epi8(lanes(from.len()), at.cast());
+                    _mm512_storeu_si512(piece.as_mut_ptr().cast(), packed);
+                    at = piece.as_ptr();
+                }
+                let four = levels.load(at);
+                let taps = QUAD * from.len() / levels.bytes();
+                _mm_storeu_si128(to.cast(), _mm512_castsi512_si128(four));
+                if taps > 1 {
+                    _mm_storeu_si128(to.wrapping_add(step).cast(), _mm512_extracti32x4_epi32::<1>(four));
+                }
+                if taps > 2 {
+                    _mm_storeu_si128(to.wrapping_add(2 * step).cast(), _mm512_extracti32x4_epi32::<2>(four));
+                }
+                if taps > 3 {
+                    _mm_storeu_si128(to.wrapping_add(3 * step).cast(), _mm512_extracti32x4_epi32::<3>(four));
+                }
+                to = to.wrapping_add(4 * step);
             }
         }
     }

@@ -155,8 +155,8 @@ unsafe impl<const F: usize> Steps<F> for Looked<F> {
 /// Step `i` multiplies by `u << i * b`, the last one by `(u - 2^(b-1)) << 8 - b`, since bytes are signed; sums are
 /// shifted back once, and what the offsets contribute depends on the window alone.
 struct Fields<const F: usize> {
+    flips: __m512i,
     masks: [__m512i; F],
-    flips: [__m512i; F],
     shifts: [__m512i; F],
     slope: __m512i,
     /// What the offsets contribute to every sum.
@@ -173,20 +173,26 @@ impl<const F: usize> Fields<F> {
         let odd = matches!(group.format, WeightFormat::Linear(1 | 2));
         let (slope, less) = if odd { (2, mask) } else { (1, top) };
         let zero = _mm512_setzero_si512();
-        let (mut masks, mut flips, mut shifts) = ([zero; F], [zero; F], [zero; F]);
+        let (mut flips, mut masks, mut shifts) = (0, [zero; F], [zero; F]);
         let mut offsets = [0i8; F];
         for index in 0..F {
             let at = index * bits;
             let last = index == F - 1;
             masks[index] = _mm512_set1_epi8((mask << at) as i8);
-            flips[index] = _mm512_set1_epi8(if odd == last { top << at } else { 0 } as i8);
+            flips |= if odd == last { top << at } else { 0 };
             shifts[index] = _mm512_set1_epi32(at as i32);
             offsets[index] = if last { slope * top as i8 - less as i8 } else { -(less as i8) };
         }
         let quads = stream.quads() / F * F;
         // SAFETY: as many quads and more are in the window.
         let offset = unsafe { dot_quads(stream.window(), quads, &offsets) };
-        Fields { masks, flips, shifts, slope: _mm512_set1_epi32(slope.into()), offset: _mm512_set1_epi32(offset) }
+        Fields {
+            flips: _mm512_set1_epi8(flips as i8),
+            masks,
+            shifts,
+            slope: _mm512_set1_epi32(slope.into()),
+            offset: _mm512_set1_epi32(offset),
+        }
     }
 }
 
@@ -201,14 +207,13 @@ unsafe impl<const F: usize> Steps<F> for Fields<F> {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
     unsafe fn load(&self, at: *const u8) -> __m512i {
         // SAFETY: the contract.
-        unsafe { _mm512_loadu_si512(at.cast()) }
+        unsafe { _mm512_xor_si512(_mm512_loadu_si512(at.cast()), self.flips) }
     }
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
     unsafe fn step(&self, packed: __m512i, index: usize) -> __m512i {
-        // packed & mask ^ flip
-        _mm512_ternarylogic_epi32::<0x78>(self.flips[index], packed, self.masks[index])
+        _mm512_and_si512(packed, self.masks[index])
     }
 
     #[inline]

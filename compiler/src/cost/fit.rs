@@ -1,0 +1,273 @@
+//! What measured kernels say about shapes that were not measured.
+//!
+//! Two parts. A sum of non-negative prices of physical causes (a call, a step of a panel of outputs, an
+//! output, a row, bytes), by least squares of the *relative* error: right in the large, whatever the shape.
+//! And what that leaves over, interpolated between shapes of like traits by Gaussian-process regression
+//! (Rasmussen and Williams, *Gaussian Processes for Machine Learning* (2006), algorithm 2.1): the tiles, tails
+//! and caches of the kernels of the day, which no formula here has to know.
+
+use crate::policy::WeightFormat;
+
+use super::layers::Shape;
+use super::nnls::nnls;
+use super::table::KernelQuery;
+
+/// Number of [`causes`].
+const CAUSES: usize = 14;
+/// Number of [`traits`].
+const TRAITS: usize = 12;
+
+/// Prices and interpolation of one operator in one weight format.
+#[derive(Clone, Debug)]
+pub(super) struct Fit {
+    prices: [f64; CAUSES],
+    /// Of each trait: one over its spread; 0 where all shapes agree in it.
+    scales: [f64; TRAITS],
+    /// Scaled traits of each shape, and the weight of its leftover.
+    anchors: Vec<([f64; TRAITS], f64)>,
+}
+
+impl Fit {
+    /// The fit of kernels and their measured times.
+    pub(super) fn new(samples: &[(KernelQuery<'_>, f64)]) -> Fit {
+        let prices = prices(samples);
+        let traits: Vec<[f64; TRAITS]> = samples.iter().map(|(query, _)| traits(query)).collect();
+        let scales = scales(&traits);
+        let places: Vec<[f64; TRAITS]> = traits.iter().map(|traits| scaled(traits, &scales)).collect();
+        let leftovers: Vec<f64> = samples.iter().map(|(query, ticks)| (ticks / priced(&prices, query)).ln()).collect();
+        let covariance = |i: usize, j: usize| alike(&places[i], &places[j]) + if i == j { NOISE } else { 0.0 };
+        let weights = solve_positive(places.len(), covariance, leftovers);
+        Fit { prices, scales, anchors: places.into_iter().zip(weights).collect() }
+    }
+
+    /// The ticks of a kernel.
+    pub(super) fn time(&self, query: &KernelQuery<'_>) -> f64 {
+        let place = scaled(&traits(query), &self.scales);
+        let leftover: f64 = self.anchors.iter().map(|(anchor, weight)| alike(anchor, &place) * weight).sum();
+        priced(&self.prices, query) * leftover.exp()
+    }
+}
+
+/// What a kernel works through.
+struct Work {
+    pixels: f64,
+    rows: f64,
+    /// Blocks of 16 output channels.
+    panels: usize,
+    /// Vector steps of one panel at one pixel: four terms of a dense window, else one.
+    steps: f64,
+    outputs: f64,
+    input_bytes: f64,
+    weight_bytes: f64,
+}
+
+impl Work {
+    fn of(query: &KernelQuery<'_>) -> Work {
+        let Shape { h, w, c_in, h_out, w_out, c_out, kernel: [kh, kw], .. } = query.shape;
+        let panels = c_out.div_ceil(16);
+        let steps = match query.operator {
+            "conv2d" | "fully_connected" => kh * (kw * c_in).div_ceil(4),
+            _ => kh * kw,
+        };
+        let terms = if matches!(query.operator, "conv2d" | "fully_connected") { 4 } else { 1 };
+        let weight_bits = query.weights.map_or(0.0, |format: WeightFormat| f64::from(format.bits()));
+        Work {
+            pixels: (h_out * w_out) as f64,
+            rows: h_out as f64,
+            panels,
+            steps: steps as f64,
+            outputs: (h_out * w_out * c_out) as f64,
+            input_bytes: (h * w * c_in) as f64,
+            weight_bytes: (panels * 16 * steps * terms) as f64 * weight_bits / 8.0,
+        }
+    }
+
+    /// Bytes that a first-level cache cannot hold (32 to 48 KiB where there is one).
+    fn spill(&self) -> f64 {
+        (self.input_bytes + self.outputs + self.weight_bytes - CACHE_BYTES).max(0.0)
+    }
+}
+
+const CACHE_BYTES: f64 = 40e3;
+
+/// What a kernel's time is made of, in the order of the prices.
+fn causes(query: &KernelQuery<'_>) -> [f64; CAUSES] {
+    let work = Work::of(query);
+    let panels = work.panels as f64;
+    let window_rows = query.shape.kernel[0] as f64;
+    [
+        1.0,
+        panels,
+        work.rows,
+        work.rows * panels,
+        work.rows * panels * work.steps,
+        work.pixels * window_rows,
+        work.pixels * work.steps,
+        work.pixels * panels,
+        work.pixels * panels * work.steps,
+        work.outputs,
+        work.outputs * work.steps,
+        work.input_bytes,
+        work.weight_bytes,
+        work.spill(),
+    ]
+}
+
+/// Where a kernel stands among its like.
+fn traits(query: &KernelQuery<'_>) -> [f64; TRAITS] {
+    let work = Work::of(query);
+    let Shape { c_in, w_out, c_out, kernel, stride, groups, .. } = query.shape;
+    let ln = |x: usize| (x.max(1) as f64).ln();
+    [
+        work.pixels.ln(),
+        ln(w_out),
+        ln(work.panels),
+        work.steps.max(1.0).ln(),
+        ln(c_in / groups.max(1)),
+        // How full the last panel is, and whether panels go in twos and fours.
+        (c_out as f64 / (16 * work.panels).max(1) as f64).ln(),
+        (work.panels % 2) as f64,
+        f64::from(u8::from(work.panels.is_multiple_of(4))),
+        kernel[0] as f64,
+        stride[0] as f64,
+        (work.spill() / CACHE_BYTES).ln_1p(),
+        f64::from(query.activation_bits),
+    ]
+}
+
+fn priced(prices: &[f64; CAUSES], query: &KernelQuery<'_>) -> f64 {
+    let sum: f64 = causes(query).iter().zip(prices).map(|(cause, price)| cause * price).sum();
+    sum.max(f64::MIN_POSITIVE)
+}
+
+/// Prices that minimise the sum of squared relative errors.
+fn prices(samples: &[(KernelQuery<'_>, f64)]) -> [f64; CAUSES] {
+    // Causes span six decades: each column is brought to unit length for the solver.
+    let mut lengths = [0.0; CAUSES];
+    let mut matrix: Vec<Vec<f64>> = Vec::with_capacity(samples.len() + CAUSES);
+    for (query, ticks) in samples {
+        let relative = causes(query).map(|cause| cause / ticks);
+        lengths.iter_mut().zip(relative).for_each(|(length, x)| *length += x * x);
+        matrix.push(relative.to_vec());
+    }
+    let lengths = lengths.map(|x: f64| if x > 0.0 { x.sqrt() } else { 1.0 });
+    for row in &mut matrix {
+        row.iter_mut().zip(lengths).for_each(|(x, length)| *x /= length);
+    }
+    // A trace of ridge picks, among prices that explain few rows equally well, the most even ones.
+    const RIDGE: f64 = 1e-3;
+    let mut wanted = vec![1.0; samples.len()];
+    for i in 0..CAUSES {
+        matrix.push((0..CAUSES).map(|j| if i == j { RIDGE } else { 0.0 }).collect());
+        wanted.push(0.0);
+    }
+    let solution = nnls(&matrix, &wanted);
+    let mut prices = [0.0; CAUSES];
+    for (price, (x, length)) in prices.iter_mut().zip(solution.iter().zip(lengths)) {
+        *price = x / length;
+    }
+    prices
+}
+
+/// Variance of a sample's own error, of what interpolation explains.
+const NOISE: f64 = 0.02;
+/// Distance over which likeness fades, in standard deviations of the traits.
+const REACH: f64 = 3.0;
+
+/// Covariance of the leftovers at two places: 1 at the same, 0 far off.
+fn alike(a: &[f64; TRAITS], b: &[f64; TRAITS]) -> f64 {
+    let distance: f64 = a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum();
+    (-0.5 * distance).exp()
+}
+
+fn scaled(traits: &[f64; TRAITS], scales: &[f64; TRAITS]) -> [f64; TRAITS] {
+    let mut place = *traits;
+    place.iter_mut().zip(scales).for_each(|(x, scale)| *x *= scale);
+    place
+}
+
+fn scales(traits: &[[f64; TRAITS]]) -> [f64; TRAITS] {
+    let n = traits.len() as f64;
+    let mut scales = [0.0; TRAITS];
+    for (t, scale) in scales.iter_mut().enumerate() {
+        let mean = traits.iter().map(|traits| traits[t]).sum::<f64>() / n;
+        let variance = traits.iter().map(|traits| (traits[t] - mean) * (traits[t] - mean)).sum::<f64>() / n;
+        *scale = if variance > 1e-12 { 1.0 / (REACH * variance.sqrt()) } else { 0.0 };
+    }
+    scales
+}
+
+/// The `x` of `a x = b`, by Cholesky's factorisation; `a`, n by n, is symmetric and positive definite.
+fn solve_positive(n: usize, a: impl Fn(usize, usize) -> f64, b: Vec<f64>) -> Vec<f64> {
+    let mut lower: Vec<Vec<f64>> = Vec::with_capacity(n);
+    for i in 0..n {
+        let mut row: Vec<f64> = Vec::with_capacity(i + 1);
+        for j in 0..i {
+            let dot: f64 = row.iter().zip(&lower[j]).map(|(x, y)| x * y).sum();
+            row.push((a(i, j) - dot) / lower[j][j]);
+        }
+        let rest = a(i, i) - row.iter().map(|x| x * x).sum::<f64>();
+        row.push(rest.max(f64::MIN_POSITIVE).sqrt());
+        lower.push(row);
+    }
+    let mut x = b;
+    for i in 0..n {
+        let dot: f64 = lower[i].iter().zip(&x[..i]).map(|(l, x)| l * x).sum();
+        x[i] = (x[i] - dot) / lower[i][i];
+    }
+    for i in (0..n).rev() {
+        x[i] /= lower[i][i];
+        let value = x[i];
+        x[..i].iter_mut().zip(&lower[i]).for_each(|(x, l)| *x -= l * value);
+    }
+    x
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn solves_positive_systems() {
+        let a = [[4.0, 2.0, 0.6], [2.0, 5.0, 1.0], [0.6, 1.0, 3.0]];
+        let x = solve_positive(3, |i, j| a[i][j], vec![1.0, -2.0, 3.0]);
+        for (row, b) in a.iter().zip([1.0, -2.0, 3.0]) {
+            let dot: f64 = row.iter().zip(&x).map(|(a, x)| a * x).sum();
+            assert!((dot - b).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn learns_what_prices_cannot_say() {
+        // A kernel that takes panels in pairs: an odd number costs as much as the next even one.
+        let query = |edge: usize, c_in: usize, c_out: usize| KernelQuery {
+            operator: "conv2d",
+            shape: Shape {
+                h: edge,
+                w: edge,
+                c_in,
+                h_out: edge,
+                w_out: edge,
+                c_out,
+                kernel: [1, 1],
+                stride: [1, 1],
+                groups: 1,
+            },
+            weights: Some(WeightFormat::Linear(8)),
+            activation_bits: 8,
+        };
+        let truth = |q: &KernelQuery<'_>| {
+            let work = Work::of(q);
+            150.0 + work.pixels * work.panels.next_multiple_of(2) as f64 * (2.0 + 0.3 * work.steps)
+        };
+        let grid = [4, 6, 8, 12, 16].into_iter().flat_map(|edge| {
+            [8, 16, 32, 64].into_iter().flat_map(move |c_in| [16, 32, 48, 64, 96, 128].map(|c| (edge, c_in, c)))
+        });
+        let queries: Vec<KernelQuery<'_>> = grid.map(|(edge, c_in, c_out)| query(edge, c_in, c_out)).collect();
+        let samples: Vec<(KernelQuery<'_>, f64)> = queries.iter().map(|q| (*q, truth(q))).collect();
+        let fit = Fit::new(&samples);
+        for q in [query(10, 24, 48), query(7, 48, 80), query(14, 12, 112)] {
+            assert!((fit.time(&q) / truth(&q) - 1.0).abs() < 0.05, "{q:?}: {} of {}", fit.time(&q), truth(&q));
+        }
+    }
+}
