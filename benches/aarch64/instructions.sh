@@ -13,7 +13,7 @@ target=aarch64-unknown-linux-gnu
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-C target-feature=+crt-static"
 
-cargo build --quiet --release --package pare-benches --example aarch64_instructions --target "$target" >&2
+cargo build --quiet --release --package pare-benches --no-default-features --example aarch64_instructions --target "$target" >&2
 rustc --edition 2024 -O --crate-type cdylib -o target/libcounter.so benches/aarch64/counter.rs
 
 qemu-aarch64 -cpu max -plugin target/libcounter.so "target/$target/release/examples/aarch64_instructions" |

@@ -71,7 +71,7 @@ impl ConvSpec {
             pad_end: [kernel / 2; 2],
             groups: 1,
             weights: vec![(format, layout, c_out)],
-            zero_in: 1,
+            zero_in: 3,
             bits_in: 8,
             requantise: Requantise { pre: 8, zero: 9, lo: 0, hi: 255 },
             numbers: Numbers::Random,
@@ -242,7 +242,8 @@ pub fn conv_problems() -> impl Strategy<Value = ConvProblem> {
     let requantise =
         (0..32u8, zero(), bounds).prop_map(|(pre, zero, (a, b))| Requantise { pre, zero, lo: a.min(b), hi: a.max(b) });
     let extents = (1..12usize, 1..24usize, prop_oneof![1..8usize, 1..40usize, 60..70usize]);
-    let code_in = (prop_oneof![Just(8u8), 1..9u8], zero()).prop_map(|(bits, zero)| (bits, zero & u8::MAX >> (8 - bits)));
+    let code_in =
+        (prop_oneof![Just(8u8), 1..9u8], zero()).prop_map(|(bits, zero)| (bits, zero & u8::MAX >> (8 - bits)));
     (grouping, extents, window, weights, code_in, requantise, numbers, any::<u64>()).prop_map(
         |(
             grouping,

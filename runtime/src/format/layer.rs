@@ -83,7 +83,7 @@ pub struct Conv<'a> {
     pub pad: [usize; 2],
     /// Channel groups.
     pub groups: usize,
-    /// Width of the input's codes.
+    /// Width of the input's codes: results rest on none having more bits, safety does not.
     pub bits_in: u8,
     /// Zero point of the input.
     pub zero_in: u8,

@@ -114,10 +114,9 @@ pub(super) const X86_CELLS: usize = 256;
 /// Bytes that a panel may reach beyond the lanes that it meets.
 pub(super) const X86_MARGIN: usize = PANEL_CHANNELS;
 
-/// What depthwise kernels want.
+/// What depthwise kernels want: narrower vectors want no more than the widest.
 pub(super) const fn x86_depthwise(conv: &Conv<'_>) -> usize {
-    let [wide, narrow] = [X86Depthwise::of(conv, X86_STRIP).total(), X86Depthwise::of(conv, X86_STRIP / 2).total()];
-    most(wide, narrow).saturating_add(X86_SLACK)
+    X86Depthwise::of(conv, X86_STRIP).total().saturating_add(X86_SLACK)
 }
 
 /// What a depthwise kernel keeps for a strip of lanes: interleaved levels, and a ring of padded input rows.
@@ -189,7 +188,7 @@ impl X86Depthwise {
     }
 
     /// All of it, a vector may be read that begins at the end.
-    const fn total(&self) -> usize {
+    pub(super) const fn total(&self) -> usize {
         most(self.ring().saturating_add(X86_STRIP), self.levels()).saturating_add(self.weights())
     }
 }

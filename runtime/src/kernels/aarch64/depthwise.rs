@@ -4,9 +4,13 @@
 
 use core::arch::aarch64::{vdupq_n_u8, veorq_u8, vld1q_u8, vst1q_u8};
 
-use crate::format::{Conv, PANEL_CHANNELS, Requantise, WeightGroup};
+use super::requantise::Scale;
+use crate::format::{Conv, PANEL_CHANNELS, WeightGroup};
 use crate::kernels::panels::{self, Panels};
 use crate::kernels::scratch::Aarch64Rows;
+
+/// Pixels of the largest tile: what the registers hold the sums of.
+pub(super) const MOST: usize = 5;
 
 /// The codes of a panel's channels at one pixel.
 pub(super) type Pixel = [u8; PANEL_CHANNELS];
@@ -48,8 +52,7 @@ pub(super) trait Depthwise: Copy {
 /// from `output` on, at distances of `conv.output.c`, for every pixel of the row.
 pub(super) struct OutputRow<'a> {
     pub(super) conv: &'a Conv<'a>,
-    pub(super) panel: &'a Panels<'a>,
-    pub(super) requantise: Requantise,
+    pub(super) scale: &'a Scale,
     pub(super) weights: *const u8,
     pub(super) cells: *mut u8,
     pub(super) line: usize,
@@ -67,6 +70,17 @@ impl OutputRow<'_> {
         let row = if row >= self.ring_rows { row - self.ring_rows } else { row };
         self.ring.wrapping_add(row * self.line * PANEL_CHANNELS)
     }
+
+    /// Hands out tiles of nearly equal size, of [`MOST`] pixels at most: the first pixel and how many.
+    #[inline(always)]
+    pub(super) fn tiles(&self, mut tile: impl FnMut(usize, usize)) {
+        let mut first = 0;
+        for tiles in (1..=self.conv.output.w.div_ceil(MOST)).rev() {
+            let pixels = (self.conv.output.w - first).div_ceil(tiles);
+            tile(first, pixels);
+            first += pixels;
+        }
+    }
 }
 
 /// Depthwise convolution; leaves the output alone if the arguments do not fit together.
@@ -83,6 +97,8 @@ pub(super) fn run<D: Depthwise>(conv: &Conv<'_>, input: &[u8], output: &mut [u8]
             index += 1;
             // SAFETY: the lengths are those of `rows`.
             let decoded = unsafe { isa.decode(conv, &group, &panel, weights.as_mut_ptr()) };
+            // SAFETY: NEON is there.
+            let scale = unsafe { Scale::new(&conv.requantise, &panel, 0) };
             let mut output = output.as_mut_ptr().wrapping_add(panel.first);
             ring.fill([conv.zero_in ^ D::FLIP; PANEL_CHANNELS]);
             // Rows are counted from the first row of padding.
@@ -96,8 +112,7 @@ pub(super) fn run<D: Depthwise>(conv: &Conv<'_>, input: &[u8], output: &mut [u8]
                 next = top + rows.rows;
                 let to = OutputRow {
                     conv,
-                    panel: &panel,
-                    requantise: conv.requantise,
+                    scale: &scale,
                     weights: weights.as_ptr(),
                     cells: cells.as_mut_ptr(),
                     line: rows.line,

@@ -3,11 +3,11 @@
 use core::arch::aarch64::*;
 
 use super::dense::repeat_quad;
-use super::depthwise::{Depthwise, OutputRow};
+use super::depthwise::{Depthwise, MOST, OutputRow};
 use super::detect;
 use super::instructions::{sdot, udot, usdot};
 use super::levels::Decoder;
-use super::requantise::{Scale, Sums, load_channels};
+use super::requantise::{Sums, load_channels};
 use crate::format::{Conv, PANEL_CHANNELS, PANEL_DEPTH, WeightGroup};
 use crate::kernels::Isa;
 use crate::kernels::panels::Panels;
@@ -105,17 +105,13 @@ impl<D: Dot> Depthwise for D {
         // SAFETY: NEON is there; as many pixels as there are left.
         unsafe {
             fill_cells(row);
-            let scale = Scale::new(&row.requantise, row.panel, 0);
-            let mut first = 0;
-            while first < row.conv.output.w {
-                match row.conv.output.w - first {
-                    1 => correlate::<D, 1>(self, bias, row, &scale, first),
-                    2 => correlate::<D, 2>(self, bias, row, &scale, first),
-                    3 => correlate::<D, 3>(self, bias, row, &scale, first),
-                    _ => correlate::<D, 4>(self, bias, row, &scale, first),
-                }
-                first += 4;
-            }
+            row.tiles(|first, pixels| match pixels {
+                1 => correlate::<D, 1>(self, bias, row, first),
+                2 => correlate::<D, 2>(self, bias, row, first),
+                3 => correlate::<D, 3>(self, bias, row, first),
+                4 => correlate::<D, 4>(self, bias, row, first),
+                _ => correlate::<D, MOST>(self, bias, row, first),
+            });
         }
     }
 }
@@ -186,7 +182,7 @@ unsafe fn fill_cells(row: &OutputRow<'_>) {
 /// Those are pixels of the row, whose invariants hold and whose cells are filled.
 #[inline(never)]
 #[target_feature(enable = "neon")]
-unsafe fn correlate<D: Dot, const N: usize>(isa: D, bias: &Sums, row: &OutputRow<'_>, scale: &Scale, first: usize) {
+unsafe fn correlate<D: Dot, const N: usize>(isa: D, bias: &Sums, row: &OutputRow<'_>, first: usize) {
     let conv = row.conv;
     let step = conv.stride[1] * CELL;
     let mut sums = [*bias; N];
@@ -208,7 +204,7 @@ unsafe fn correlate<D: Dot, const N: usize>(isa: D, bias: &Sums, row: &OutputRow
             }
         }
         for n in 0..N {
-            scale.store(sums[n], row.output.add((first + n) * conv.output.c));
+            row.scale.store(sums[n], row.output.add((first + n) * conv.output.c));
         }
     }
 }

@@ -8,9 +8,9 @@
 use core::arch::aarch64::*;
 
 use super::dense::{Tile, repeat_quad};
-use super::depthwise::{Depthwise, OutputRow};
+use super::depthwise::{Depthwise, MOST, OutputRow};
 use super::levels::{Decoder, lowest_and_span};
-use super::requantise::{Scale, Sums, load_channels};
+use super::requantise::{Sums, load_channels};
 use crate::format::{Conv, PANEL_CHANNELS, PANEL_DEPTH, WeightGroup};
 use crate::kernels::panels::Panels;
 use crate::kernels::panels::dense::{STEP, Stream, Walk};
@@ -318,17 +318,13 @@ impl Depthwise for Neon {
     unsafe fn row(self, panel: &Panel, row: &OutputRow<'_>) {
         // SAFETY: NEON is there; as many pixels as there are left.
         unsafe {
-            let scale = Scale::new(&row.requantise, row.panel, 0);
-            let mut first = 0;
-            while first < row.conv.output.w {
-                match row.conv.output.w - first {
-                    1 => correlate::<1>(panel, row, &scale, first),
-                    2 => correlate::<2>(panel, row, &scale, first),
-                    3 => correlate::<3>(panel, row, &scale, first),
-                    _ => correlate::<4>(panel, row, &scale, first),
-                }
-                first += 4;
-            }
+            row.tiles(|first, pixels| match pixels {
+                1 => correlate::<1>(panel, row, first),
+                2 => correlate::<2>(panel, row, first),
+                3 => correlate::<3>(panel, row, first),
+                4 => correlate::<4>(panel, row, first),
+                _ => correlate::<MOST>(panel, row, first),
+            });
         }
     }
 }
@@ -370,7 +366,7 @@ fn add_wide(sums: &mut Sums, narrow: [int16x8_t; 2]) {
 /// Those are pixels of the row, whose invariants hold.
 #[inline(never)]
 #[target_feature(enable = "neon")]
-unsafe fn correlate<const N: usize>(panel: &Panel, row: &OutputRow<'_>, scale: &Scale, first: usize) {
+unsafe fn correlate<const N: usize>(panel: &Panel, row: &OutputRow<'_>, first: usize) {
     let conv = row.conv;
     let step = conv.stride[1] * PANEL_CHANNELS;
     let mut sums = [panel.bias; N];
@@ -401,7 +397,9 @@ unsafe fn correlate<const N: usize>(panel: &Panel, row: &OutputRow<'_>, scale: &
         }
         for n in 0..N {
             add_wide(&mut sums[n], narrow[n]);
-            scale.store(sums[n], row.output.add((first + n) * conv.output.c));
+        }
+        for n in 0..N {
+            row.scale.store(sums[n], row.output.add((first + n) * conv.output.c));
         }
     }
 }

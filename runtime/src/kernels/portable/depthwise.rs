@@ -26,7 +26,7 @@ pub(super) fn conv(p: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut 
 
 /// All pixels of up to 16 channels.
 fn block(p: &Conv<'_>, first: usize, channels: usize, taps: &[Lanes<i8>], input: &[u8], output: &mut [u8]) {
-    let (bias, mult) = (load(p.bias, first), load(p.mult, first));
+    let (bias, mult): (Lanes<i32>, Lanes<i32>) = (load(p.bias, first), load(p.mult, first));
     for y in 0..p.output.h {
         for x in 0..p.output.w {
             let mut sums = bias;

@@ -1,56 +1,133 @@
-//! Pools: channels innermost.
+//! Pools: channels innermost, blocks of them at a time.
 
 use core::ops::Range;
 
-use super::lanes::{LANES, Lanes, load};
+use super::lanes::{LANES, load};
 use crate::format::{AvgPool, MaxPool, Pool};
+
+/// Channels of a block while there are as many; [`LANES`] of the rest.
+const WIDE: usize = 4 * LANES;
+
+/// Codes that surely add up within 16 bits.
+const PARTIAL: usize = 257;
+
+/// The part of a window that lies inside the input, and the first of a block of channels.
+struct Block<'a> {
+    pool: &'a Pool,
+    input: &'a [u8],
+    rows: Range<usize>,
+    columns: Range<usize>,
+    channel: usize,
+}
 
 /// See [`reference::avg_pool`](crate::kernels::reference::avg_pool).
 #[inline(always)]
 pub fn avg_pool(p: &AvgPool, input: &[u8], output: &mut [u8]) {
-    let full = (p.window.kernel[0] * p.window.kernel[1]) as i64;
-    let add = |sum: i32, code: u8| sum.wrapping_add(code.into());
-    pool(&p.window, input, output, 0, add, |sum, count| {
-        let sum = sum.wrapping_sub((count as i32).wrapping_mul(p.zero_in.into()));
-        let count = count as i64;
-        let whole =
-            if count == full { sum } else { (2 * i64::from(sum) * full + count).div_euclid((2 * count).max(1)) as i32 };
-        p.requantise.apply(whole, p.mult)
-    });
+    let columns = p.window.kernel[1].clamp(1, PARTIAL);
+    pool(&Mean { pool: p, part: [PARTIAL / columns, columns] }, &p.window, input, output);
 }
 
 /// See [`reference::max_pool`](crate::kernels::reference::max_pool).
 #[inline(always)]
 pub fn max_pool(p: &MaxPool, input: &[u8], output: &mut [u8]) {
-    pool(&p.window, input, output, 0, |highest: u8, code| highest.max(code), |highest, _| highest.min(p.hi).max(p.lo));
+    pool(&Highest(p), &p.window, input, output);
 }
 
-/// Folds each window, 16 channels at a time, and finishes with the fold and the count of positions.
+/// What becomes of a window. No closure: its code would be compiled without the instructions of whoever calls it.
+trait Fold {
+    /// The codes of `N` channels.
+    fn fold<const N: usize>(&self, block: &Block<'_>) -> [u8; N];
+}
+
+struct Mean<'a> {
+    pool: &'a AvgPool,
+    /// Rows and columns of which the codes add up within 16 bits.
+    part: [usize; 2],
+}
+
+struct Highest<'a>(&'a MaxPool);
+
+impl Fold for Mean<'_> {
+    #[inline(always)]
+    fn fold<const N: usize>(&self, block: &Block<'_>) -> [u8; N] {
+        let p = self.pool;
+        let mut sums = [0i32; N];
+        block.in_parts(self.part, |part| {
+            let mut partial = [0u16; N];
+            part.for_each(|pixel: [u8; N]| {
+                partial.iter_mut().zip(pixel).for_each(|(sum, code)| *sum = sum.wrapping_add(code.into()));
+            });
+            sums.iter_mut().zip(partial).for_each(|(sum, part)| *sum = sum.wrapping_add(part.into()));
+        });
+        let [full, count] = [p.window.kernel[0] * p.window.kernel[1], block.rows.len() * block.columns.len()];
+        let offset = (count as i32).wrapping_mul(p.zero_in.into());
+        sums.iter_mut().for_each(|sum| *sum = sum.wrapping_sub(offset));
+        if count != full {
+            let (full, count) = (full as i64, count as i64);
+            let whole = |sum: i32| (2 * i64::from(sum) * full + count).div_euclid((2 * count).max(1)) as i32;
+            sums.iter_mut().for_each(|sum| *sum = whole(*sum));
+        }
+        sums.map(|sum| p.requantise.apply(sum, p.mult))
+    }
+}
+
+impl Fold for Highest<'_> {
+    #[inline(always)]
+    fn fold<const N: usize>(&self, block: &Block<'_>) -> [u8; N] {
+        let p = self.0;
+        let mut highest = [0; N];
+        block.for_each(|pixel: [u8; N]| highest.iter_mut().zip(pixel).for_each(|(most, code)| *most = code.max(*most)));
+        highest.map(|most: u8| most.min(p.hi).max(p.lo))
+    }
+}
+
+impl Block<'_> {
+    /// Shows the block in parts of at most so many rows and columns.
+    #[inline(always)]
+    fn in_parts(&self, [rows, columns]: [usize; 2], mut visit: impl FnMut(Block<'_>)) {
+        let mut y = self.rows.start;
+        while y < self.rows.end {
+            let below = self.rows.end.min(y + rows);
+            let mut x = self.columns.start;
+            while x < self.columns.end {
+                let right = self.columns.end.min(x + columns);
+                visit(Block { rows: y..below, columns: x..right, ..*self });
+                x = right;
+            }
+            y = below;
+        }
+    }
+
+    /// Shows the channels of every pixel.
+    #[inline(always)]
+    fn for_each<const N: usize>(&self, mut visit: impl FnMut([u8; N])) {
+        let Pool { input: shape, .. } = self.pool;
+        for y in self.rows.clone() {
+            for x in self.columns.clone() {
+                visit(load(self.input, (y * shape.w + x) * shape.c + self.channel));
+            }
+        }
+    }
+}
+
+/// Every pixel of the output, block by block.
 #[inline(always)]
-fn pool<T: Copy>(
-    p: &Pool,
-    input: &[u8],
-    output: &mut [u8],
-    start: T,
-    fold: impl Fn(T, u8) -> T,
-    finish: impl Fn(T, usize) -> u8,
-) {
-    let mut pixels = output.chunks_exact_mut(p.output.c);
-    for y in 0..p.output.h {
-        let rows = inside(y, p.stride[0], p.kernel[0], p.pad[0], p.input.h);
-        for x in 0..p.output.w {
-            let columns = inside(x, p.stride[1], p.kernel[1], p.pad[1], p.input.w);
-            let count = rows.len() * columns.len();
+fn pool(fold: &impl Fold, pool: &Pool, input: &[u8], output: &mut [u8]) {
+    let mut pixels = output.chunks_exact_mut(pool.output.c);
+    for y in 0..pool.output.h {
+        let rows = inside(y, pool.stride[0], pool.kernel[0], pool.pad[0], pool.input.h);
+        for x in 0..pool.output.w {
+            let columns = inside(x, pool.stride[1], pool.kernel[1], pool.pad[1], pool.input.w);
             let Some(pixel) = pixels.next() else { return };
-            for (block, codes) in pixel.chunks_mut(LANES).enumerate() {
-                let mut folds: Lanes<T> = [start; LANES];
-                for iy in rows.clone() {
-                    for ix in columns.clone() {
-                        let from = load(input, (iy * p.input.w + ix) * p.input.c + block * LANES);
-                        folds.iter_mut().zip(from).for_each(|(sum, code)| *sum = fold(*sum, code));
-                    }
-                }
-                codes.iter_mut().zip(folds).for_each(|(code, sum)| *code = finish(sum, count));
+            let block = |channel| Block { pool, input, rows: rows.clone(), columns: columns.clone(), channel };
+            let wide = pixel.len() / WIDE * WIDE;
+            let (of_wide, rest) = pixel.split_at_mut(wide);
+            for (i, codes) in of_wide.chunks_exact_mut(WIDE).enumerate() {
+                codes.copy_from_slice(&fold.fold::<WIDE>(&block(i * WIDE)));
+            }
+            for (i, codes) in rest.chunks_mut(LANES).enumerate() {
+                let folded = fold.fold::<LANES>(&block(wide + i * LANES));
+                codes.iter_mut().zip(folded).for_each(|(code, folded)| *code = folded);
             }
         }
     }

@@ -11,9 +11,8 @@
 
 use core::marker::PhantomData;
 
-use super::is_supported;
 use crate::format::{Conv, PANEL_CHANNELS, Requantise, WeightGroup};
-use crate::kernels::panels::Panels;
+use crate::kernels::panels::{Panels, is_supported};
 use crate::kernels::scratch::{self, X86_CELLS, X86_MARGIN, X86_STRIP, X86Depthwise, reach};
 
 /// Rows that are interleaved.
@@ -55,15 +54,17 @@ pub(super) unsafe trait Depthwise {
 
 /// Depthwise convolution; leaves the output alone if the arguments do not fit together.
 pub(super) fn run<D: Depthwise>(conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) {
-    let held = input.len() >= conv.input.len() && output.len() >= conv.output.len();
-    let numbers = conv.bias.len() >= conv.output.c && conv.mult.len() >= conv.output.c;
-    if !(is_supported(conv) && conv.is_depthwise() && held && numbers && scratch.len() >= scratch::x86_depthwise(conv))
-    {
+    if !(is_supported(conv) && conv.is_depthwise()) {
         return;
     }
-    let skip = scratch.as_ptr().align_offset(scratch::ALIGN).min(scratch::X86_SLACK);
-    let Some(scratch) = scratch.get_mut(skip..) else { return };
     let plan = X86Depthwise::of(conv, D::LANES);
+    let skip = scratch.as_ptr().align_offset(scratch::ALIGN).min(scratch::X86_SLACK);
+    let scratch = scratch.get_mut(skip..).unwrap_or_default();
+    let held = input.len() >= conv.input.len() && output.len() >= conv.output.len();
+    let numbers = conv.bias.len() >= conv.output.c && conv.mult.len() >= conv.output.c;
+    if !(held && numbers && scratch.len() >= plan.total()) {
+        return;
+    }
     let mut next = 0;
     while next < conv.input.c {
         // The last channels may have been computed before: better than a part of a vector.
@@ -165,6 +166,9 @@ impl<'a> Strip<'a> {
                 // SAFETY: each panel meets the strip's channels, hence its lanes start and end less than a margin away.
                 // In the margins, and beyond the end of the group, levels are overwritten or mean nothing.
                 unsafe { D::decode(&group, &panels, to, STEP) };
+            }
+            if group.first + group.channels >= first + plan.channels {
+                break;
             }
         }
         if plan.channels < D::LANES {

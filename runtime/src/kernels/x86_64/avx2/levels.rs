@@ -74,7 +74,10 @@ impl Decoder {
         let mask = _mm256_set1_epi64x(self.mask as i64);
         let table = _mm256_broadcastsi128_si256(self.table);
         let [low, high] = packed;
-        [_mm256_shuffle_epi8(table, _mm256_and_si256(low, mask)), _mm256_shuffle_epi8(table, _mm256_and_si256(high, mask))]
+        [
+            _mm256_shuffle_epi8(table, _mm256_and_si256(low, mask)),
+            _mm256_shuffle_epi8(table, _mm256_and_si256(high, mask)),
+        ]
     }
 
     /// Interleaved steps without the first.

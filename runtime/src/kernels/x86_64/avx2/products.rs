@@ -46,14 +46,7 @@ pub(super) unsafe trait Products: Copy {
     ///
     /// # Safety
     /// The processor has the instructions; there are `N` quads to read.
-    unsafe fn add<const N: usize>(
-        self,
-        pass: usize,
-        sums: &mut [Step; N],
-        codes: *const u8,
-        step: usize,
-        levels: Step,
-    );
+    unsafe fn add<const N: usize>(self, pass: usize, sums: &mut [Step; N], codes: *const u8, step: usize, levels: Step);
 
     /// The total, what has been added up included.
     ///
@@ -89,14 +82,7 @@ unsafe impl Products for Dots {
     }
 
     #[inline(always)]
-    unsafe fn add<const N: usize>(
-        self,
-        _: usize,
-        sums: &mut [Step; N],
-        codes: *const u8,
-        step: usize,
-        levels: Step,
-    ) {
+    unsafe fn add<const N: usize>(self, _: usize, sums: &mut [Step; N], codes: *const u8, step: usize, levels: Step) {
         // SAFETY: the contract.
         unsafe {
             for n in 0..N {
@@ -152,14 +138,7 @@ unsafe impl Products for Bytes {
     }
 
     #[inline(always)]
-    unsafe fn add<const N: usize>(
-        self,
-        _: usize,
-        sums: &mut [Step; N],
-        codes: *const u8,
-        step: usize,
-        levels: Step,
-    ) {
+    unsafe fn add<const N: usize>(self, _: usize, sums: &mut [Step; N], codes: *const u8, step: usize, levels: Step) {
         // SAFETY: the contract.
         unsafe {
             for n in 0..N {

@@ -372,9 +372,10 @@ unsafe fn store<const P: usize>(stream: &Stream<'_>, first: usize, sums: &[__m51
     let panels = stream.panels();
     let scale = Scale::new(stream.requantise(), panels, first);
     let mut words = [_mm512_setzero_si512(); PANELS];
-    words[0] = scale.apply(sums[0]);
+    words[0] = scale.apply(scale.shift(sums[0]));
     for p in 1..P {
-        words[p] = Scale::new(stream.requantise(), panels, first + p).apply(sums[p]);
+        let scale = Scale::new(stream.requantise(), panels, first + p);
+        words[p] = scale.apply(scale.shift(sums[p]));
     }
     let codes = scale.pack(words);
     // SAFETY: the panels' channels lie in the output.
