@@ -30,7 +30,7 @@ print(f'{label:32} {d["metric"]} {d["accuracy"]:.4f} float {d["accuracy_float"]:
 PY
 }
 
-backends=reference,portable,avx2,avx512vnni
+backends=reference,portable,avx2,avxvnni,avx512vnni
 nets | while read -r name model options; do
   mixed=$out/$name-mixed
   for bits in w8a8 w4a8 w2a4; do

@@ -71,7 +71,7 @@ impl ConvSpec {
             pad_end: [kernel / 2; 2],
             groups: 1,
             weights: vec![(format, layout, c_out)],
-            zero_in: 1,
+            zero_in: 3,
             bits_in: 8,
             requantise: Requantise { pre: 8, zero: 9, lo: 0, hi: 255 },
             numbers: Numbers::Random,

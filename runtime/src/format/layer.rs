@@ -83,11 +83,10 @@ pub struct Conv<'a> {
     pub pad: [usize; 2],
     /// Channel groups.
     pub groups: usize,
+    /// Width of the input's codes: results rest on none having more bits, safety does not.
+    pub bits_in: u8,
     /// Zero point of the input.
     pub zero_in: u8,
-    /// Bits of the input's codes: kernels may rely on none being `2^bits_in` or more for their result, never for
-    /// their safety.
-    pub bits_in: u8,
     /// One an output channel, zero points folded in.
     pub bias: &'a [i32],
     /// One an output channel.
@@ -238,8 +237,8 @@ impl<'a> Conv<'a> {
         dilation: [1; 2],
         pad: [0; 2],
         groups: 1,
-        zero_in: 0,
         bits_in: 8,
+        zero_in: 0,
         bias: &[],
         mult: &[],
         requantise: Requantise { pre: 0, zero: 0, lo: 0, hi: 255 },
@@ -619,8 +618,8 @@ fn decode_conv<'a>(
         dilation: [byte(6)?, byte(7)?],
         pad: [byte(8)?, byte(9)?],
         groups,
-        zero_in: input.zero,
         bits_in: input.bits,
+        zero_in: input.zero,
         bias: per_channel(index).ok_or(missing)?,
         mult: index.checked_add(c_out).and_then(per_channel).ok_or(missing)?,
         requantise: requantise(f, 10, output)?,

@@ -3,12 +3,12 @@
 use core::arch::x86_64::*;
 use core::mem::MaybeUninit;
 
-use super::levels::Decoder;
+use super::levels::{Decoder, load};
 use super::products::{Bytes, Dots, Products, Step, Words};
 use super::requantise::{Scale, load_channels};
 use super::stream::stream;
 use super::{Avx2, AvxVnni, VECTOR};
-use crate::format::WeightGroup;
+use crate::format::{PANEL_DEPTH, WeightGroup};
 use crate::kernels::Isa;
 use crate::kernels::panels::dense::{Dense, STEP, Segment, Stream, Tiles};
 use crate::kernels::x86_64::detect;
@@ -153,14 +153,15 @@ unsafe fn in_bytes(bytes: Bytes, tiles: &Tiles<'_>) {
 /// The processor has the instructions.
 #[target_feature(enable = "avx2,bmi2")]
 unsafe fn in_words(tiles: &Tiles<'_>) {
-    // SAFETY: no more pixels than columns. Words take registers for two more vectors of levels.
+    // SAFETY: no more pixels than columns.
     unsafe {
-        match even_split(tiles.grid().columns, 5) {
+        match even_split(tiles.grid().columns, 6) {
             1 => multiply::<1, _>(Words, tiles),
             2 => multiply::<2, _>(Words, tiles),
             3 => multiply::<3, _>(Words, tiles),
             4 => multiply::<4, _>(Words, tiles),
-            _ => multiply::<5, _>(Words, tiles),
+            5 => multiply::<5, _>(Words, tiles),
+            _ => multiply::<6, _>(Words, tiles),
         }
     }
 }
@@ -217,26 +218,27 @@ unsafe fn sum<const N: usize, P: Products>(
     // SAFETY: the contract.
     unsafe {
         let mut sums = [[_mm256_setzero_si256(); 2]; N];
-        let mut room_left = products.run();
+        let mut left = products.run();
         let mut levels = levels;
         for row in 0..walk.rows {
             for tap in 0..walk.taps {
                 let mut segment = window.add(row * walk.row_step + tap * walk.tap_step);
                 let mut quads = walk.quads;
                 while quads > 0 {
-                    let now = quads.min(room_left);
-                    let (mut codes, step) = products.prepare(&mut room, segment, step, now);
-                    for _ in 0..now {
-                        let here = [_mm256_loadu_si256(levels.cast()), _mm256_loadu_si256(levels.add(VECTOR).cast())];
-                        products.add(&mut sums, codes, step, here);
-                        levels = levels.add(STEP);
-                        codes = codes.add(P::QUAD);
+                    let now = quads.min(left);
+                    let (codes, step) = products.prepare(&mut room, segment, step, now);
+                    for pass in 0..P::PASSES {
+                        for quad in 0..now {
+                            let here = load(levels.add(quad * STEP));
+                            products.add(pass, &mut sums, codes.add(quad * P::QUAD), step, here);
+                        }
                     }
-                    segment = segment.add(now * 4);
+                    levels = levels.add(now * STEP);
+                    segment = segment.add(now * PANEL_DEPTH);
                     quads -= now;
-                    room_left -= now;
-                    if room_left == 0 {
-                        room_left = products.run();
+                    left -= now;
+                    if left == 0 {
+                        left = products.run();
                         for n in 0..N {
                             for half in 0..2 {
                                 totals[n][half] = products.widen(totals[n][half], sums[n][half]);

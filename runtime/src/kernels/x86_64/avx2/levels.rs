@@ -37,6 +37,12 @@ impl Decoder {
         }
     }
 
+    /// Steps of a dense panel that interleave.
+    #[inline(always)]
+    pub(super) fn together(&self) -> usize {
+        self.together
+    }
+
     /// Bytes of a step of a dense panel.
     #[inline(always)]
     pub(super) fn bytes(&self) -> usize {
@@ -56,21 +62,31 @@ impl Decoder {
                 return self.in_sequence(panel.add(step * self.bytes()));
             }
             let packed = load(panel.add(step / self.together * PANEL_STEP));
-            self.interleaved(packed, step % self.together * self.bits)
+            let shift = _mm_cvtsi32_si128((step % self.together * self.bits) as i32);
+            self.lowest([_mm256_srl_epi16(packed[0], shift), _mm256_srl_epi16(packed[1], shift)])
         }
     }
 
-    /// The levels of the codes at bit `shift` of every byte.
+    /// The levels of the lowest code of every byte of interleaved steps.
     #[inline]
     #[target_feature(enable = "avx2,bmi2")]
-    pub(super) fn interleaved(&self, packed: Step, shift: usize) -> Step {
+    pub(super) fn lowest(&self, packed: Step) -> Step {
         let mask = _mm256_set1_epi64x(self.mask as i64);
         let table = _mm256_broadcastsi128_si256(self.table);
-        let shift = _mm_cvtsi32_si128(shift as i32);
-        packed.map(
-            #[inline(always)]
-            |packed| _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srl_epi16(packed, shift), mask)),
-        )
+        let [low, high] = packed;
+        [
+            _mm256_shuffle_epi8(table, _mm256_and_si256(low, mask)),
+            _mm256_shuffle_epi8(table, _mm256_and_si256(high, mask)),
+        ]
+    }
+
+    /// Interleaved steps without the first.
+    #[inline]
+    #[target_feature(enable = "avx2,bmi2")]
+    pub(super) fn next_step(&self, packed: Step) -> Step {
+        let shift = _mm_cvtsi32_si128(self.bits as i32);
+        let [low, high] = packed;
+        [_mm256_srl_epi16(low, shift), _mm256_srl_epi16(high, shift)]
     }
 
     /// The levels of 64 codes in sequence.
@@ -80,13 +96,18 @@ impl Decoder {
     #[inline]
     #[target_feature(enable = "avx2,bmi2")]
     pub(super) unsafe fn in_sequence(&self, at: *const u8) -> Step {
-        // SAFETY: the contract: 4 times 16 codes.
+        // SAFETY: the contract: 8 times 8 codes, of `bits` bytes, which are read with 8 of what is there.
         unsafe {
             if self.bits == 8 {
                 return load(at);
             }
-            let quarter = |index: usize| self.sixteen(at.add(index * 2 * self.bits));
-            [_mm256_set_m128i(quarter(1), quarter(0)), _mm256_set_m128i(quarter(3), quarter(2))]
+            let eight = |index: usize| {
+                let first = index * self.bits;
+                let from = first.min(self.bytes() - 8);
+                at.add(from).cast::<u64>().read_unaligned() >> (8 * (first - from))
+            };
+            let sixteen = |index: usize| self.sixteen([eight(index), eight(index + 1)]);
+            [_mm256_set_m128i(sixteen(2), sixteen(0)), _mm256_set_m128i(sixteen(6), sixteen(4))]
         }
     }
 
@@ -94,38 +115,26 @@ impl Decoder {
     #[inline]
     #[target_feature(enable = "avx2,bmi2")]
     pub(super) fn next(&self, rest: &mut &[u8]) -> __m128i {
-        let levels = match rest.get(..2 * self.bits) {
-            // SAFETY: as many bytes as 16 codes take.
-            Some(codes) => unsafe { self.sixteen(codes.as_ptr()) },
-            None => _mm_setzero_si128(),
-        };
+        let mut last = [0; 16];
+        let packed = rest.first_chunk().unwrap_or_else(|| {
+            last.iter_mut().zip(*rest).for_each(|(to, &from)| *to = from);
+            &last
+        });
         *rest = rest.get(2 * self.bits..).unwrap_or_default();
-        levels
+        // SAFETY: `bits <= 8`, so both are within 16 bytes.
+        self.sixteen([0, self.bits].map(|at| unsafe { packed.as_ptr().add(at).cast::<u64>().read_unaligned() }))
     }
 
-    /// The levels of 16 codes.
-    ///
-    /// # Safety
-    /// There are as many to read.
+    /// The levels of twice 8 codes, whatever is above them.
     #[inline]
     #[target_feature(enable = "avx2,bmi2")]
-    unsafe fn sixteen(&self, at: *const u8) -> __m128i {
-        // SAFETY: the contract; the second 8 codes are read from the end back.
-        unsafe {
-            if self.bits == 8 {
-                return _mm_loadu_si128(at.cast());
-            }
-            let half = |at: *const u8| {
-                let mut packed = [0; 8];
-                packed.as_mut_ptr().copy_from_nonoverlapping(at, self.bits);
-                _pdep_u64(u64::from_le_bytes(packed), self.mask) as i64
-            };
-            let codes = _mm_set_epi64x(half(at.add(self.bits)), half(at));
-            if self.bits <= 4 {
-                _mm_shuffle_epi8(self.table, codes)
-            } else {
-                _mm_sub_epi8(_mm_xor_si128(codes, self.sign), self.sign)
-            }
+    fn sixteen(&self, packed: [u64; 2]) -> __m128i {
+        let [low, high] = packed.map(|packed| _pdep_u64(packed, self.mask) as i64);
+        let codes = _mm_set_epi64x(high, low);
+        match self.bits {
+            0..=4 => _mm_shuffle_epi8(self.table, codes),
+            8 => codes,
+            _ => _mm_sub_epi8(_mm_xor_si128(codes, self.sign), self.sign),
         }
     }
 }

@@ -21,6 +21,8 @@ pub(super) type Step = [__m256i; 2];
 pub(super) unsafe trait Products: Copy {
     /// Bytes of a quad of codes, prepared.
     const QUAD: usize;
+    /// How often to go through a run, which leaves registers to more pixels.
+    const PASSES: usize;
 
     /// Where prepared codes of a window are kept.
     type Room: Copy;
@@ -40,11 +42,11 @@ pub(super) unsafe trait Products: Copy {
         quads: usize,
     ) -> (*const u8, usize);
 
-    /// Adds the products of a quad of prepared codes of `N` windows and the levels of a step.
+    /// Adds those products of a quad of prepared codes of `N` windows and the levels of a step that are of a pass.
     ///
     /// # Safety
     /// The processor has the instructions; there are `N` quads to read.
-    unsafe fn add<const N: usize>(self, sums: &mut [Step; N], codes: *const u8, step: usize, levels: Step);
+    unsafe fn add<const N: usize>(self, pass: usize, sums: &mut [Step; N], codes: *const u8, step: usize, levels: Step);
 
     /// The total, what has been added up included.
     ///
@@ -60,6 +62,7 @@ pub(super) struct Dots;
 // SAFETY: the codes stay where they are.
 unsafe impl Products for Dots {
     const QUAD: usize = PANEL_DEPTH;
+    const PASSES: usize = 1;
     type Room = ();
 
     #[inline(always)]
@@ -79,7 +82,7 @@ unsafe impl Products for Dots {
     }
 
     #[inline(always)]
-    unsafe fn add<const N: usize>(self, sums: &mut [Step; N], codes: *const u8, step: usize, levels: Step) {
+    unsafe fn add<const N: usize>(self, _: usize, sums: &mut [Step; N], codes: *const u8, step: usize, levels: Step) {
         // SAFETY: the contract.
         unsafe {
             for n in 0..N {
@@ -115,6 +118,7 @@ impl Bytes {
 // SAFETY: the codes stay where they are.
 unsafe impl Products for Bytes {
     const QUAD: usize = PANEL_DEPTH;
+    const PASSES: usize = 1;
     type Room = ();
 
     #[inline(always)]
@@ -134,7 +138,7 @@ unsafe impl Products for Bytes {
     }
 
     #[inline(always)]
-    unsafe fn add<const N: usize>(self, sums: &mut [Step; N], codes: *const u8, step: usize, levels: Step) {
+    unsafe fn add<const N: usize>(self, _: usize, sums: &mut [Step; N], codes: *const u8, step: usize, levels: Step) {
         // SAFETY: the contract.
         unsafe {
             for n in 0..N {
@@ -164,6 +168,8 @@ const WORDS_RUN: usize = 64;
 unsafe impl Products for Words {
     /// The even codes, then the odd ones.
     const QUAD: usize = 2 * PANEL_DEPTH;
+    /// One for the even codes, one for the odd.
+    const PASSES: usize = 2;
     type Room = [[i16; PANEL_DEPTH]; WORDS_RUN];
 
     #[inline(always)]
@@ -210,20 +216,25 @@ unsafe impl Products for Words {
     }
 
     #[inline(always)]
-    unsafe fn add<const N: usize>(self, sums: &mut [Step; N], codes: *const u8, step: usize, levels: Step) {
+    unsafe fn add<const N: usize>(
+        self,
+        pass: usize,
+        sums: &mut [Step; N],
+        codes: *const u8,
+        step: usize,
+        levels: Step,
+    ) {
         // SAFETY: the contract.
         unsafe {
-            for odd in 0..2 {
-                let mut words = levels;
+            let mut words = levels;
+            for half in 0..2 {
+                let high = if pass == 1 { levels[half] } else { _mm256_slli_epi16::<8>(levels[half]) };
+                words[half] = _mm256_srai_epi16::<8>(high);
+            }
+            for n in 0..N {
+                let codes = broadcast(at(codes.add(pass * PANEL_DEPTH), step, n));
                 for half in 0..2 {
-                    let even = if odd == 1 { levels[half] } else { _mm256_slli_epi16::<8>(levels[half]) };
-                    words[half] = _mm256_srai_epi16::<8>(even);
-                }
-                for n in 0..N {
-                    let codes = broadcast(at(codes, step, n).add(odd * 4));
-                    for half in 0..2 {
-                        sums[n][half] = _mm256_add_epi32(sums[n][half], _mm256_madd_epi16(codes, words[half]));
-                    }
+                    sums[n][half] = _mm256_add_epi32(sums[n][half], _mm256_madd_epi16(codes, words[half]));
                 }
             }
         }
