@@ -1,8 +1,8 @@
 //! A layer record as the kernels take it: shapes, numbers and borrowed tables.
 
 use super::{
-    CODEBOOK_BYTES, Layout, PANEL_CHANNELS, PANEL_DEPTH, Reader, SECTION_ALIGN, Shape, TENSOR_BYTES, Tensor,
-    WeightFormat, op,
+    CODEBOOK_BYTES, Layout, PANEL_CHANNELS, PANEL_DEPTH, Reader, SECTION_ALIGN, SLAB_CHANNELS, Shape, TENSOR_BYTES,
+    Tensor, WeightFormat, op,
 };
 use crate::error::FormatError;
 
@@ -83,6 +83,8 @@ pub struct Conv<'a> {
     pub pad: [usize; 2],
     /// Channel groups.
     pub groups: usize,
+    /// Width of the input's codes.
+    pub bits_in: u8,
     /// Zero point of the input.
     pub zero_in: u8,
     /// One an output channel, zero points folded in.
@@ -235,6 +237,7 @@ impl<'a> Conv<'a> {
         dilation: [1; 2],
         pad: [0; 2],
         groups: 1,
+        bits_in: 8,
         zero_in: 0,
         bias: &[],
         mult: &[],
@@ -265,6 +268,16 @@ impl<'a> Conv<'a> {
         if self.groups == 1 && self.dilation[1] == 1 { (kh, kw.saturating_mul(c)) } else { (kh.saturating_mul(kw), c) }
     }
 
+    /// Bytes of codes of an output channel in [`Layout::Lookup`], 0 where that layout does not exist.
+    pub const fn lookups(&self, format: WeightFormat) -> usize {
+        match format.looked_up() {
+            Some(depth) => {
+                self.kernel[0].saturating_mul(self.kernel[1]).saturating_mul(self.group_inputs().div_ceil(depth))
+            }
+            None => 0,
+        }
+    }
+
     /// Bytes that the codes of `channels` output channels take in a layout.
     pub const fn packed_bytes(&self, channels: usize, format: WeightFormat, layout: Layout) -> usize {
         let bits = format.bits() as usize;
@@ -278,6 +291,9 @@ impl<'a> Conv<'a> {
                     segments.saturating_mul(len.div_ceil(PANEL_DEPTH)).saturating_mul(PANEL_DEPTH)
                 };
                 channels.div_ceil(PANEL_CHANNELS).saturating_mul(depth).saturating_mul(PANEL_CHANNELS / 8 * bits)
+            }
+            Layout::Lookup => {
+                channels.div_ceil(SLAB_CHANNELS).saturating_mul(self.lookups(format)).saturating_mul(SLAB_CHANNELS)
             }
         }
     }
@@ -296,7 +312,11 @@ impl<'a> Conv<'a> {
         let channels = usize::from(r.u16(2).ok_or(bad)?);
         let mut at = r.u32(4).ok_or(bad)? as usize;
         let align = if format == WeightFormat::Linear(8) { SECTION_ALIGN } else { 4 };
-        let fits_layout = layout == Layout::Plain || self.groups == 1 || self.is_depthwise();
+        let fits_layout = match layout {
+            Layout::Plain => true,
+            Layout::Panels => self.groups == 1 || self.is_depthwise(),
+            Layout::Lookup => self.groups == 1 && format.looked_up().is_some(),
+        };
         if channels == 0 || !at.is_multiple_of(align) || !fits_layout {
             return Err(bad);
         }
@@ -607,6 +627,7 @@ fn decode_conv<'a>(
         dilation: [byte(6)?, byte(7)?],
         pad: [byte(8)?, byte(9)?],
         groups,
+        bits_in: input.bits,
         zero_in: input.zero,
         bias: per_channel(index).ok_or(missing)?,
         mult: index.checked_add(c_out).and_then(per_channel).ok_or(missing)?,

@@ -13,6 +13,7 @@ use core::str::FromStr;
 use crate::format::{Add, AvgPool, Conv, DepthToSpace, MaxPool, Pad, Resize, Shape, WeightFormat};
 
 #[cfg(target_arch = "x86_64")]
+mod lookup;
 mod panels;
 pub mod portable;
 pub mod reference;

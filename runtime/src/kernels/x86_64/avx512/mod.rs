@@ -3,6 +3,7 @@
 mod dense;
 mod depthwise;
 mod levels;
+pub(super) mod lookup;
 mod requantise;
 mod stream;
 

@@ -118,6 +118,31 @@ impl Scale {
     }
 }
 
+/// Requantises and stores one pixel's sums over 64 channels at most, panel after panel.
+///
+/// # Safety
+/// The address takes the channels of all the panels, those of which only the last may be short.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+pub(super) unsafe fn store_pixel<const P: usize>(scales: &[Scale; P], sums: [__m512i; P], to: *mut u8) {
+    let mut words = [_mm512_setzero_si512(); 4];
+    let mut channels = [0; 4];
+    for p in 0..P {
+        words[p] = scales[p].apply(scales[p].shift(sums[p]));
+        channels[p] = scales[p].channels();
+    }
+    let codes = scales[0].pack(words);
+    // SAFETY: the contract.
+    unsafe {
+        if channels[3] == PANEL_CHANNELS {
+            _mm512_storeu_si512(to.cast(), codes);
+        } else {
+            let quarter = |p: usize| to.wrapping_add(p * PANEL_CHANNELS);
+            store_quarters(codes, [quarter(0), quarter(1), quarter(2), quarter(3)], channels);
+        }
+    }
+}
+
 /// Stores the first `channels` of each quarter.
 ///
 /// # Safety
