@@ -29,6 +29,8 @@ pub struct ConvSpec {
     pub groups: usize,
     /// Weight groups: format, layout, output channels.
     pub weights: Vec<(WeightFormat, Layout, usize)>,
+    /// Width of the input's codes.
+    pub bits_in: u8,
     /// Zero point of the input.
     pub zero_in: u8,
     /// From accumulator to code.
@@ -69,6 +71,7 @@ impl ConvSpec {
             pad_end: [kernel / 2; 2],
             groups: 1,
             weights: vec![(format, layout, c_out)],
+            bits_in: 8,
             zero_in: 3,
             requantise: Requantise { pre: 8, zero: 9, lo: 0, hi: 255 },
             numbers: Numbers::Random,
@@ -112,9 +115,10 @@ impl ConvProblem {
     pub fn new(spec: ConvSpec) -> ConvProblem {
         let mut random = Random(spec.seed);
         let output = spec.output();
-        let mut input: Vec<u8> = (0..spec.input.len()).map(|_| random.next() as u8).collect();
+        let most = ((1u32 << spec.bits_in) - 1) as u8;
+        let mut input: Vec<u8> = (0..spec.input.len()).map(|_| random.next() as u8 & most).collect();
         if spec.numbers != Numbers::Random {
-            input.fill(255);
+            input.fill(most);
         }
         // Mostly of the size that compiled networks have, sometimes anything.
         let mut number =
@@ -169,7 +173,8 @@ impl ConvProblem {
         let mut conv = Conv::EMPTY;
         (conv.input, conv.output) = (self.spec.input, self.spec.output());
         (conv.kernel, conv.stride, conv.dilation) = (self.spec.kernel, self.spec.stride, self.spec.dilation);
-        (conv.pad, conv.groups, conv.zero_in) = (self.spec.pad, self.spec.groups, self.spec.zero_in);
+        (conv.pad, conv.groups) = (self.spec.pad, self.spec.groups);
+        (conv.bits_in, conv.zero_in) = (self.spec.bits_in, self.spec.zero_in);
         conv.requantise = self.spec.requantise;
         conv
     }
@@ -215,6 +220,8 @@ enum Grouping {
     /// (rows, 1, k).
     FullyConnected,
     Depthwise,
+    /// Dense, weights in the layout of look-ups, input codes of so many bits.
+    LookedUp(u8),
     /// Groups, inputs and outputs of each.
     Grouped(usize, usize),
 }
@@ -226,6 +233,7 @@ pub fn conv_problems() -> impl Strategy<Value = ConvProblem> {
         2 => Just(Grouping::Pointwise),
         1 => Just(Grouping::FullyConnected),
         3 => Just(Grouping::Depthwise),
+        3 => (1..4u8).prop_map(Grouping::LookedUp),
         2 => (2..5usize, 1..4usize).prop_map(|(groups, inputs)| Grouping::Grouped(groups, inputs)),
     ];
     let window = (pair(1..6), pair(1..4), pair(1..4), pair(0..4), pair(0..4));
@@ -259,6 +267,7 @@ pub fn conv_problems() -> impl Strategy<Value = ConvProblem> {
                 pad_end,
                 groups: 1,
                 weights,
+                bits_in: 8,
                 zero_in,
                 requantise,
                 numbers,
@@ -289,6 +298,16 @@ impl ConvSpec {
             Grouping::Depthwise => {
                 let c = self.output().c;
                 (self.input.c, self.groups) = (c, c);
+            }
+            Grouping::LookedUp(bits) => {
+                (self.bits_in, self.zero_in) = (bits, self.zero_in & ((1 << bits) - 1));
+                let formats = [WeightFormat::Linear(1), WeightFormat::Linear(2), WeightFormat::Ternary];
+                for (format, layout, channels) in &mut self.weights {
+                    *format = formats[usize::from(format.to_byte()) % formats.len()];
+                    *layout = Layout::Lookup;
+                    // One slab or two.
+                    *channels *= 3;
+                }
             }
             Grouping::Grouped(groups, inputs) => {
                 (self.input.c, self.groups) = (groups * inputs, groups);

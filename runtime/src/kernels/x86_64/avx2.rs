@@ -218,8 +218,8 @@ impl Scale {
 /// Turns packed codes into levels, 16 at a time.
 struct Decoder {
     bits: usize,
-    /// Steps of a dense panel that interleave.
-    together: usize,
+    /// Binary logarithm of the steps of a dense panel that interleave.
+    together: u32,
     /// The low `bits` of every byte.
     mask: u64,
     table: __m128i,
@@ -237,7 +237,7 @@ impl Decoder {
         }
         Decoder {
             bits: bits as usize,
-            together: group.format.interleaved(),
+            together: group.format.interleaved().ilog2(),
             mask: (u64::MAX / 255).wrapping_mul((1 << bits) - 1),
             // SAFETY: 16 levels.
             table: unsafe { _mm_loadu_si128(table.as_ptr().cast()) },
@@ -249,13 +249,14 @@ impl Decoder {
     #[inline]
     #[target_feature(enable = "avx2,bmi2")]
     fn quarter_step(&self, panel: &[u8], steps: usize, step: usize, quarter: usize) -> __m128i {
-        if self.together == 1 || step >= steps / self.together * self.together {
+        let together = 1 << self.together;
+        if together == 1 || step >= steps & !(together - 1) {
             return self.next(&mut panel.get((step * 4 + quarter) * 2 * self.bits..).unwrap_or_default());
         }
-        let packed = panel.get((step / self.together * 4 + quarter) * 16..).and_then(<[u8]>::first_chunk::<16>);
+        let packed = panel.get(((step >> self.together) * 4 + quarter) * 16..).and_then(<[u8]>::first_chunk::<16>);
         // SAFETY: 16 bytes.
         let packed = packed.map_or(_mm_setzero_si128(), |packed| unsafe { _mm_loadu_si128(packed.as_ptr().cast()) });
-        let codes = _mm_srl_epi16(packed, _mm_cvtsi32_si128((step % self.together * self.bits) as i32));
+        let codes = _mm_srl_epi16(packed, _mm_cvtsi32_si128(((step & (together - 1)) * self.bits) as i32));
         _mm_shuffle_epi8(self.table, _mm_and_si128(codes, _mm_set1_epi64x(self.mask as i64)))
     }
 
