@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use pare_runtime::Isa;
 use pare_runtime::format::Layout;
 
 use crate::emit::ObjectArch;
@@ -94,9 +95,10 @@ impl Target {
         parse(name, &text)
     }
 
-    /// The weight layout that its kernels read fastest.
-    pub fn layout(&self) -> Layout {
+    /// The widest weight layout that its kernels of an instruction set read.
+    pub fn layout(&self, isa: Isa) -> Layout {
         match self.runner {
+            Runner::Host if isa == Isa::Avx512Vnni => Layout::Lookup,
             Runner::Host if cfg!(target_arch = "x86_64") => Layout::Panels,
             Runner::Host => Layout::Plain,
         }

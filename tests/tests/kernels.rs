@@ -7,7 +7,7 @@ use pare_tests::problems::conv_problems;
 use proptest::prelude::*;
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 2400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_convolution_equals_the_reference(problem in conv_problems()) {

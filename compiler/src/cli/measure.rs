@@ -54,7 +54,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let lines: Vec<(usize, &str)> = lines.into_iter().filter(|(_, line)| !line.is_empty()).collect();
     let progress = Progress::new(global);
     progress.event(Event::Stage { name: "measure kernels", steps: lines.len() });
-    let config = LowerConfig { layout: target.layout() };
+    let config = LowerConfig { layout: target.layout(isa) };
     let mut rows: Vec<Row> = Vec::new();
     for (number, line) in lines {
         let network = network(line).with_context(|| format!("{file}, line {number}: `{line}`"))?;

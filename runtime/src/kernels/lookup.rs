@@ -15,11 +15,12 @@ pub(super) const TABLES: usize = 64 * 64;
 pub(super) const INDEX: usize = 2;
 /// Bytes of a strip of indices, unless one row of windows takes more.
 const STRIP_BYTES: usize = 8192;
-/// The most look-ups whose sums stay within 16 bits: one adds 54 at most (3 activations up to 3, levels -3 to 3).
-const MOST: usize = u16::MAX as usize / 54;
+/// The most look-ups of an output channel whose sums stay within 16 bits: one adds 54 at most (3 activations up to 3, levels -3 to 3).
+pub const MOST_LOOKUPS: usize = u16::MAX as usize / 54;
 
 /// How a convolution becomes look-ups.
 #[derive(Clone, Copy)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "for the loop nest; the plan takes the total"))]
 pub(super) struct Lookups {
     /// Bits of an activation in an index: 1 or 2.
     pub(super) bits: usize,
@@ -39,7 +40,7 @@ impl Lookups {
     /// `None` where no kernel does it.
     pub(super) fn of(conv: &Conv<'_>, format: WeightFormat) -> Option<Lookups> {
         let depth = format.looked_up()?;
-        if conv.groups != 1 || conv.bits_in > 2 || conv.lookups(format) > MOST {
+        if conv.groups != 1 || conv.bits_in > 2 || conv.lookups(format) > MOST_LOOKUPS {
             return None;
         }
         // An index never reaches over more channels than a look-up.
