@@ -138,13 +138,25 @@ unsafe fn multiply<const P: usize, const N: usize>(tiles: &Tiles<'_>) {
             while x < grid.columns {
                 let first = x.min(grid.columns - N);
                 let mut sums = [biases; N];
-                let window = tiles.windows().add(y * grid.row_step + first * grid.column_step);
+                let mut row = tiles.windows().add(y * grid.row_step + first * grid.column_step);
                 let mut levels = tiles.levels();
-                for row in 0..walk.rows {
-                    for tap in 0..walk.taps {
-                        let at = window.add(row * walk.row_step + tap * walk.tap_step);
-                        accumulate(&mut sums, at, grid.column_step, levels, tiles.level_step(), walk.quads);
+                // A walk has a row and a tap at least: loops that test at their end leave the sums in their registers.
+                let mut rows = walk.rows;
+                loop {
+                    let (mut tap, mut taps) = (row, walk.taps);
+                    loop {
+                        accumulate(&mut sums, tap, grid.column_step, levels, tiles.level_step(), walk.quads);
                         levels = levels.add(walk.quads * STEP);
+                        tap = tap.add(walk.tap_step);
+                        taps -= 1;
+                        if taps == 0 {
+                            break;
+                        }
+                    }
+                    row = row.add(walk.row_step);
+                    rows -= 1;
+                    if rows == 0 {
+                        break;
                     }
                 }
                 let pixel = y * grid.columns + first;
@@ -171,16 +183,23 @@ unsafe fn accumulate<const P: usize, const N: usize>(
 ) {
     // SAFETY: the contract.
     unsafe {
-        let (mut window, mut levels) = (window, levels);
-        for _ in 0..quads / 4 {
-            accumulate_quads::<P, N, 4>(sums, window, step, levels, level_step);
-            window = window.add(4 * 4);
-            levels = levels.add(4 * STEP);
+        // As many as the levels of which the registers hold.
+        let (mut window, mut levels, mut quads) = (window, levels, quads);
+        if P == 1 {
+            while quads >= 4 {
+                accumulate_quads::<P, N, 4>(sums, window, step, levels, level_step);
+                (window, levels, quads) = (window.add(4 * 4), levels.add(4 * STEP), quads - 4);
+            }
         }
-        for _ in 0..quads % 4 {
+        if P <= 2 {
+            while quads >= 2 {
+                accumulate_quads::<P, N, 2>(sums, window, step, levels, level_step);
+                (window, levels, quads) = (window.add(2 * 4), levels.add(2 * STEP), quads - 2);
+            }
+        }
+        while quads > 0 {
             accumulate_quads::<P, N, 1>(sums, window, step, levels, level_step);
-            window = window.add(4);
-            levels = levels.add(STEP);
+            (window, levels, quads) = (window.add(4), levels.add(STEP), quads - 1);
         }
     }
 }
@@ -215,6 +234,21 @@ unsafe fn accumulate_quads<const P: usize, const N: usize, const U: usize>(
     }
 }
 
+/// Does something for `$i` from 0 to a constant, 6 at most, in as many statements: what a loop indexes by a
+/// variable is kept in memory, and compilers leave loops of this size as they are.
+macro_rules! unroll {
+    ($i:ident in 0..$n:expr => $body:block) => {
+        unroll!(@ $i, $n, $body, 0 1 2 3 4 5)
+    };
+    (@ $i:ident, $n:expr, $body:block, $($k:literal)*) => {
+        const { assert!($n <= 6) };
+        $(if $k < $n {
+            let $i: usize = $k;
+            $body
+        })*
+    };
+}
+
 /// Requantises and stores the pixels of a tile, `step` bytes apart.
 ///
 /// # Safety
@@ -235,32 +269,49 @@ unsafe fn store<const P: usize, const N: usize>(
             }
         }
     }
+    if P == 1 && N % 8 == 0 && scales[0].is_half() && step == PANEL_CHANNELS / 2 {
+        // Two pixels of 8 channels share a vector.
+        let scale = scales[0].doubled();
+        unroll!(group in 0..N / 8 => {
+            let mut four = [_mm512_setzero_si512(); 4];
+            for i in 0..4 {
+                let [even, odd] = [sums[group * 8 + 2 * i][0], sums[group * 8 + 2 * i + 1][0]];
+                four[i] = scale.apply(_mm512_inserti64x4::<1>(even, _mm512_castsi512_si256(odd)));
+            }
+            // SAFETY: 8 pixels of 8 channels.
+            unsafe { _mm512_storeu_si512(output.add(group * 8 * step).cast(), scale.pack(four)) };
+        });
+        return;
+    }
     // 16 codes of four vectors of sums, one pixel after another; the last four may meet some again.
-    let mut codes = [_mm512_setzero_si512(); N];
-    for group in 0..(N * P).div_ceil(4) {
+    let mut codes = [_mm512_setzero_si512(); 6];
+    unroll!(group in 0..(N * P).div_ceil(4) => {
         let mut four = [_mm512_setzero_si512(); 4];
         for i in 0..4 {
             let at = slot::<P, N>(group, i);
-            // SAFETY: there are `N * P`; an index that is checked would keep them out of registers.
-            let sums = unsafe { *sums.as_ptr().cast::<__m512i>().add(at) };
-            four[i] = scales[at % P].apply(sums);
+            four[i] = scales[at % P].apply(sums[at / P][at % P]);
         }
         codes[group] = scales[0].pack(four);
-    }
+    });
     // SAFETY: the contract.
     unsafe {
-        if N * P >= 4 && (P == 4 || step == P * PANEL_CHANNELS) && scales[P - 1].is_whole() {
-            for group in 0..(N * P).div_ceil(4) {
+        let whole = N * P >= 4 && scales[P - 1].is_whole();
+        if whole && (P == 4 || step == P * PANEL_CHANNELS) {
+            unroll!(group in 0..(N * P).div_ceil(4) => {
                 _mm512_storeu_si512(output.add(slot::<P, N>(group, 0) / P * step).cast(), codes[group]);
-            }
-        } else if N * P >= 4 && P == 2 && scales[P - 1].is_whole() {
-            for group in 0..(N * P).div_ceil(4) {
+            });
+        } else if whole && P == 2 {
+            unroll!(group in 0..(N * P).div_ceil(4) => {
                 let to = output.add(slot::<P, N>(group, 0) / P * step);
                 _mm256_storeu_si256(to.cast(), _mm512_castsi512_si256(codes[group]));
                 _mm256_storeu_si256(to.add(step).cast(), _mm512_extracti64x4_epi64::<1>(codes[group]));
-            }
+            });
         } else {
-            store_pieces(scales, codes, output, step);
+            let mut pieces = [_mm512_setzero_si512(); 6];
+            unroll!(group in 0..(N * P).div_ceil(4) => {
+                pieces[group] = codes[group];
+            });
+            store_pieces::<P, N>(scales, &pieces, output, step);
         }
     }
 }
@@ -281,7 +332,7 @@ const fn slot<const P: usize, const N: usize>(group: usize, i: usize) -> usize {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 unsafe fn store_pieces<const P: usize, const N: usize>(
     scales: &[Scale; P],
-    codes: [__m512i; N],
+    codes: &[__m512i; 6],
     output: *mut u8,
     step: usize,
 ) {

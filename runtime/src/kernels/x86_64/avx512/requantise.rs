@@ -52,6 +52,23 @@ impl Scale {
         self.channels == PANEL_CHANNELS
     }
 
+    /// Whether it has 8.
+    #[inline(always)]
+    pub(super) fn is_half(&self) -> bool {
+        self.channels == PANEL_CHANNELS / 2
+    }
+
+    /// For the first 8 channels of two pixels in one vector of sums.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+    pub(super) fn doubled(&self) -> Scale {
+        let [mult, mult_odd] = [self.mult, self.mult_odd].map(
+            #[inline(always)]
+            |mult| _mm512_inserti64x4::<1>(mult, _mm512_castsi512_si256(mult)),
+        );
+        Scale { mult, mult_odd, ..*self }
+    }
+
     /// Whether sums have to be shifted: those of most layers have not.
     #[inline(always)]
     pub(super) fn shifts(&self) -> bool {
