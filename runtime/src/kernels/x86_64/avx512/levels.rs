@@ -184,5 +184,5 @@ pub(super) fn table64(group: &WeightGroup<'_>) -> __m512i {
 #[inline]
 fn levels_of<const N: usize>(group: &WeightGroup<'_>, first: u8) -> [i8; N] {
     let mask = ((1u32 << group.format.bits()) - 1) as u8;
-    array::from_fn(|number| group.format.level(first + number as u8 & mask, group.codebook))
+    array::from_fn(|number| group.format.level((first + number as u8) & mask, group.codebook))
 }
