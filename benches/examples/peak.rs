@@ -29,11 +29,13 @@ fn main() {
     let mut highest = 0.0f64;
     for _ in 0..ROUNDS {
         for (((_, problem), best), shares) in problems.iter().zip(&mut best).zip(&mut shares) {
-            let conv = problem.conv();
+            let weights = Aligned::new(&problem.weights);
+            let conv = problem.conv().with_weights(&problem.records, weights.get()).expect("the same weights");
             let kernel = ConvKernel::choose(isa, &conv);
-            let mut output = vec![0; conv.output.len()];
-            let mut scratch = vec![0; kernel.scratch_bytes];
-            let mut run = || kernel.run(&conv, &problem.input, &mut output, &mut scratch);
+            let input = Aligned::new(&problem.input);
+            let mut output = Aligned::new(&vec![0; conv.output.len()]);
+            let mut scratch = Aligned::new(&vec![0; kernel.scratch_bytes]);
+            let mut run = || kernel.run(&conv, input.get(), output.get_mut(), scratch.get_mut());
             run();
             let start = Instant::now();
             run();
@@ -57,6 +59,30 @@ fn main() {
         let share = shares[shares.len() / 2] * 100.0;
         let scratch = ConvKernel::choose(isa, &conv).scratch_bytes;
         println!("{name:34}{:9.2}{:9.0}{share:8.0}%{scratch:9}", ns / 1e3, conv.macs() as f64 / ns);
+    }
+}
+
+/// Bytes that begin at a cache line, as those of a session do.
+struct Aligned {
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl Aligned {
+    fn new(bytes: &[u8]) -> Aligned {
+        let mut room = vec![0; bytes.len() + 64];
+        let start = room.as_ptr().align_offset(64);
+        room[start..start + bytes.len()].copy_from_slice(bytes);
+        room.truncate(start + bytes.len());
+        Aligned { bytes: room, start }
+    }
+
+    fn get(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+
+    fn get_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.start..]
     }
 }
 
@@ -107,7 +133,7 @@ fn dot_peak() -> f64 {
     if !Isa::Avx512Vnni.is_available() {
         return f64::NAN;
     }
-    const TURNS: usize = 4_000;
+    const TURNS: usize = 10_000;
     let start = Instant::now();
     // SAFETY: the processor has the instructions.
     std::hint::black_box(unsafe { dots(TURNS) });

@@ -271,7 +271,7 @@ impl<'a> Workshop<'a> {
 
     /// How plans are made for the target.
     pub fn lower_config(&self) -> LowerConfig {
-        LowerConfig { layout: self.settings.target.board().layout() }
+        LowerConfig { layout: self.settings.target.board().layout(self.settings.isa) }
     }
 
     fn scorer(&self, split: Split) -> Cached<Scorer<'_, 'a>> {
@@ -387,7 +387,7 @@ fn digest(task: &Task, settings: &Settings) -> String {
         task.data.preprocessing,
         task.data.metric,
         settings.quant,
-        settings.target.board().layout(),
+        settings.target.board().layout(settings.isa),
         settings.seed,
         concat!(env!("CARGO_PKG_VERSION"), " ", env!("PARE_SOURCES")),
     );

@@ -299,7 +299,7 @@ fn policies(graph: &Graph) -> Vec<Policy> {
 fn check(graph: &Graph, bank: &CodeBank<'_>, policy: &Policy, inputs: &[f32], tolerance: Tolerance) {
     let mut answer: Option<Vec<u8>> = None;
     let context = || format!("{graph}{}", serde_json::to_string(policy).unwrap());
-    for layout in [Layout::Plain, Layout::Panels] {
+    for layout in [Layout::Plain, Layout::Panels, Layout::Lookup] {
         let deployed =
             deploy(bank, policy, &LowerConfig { layout }, "{}").unwrap_or_else(|e| panic!("{e}\n{}", context()));
         let blob = AlignedBytes::from(&deployed.blob.bytes[..]);

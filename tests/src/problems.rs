@@ -29,10 +29,10 @@ pub struct ConvSpec {
     pub groups: usize,
     /// Weight groups: format, layout, output channels.
     pub weights: Vec<(WeightFormat, Layout, usize)>,
+    /// Width of the input's codes.
+    pub bits_in: u8,
     /// Zero point of the input.
     pub zero_in: u8,
-    /// Bits of the input's codes.
-    pub bits_in: u8,
     /// From accumulator to code.
     pub requantise: Requantise,
     /// What the numbers are like.
@@ -71,8 +71,8 @@ impl ConvSpec {
             pad_end: [kernel / 2; 2],
             groups: 1,
             weights: vec![(format, layout, c_out)],
-            zero_in: 3,
             bits_in: 8,
+            zero_in: 3,
             requantise: Requantise { pre: 8, zero: 9, lo: 0, hi: 255 },
             numbers: Numbers::Random,
             seed: 1,
@@ -219,6 +219,8 @@ enum Grouping {
     /// (rows, 1, k).
     FullyConnected,
     Depthwise,
+    /// Dense, weights in the layout of look-ups, input codes of so many bits.
+    LookedUp(u8),
     /// Groups, inputs and outputs of each.
     Grouped(usize, usize),
 }
@@ -230,6 +232,7 @@ pub fn conv_problems() -> impl Strategy<Value = ConvProblem> {
         2 => Just(Grouping::Pointwise),
         1 => Just(Grouping::FullyConnected),
         3 => Just(Grouping::Depthwise),
+        3 => (1..4u8).prop_map(Grouping::LookedUp),
         2 => (2..5usize, 1..4usize).prop_map(|(groups, inputs)| Grouping::Grouped(groups, inputs)),
     ];
     let window = (pair(1..6), pair(1..4), pair(1..4), pair(0..4), pair(0..4));
@@ -265,8 +268,8 @@ pub fn conv_problems() -> impl Strategy<Value = ConvProblem> {
                 pad_end,
                 groups: 1,
                 weights,
-                zero_in,
                 bits_in,
+                zero_in,
                 requantise,
                 numbers,
                 seed,
@@ -296,6 +299,16 @@ impl ConvSpec {
             Grouping::Depthwise => {
                 let c = self.output().c;
                 (self.input.c, self.groups) = (c, c);
+            }
+            Grouping::LookedUp(bits) => {
+                (self.bits_in, self.zero_in) = (bits, self.zero_in & ((1 << bits) - 1));
+                let formats = [WeightFormat::Linear(1), WeightFormat::Linear(2), WeightFormat::Ternary];
+                for (format, layout, channels) in &mut self.weights {
+                    *format = formats[usize::from(format.to_byte()) % formats.len()];
+                    *layout = Layout::Lookup;
+                    // One slab or two.
+                    *channels *= 3;
+                }
             }
             Grouping::Grouped(groups, inputs) => {
                 (self.input.c, self.groups) = (groups * inputs, groups);

@@ -15,7 +15,7 @@ fn the_expected_instruction_set_is_there() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 2400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_convolution_equals_the_reference(problem in conv_problems()) {

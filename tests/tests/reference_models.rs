@@ -155,13 +155,13 @@ fn budget(plan: &Plan) -> usize {
     plan.layers.iter().map(|layer| of(&layer.op) + 64).sum()
 }
 
-/// Both layouts, every instruction set: the same bytes.
+/// Every layout, every instruction set: the same bytes.
 fn check_instruction_sets(task: &Task, bank: &CodeBank<'_>, policy: &Policy) {
     let inputs = task.data.spread(Split::Train, COMPARED).unwrap();
     let input_len = task.graph.value(task.graph.inputs[0]).len();
     assert_eq!(inputs.len(), COMPARED * input_len);
     let mut answer: Option<Vec<u8>> = None;
-    for layout in [Layout::Plain, Layout::Panels] {
+    for layout in [Layout::Plain, Layout::Panels, Layout::Lookup] {
         let blob = AlignedBytes::from(&support::deployed(bank, policy, layout).blob.bytes[..]);
         let codes = encode(&Model::parse(&blob).unwrap(), &inputs);
         for isa in Isa::available().rev() {

@@ -30,8 +30,12 @@ impl Board for Host {
         TickUnit::Nanoseconds
     }
 
-    fn layout(&self) -> Layout {
-        if cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) { Layout::Panels } else { Layout::Plain }
+    fn layout(&self, isa: Isa) -> Layout {
+        match isa {
+            Isa::Avx512Vnni => Layout::Lookup,
+            _ if cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) => Layout::Panels,
+            _ => Layout::Plain,
+        }
     }
 
     fn object_arch(&self) -> ObjectArch {

@@ -26,8 +26,8 @@ pub trait Board {
     /// What its clock counts.
     fn unit(&self) -> TickUnit;
 
-    /// The weight layout that its kernels read fastest.
-    fn layout(&self) -> Layout;
+    /// The widest weight layout that its kernels of an instruction set read.
+    fn layout(&self, isa: Isa) -> Layout;
 
     /// The processor of its object files.
     fn object_arch(&self) -> ObjectArch;

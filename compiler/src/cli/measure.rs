@@ -72,7 +72,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let subject = |graph| Subject { graph, policies: policies(graph, &target.weight_formats) };
     let subjects: Vec<Subject<'_>> = graphs.iter().map(subject).collect();
     let mut step = || progress.event(Event::Step { label: String::new() });
-    let config = LowerConfig { layout: board.layout() };
+    let config = LowerConfig { layout: board.layout(isa) };
     let rows = measure::rows(board.as_ref(), isa, &subjects, config, &mut step)?;
     let mut checks = Vec::new();
     for graph in &checked {
@@ -143,7 +143,7 @@ struct Check {
 /// Predicts a network from the rows of other shapes, and from its own.
 fn check(graph: &Graph, rows: &[Row], target: &Target, isa: Isa) -> Result<Vec<Check>> {
     let board = target.board();
-    let config = LowerConfig { layout: board.layout() };
+    let config = LowerConfig { layout: board.layout(isa) };
     let provenance = measure::provenance(target, isa);
     let subject = Subject { graph, policies: policies(graph, &target.weight_formats) };
     let own = measure::rows(board.as_ref(), isa, std::slice::from_ref(&subject), config, &mut || ())?;

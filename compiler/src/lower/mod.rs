@@ -27,7 +27,7 @@ use legalise::Lowering;
 /// What lowering needs to know of a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LowerConfig {
-    /// Weight layout of the target's kernels.
+    /// The widest weight layout of the target's kernels; a layer has a lesser one where that is faster.
     pub layout: Layout,
 }
 

@@ -229,6 +229,7 @@ impl PlannedConv {
         conv.dilation = self.dilation;
         conv.pad = self.window.pad;
         conv.groups = self.groups;
+        conv.bits_in = input.code.bits;
         conv.zero_in = input.code.zero;
         conv.bits_in = input.code.bits;
         conv.bias = &self.bias;

@@ -1,8 +1,8 @@
 //! A layer record as the kernels take it: shapes, numbers and borrowed tables.
 
 use super::{
-    CODEBOOK_BYTES, Layout, PANEL_CHANNELS, PANEL_DEPTH, Reader, SECTION_ALIGN, Shape, TENSOR_BYTES, Tensor,
-    WeightFormat, op,
+    CODEBOOK_BYTES, Layout, PANEL_CHANNELS, PANEL_DEPTH, Reader, SECTION_ALIGN, SLAB_CHANNELS, Shape, TENSOR_BYTES,
+    Tensor, WeightFormat, op,
 };
 use crate::error::FormatError;
 
@@ -268,6 +268,16 @@ impl<'a> Conv<'a> {
         if self.groups == 1 && self.dilation[1] == 1 { (kh, kw.saturating_mul(c)) } else { (kh.saturating_mul(kw), c) }
     }
 
+    /// Bytes of codes of an output channel in [`Layout::Lookup`], 0 where that layout does not exist.
+    pub const fn lookups(&self, format: WeightFormat) -> usize {
+        match format.looked_up() {
+            Some(depth) => {
+                self.kernel[0].saturating_mul(self.kernel[1]).saturating_mul(self.group_inputs().div_ceil(depth))
+            }
+            None => 0,
+        }
+    }
+
     /// Bytes that the codes of `channels` output channels take in a layout.
     pub const fn packed_bytes(&self, channels: usize, format: WeightFormat, layout: Layout) -> usize {
         let bits = format.bits() as usize;
@@ -281,6 +291,9 @@ impl<'a> Conv<'a> {
                     segments.saturating_mul(len.div_ceil(PANEL_DEPTH)).saturating_mul(PANEL_DEPTH)
                 };
                 channels.div_ceil(PANEL_CHANNELS).saturating_mul(depth).saturating_mul(PANEL_CHANNELS / 8 * bits)
+            }
+            Layout::Lookup => {
+                channels.div_ceil(SLAB_CHANNELS).saturating_mul(self.lookups(format)).saturating_mul(SLAB_CHANNELS)
             }
         }
     }
@@ -299,7 +312,11 @@ impl<'a> Conv<'a> {
         let channels = usize::from(r.u16(2).ok_or(bad)?);
         let mut at = r.u32(4).ok_or(bad)? as usize;
         let align = if format == WeightFormat::Linear(8) { SECTION_ALIGN } else { 4 };
-        let fits_layout = layout == Layout::Plain || self.groups == 1 || self.is_depthwise();
+        let fits_layout = match layout {
+            Layout::Plain => true,
+            Layout::Panels => self.groups == 1 || self.is_depthwise(),
+            Layout::Lookup => self.groups == 1 && format.looked_up().is_some(),
+        };
         if channels == 0 || !at.is_multiple_of(align) || !fits_layout {
             return Err(bad);
         }

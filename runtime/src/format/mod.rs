@@ -100,6 +100,11 @@
 //!   at other widths, are in sequence: number `t * 64 + j`. One stream a panel.
 //! * [`Layout::Panels`], depthwise (`channel_groups == c_in == c_out`): panels of 16 channels; code of
 //!   channel `o`, tap `t` at `t * 16 + o % 16`. One stream a panel.
+//! * [`Layout::Lookup`], dense, formats 0x01, 0x02 and 0x12: slabs of 64 output channels; within a slab, tap after
+//!   tap (`kh * kw`); within a tap, `d = 6 / b` input channels after `d`, the last padded; 64 bytes for them, whose
+//!   byte `j` holds the `d` codes of channel `o`, the first lowest, with `j = o % 32 * 2 + o / 32 % 2`; the
+//!   two top bits are 0. Read as a stream of `b`-bit codes, the code of tap `t`, input channel `i` is number
+//!   `((t * ceil(c / d) + i / d) * 64 + j) * 8 / b + i % d` of the slab.
 //!
 //! Missing channels and padding positions hold code 0; a kernel must not let them count. Panels of
 //! any width are whole bytes (16 codes), and data of a group begins at a multiple of 64 when its format
@@ -155,6 +160,9 @@ pub const PANEL_DEPTH: usize = 4;
 
 /// Codes of a step of a dense panel of [`Layout::Panels`].
 pub const PANEL_STEP: usize = PANEL_CHANNELS * PANEL_DEPTH;
+
+/// Output channels of a slab of [`Layout::Lookup`].
+pub const SLAB_CHANNELS: usize = 64;
 
 /// Operator codes.
 pub mod op {
@@ -236,6 +244,15 @@ impl WeightFormat {
         }
     }
 
+    /// Input channels whose codes share a byte in [`Layout::Lookup`]; `None` where that layout does not exist.
+    pub const fn looked_up(self) -> Option<usize> {
+        match self {
+            WeightFormat::Linear(1) => Some(6),
+            WeightFormat::Linear(2) | WeightFormat::Ternary => Some(3),
+            _ => None,
+        }
+    }
+
     /// The level of `code` (its low [`bits`](Self::bits) count), `codebook` being the group's table.
     #[inline]
     pub fn level(self, code: u8, codebook: &[i8]) -> i8 {
@@ -274,6 +291,8 @@ pub enum Layout {
     Plain = 0,
     /// Panels of 16 channels, 4 codes deep.
     Panels = 1,
+    /// Slabs of 64 channels, 6 bits of codes each at a time.
+    Lookup = 2,
 }
 
 impl Layout {
@@ -282,6 +301,7 @@ impl Layout {
         match number {
             0 => Some(Layout::Plain),
             1 => Some(Layout::Panels),
+            2 => Some(Layout::Lookup),
             _ => None,
         }
     }

@@ -10,10 +10,11 @@
 use core::fmt;
 use core::str::FromStr;
 
-use crate::format::{Add, AvgPool, Conv, DepthToSpace, MaxPool, Pad, Resize, Shape, WeightFormat};
+use crate::format::{Add, AvgPool, Conv, DepthToSpace, Layout, MaxPool, Pad, Resize, Shape, WeightFormat};
 
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 pub mod aarch64;
+mod lookup;
 #[cfg(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon")))]
 mod panels;
 pub mod portable;
@@ -24,6 +25,8 @@ pub mod x86_64;
 
 #[cfg(not(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon"))))]
 mod no_isa;
+
+pub use lookup::MOST_LOOKUPS;
 
 // The architecture's own kernels, the same few functions whatever it is.
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
@@ -133,7 +136,7 @@ impl FromStr for Isa {
 pub struct KernelName {
     /// Whose kernel it is.
     pub isa: Isa,
-    /// What it computes: `conv` or `depthwise`.
+    /// What it computes: `conv`, `depthwise`, or `lookup`: a convolution by table look-up.
     pub operator: &'static str,
     /// How its weights are coded; `None` when mixed.
     pub format: Option<WeightFormat>,
@@ -145,7 +148,13 @@ impl KernelName {
         let mut formats = conv.weight_groups().map(|group| group.format);
         let first = formats.next();
         let format = first.filter(|&first| formats.all(|format| format == first));
-        KernelName { isa, operator: if conv.is_depthwise() { "depthwise" } else { "conv" }, format }
+        let looked_up = conv.weight_groups().any(|group| group.layout == Layout::Lookup);
+        let operator = match (conv.is_depthwise(), looked_up && isa == Isa::Avx512Vnni) {
+            (true, _) => "depthwise",
+            (false, true) => "lookup",
+            (false, false) => "conv",
+        };
+        KernelName { isa, operator, format }
     }
 }
 

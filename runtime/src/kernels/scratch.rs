@@ -1,6 +1,7 @@
 //! How much scratch a convolution wants: pure arithmetic, the same on every host, since the compiler
 //! plans the arena with it.
 
+use super::lookup::Lookups;
 use super::portable;
 use crate::format::{Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH, WeightFormat};
 
@@ -10,6 +11,9 @@ pub fn conv_scratch_bytes(conv: &Conv<'_>, layout: Layout, format: WeightFormat)
     match layout {
         Layout::Plain => portable::scratch_bytes(conv),
         Layout::Panels => panels(conv, format).max(portable::scratch_bytes(conv)),
+        Layout::Lookup => {
+            Lookups::of(conv, format).map_or(0, |lookups| lookups.scratch_bytes()).max(portable::scratch_bytes(conv))
+        }
     }
 }
 
@@ -72,7 +76,7 @@ pub(super) const fn streams_in_place(conv: &Conv<'_>) -> bool {
 }
 
 /// Rows or columns that so many windows span, along an axis.
-const fn padded(conv: &Conv<'_>, axis: usize, windows: usize) -> usize {
+pub(super) const fn padded(conv: &Conv<'_>, axis: usize, windows: usize) -> usize {
     let steps = windows.saturating_sub(1).saturating_mul(conv.stride[axis]);
     steps.saturating_add(reach(conv.kernel[axis], conv.dilation[axis]))
 }

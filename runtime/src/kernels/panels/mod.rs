@@ -54,10 +54,11 @@ impl<'a> Panels<'a> {
         Some(Panels { len, first, bias: conv.bias.get(numbers.clone())?, mult: conv.mult.get(numbers)?, codes, step })
     }
 
-    /// The channels of panel `index` of the run, counted from the first of the run: 16, or what is left.
+    /// The channels of panel `index` of the run, counted from the first of the run: 16, or what is
+    /// left.
     #[inline(always)]
     pub(super) fn channels(&self, index: usize) -> Range<usize> {
         let at = index * PANEL_CHANNELS;
-        at..(at + PANEL_CHANNELS).min(self.bias.len())
+        at.min(self.bias.len())..(at + PANEL_CHANNELS).min(self.bias.len())
     }
 }

@@ -26,30 +26,38 @@ pub use detect::detect;
 pub use pool::avg_pool;
 pub use widened::max_pool;
 
+use super::lookup::Lookups;
 use super::panels::{dense, is_supported};
 use super::{ConvKernel, Isa, scratch};
 use crate::format::{Conv, Layout};
 
-/// The kernel of `isa` for a convolution whose weights are all in [`Layout::Panels`]; `None` for other
-/// layouts, for extents beyond 2^24 and when this processor lacks the instructions.
+/// The kernel of `isa` for a convolution whose weights are all in one layout that it reads; `None` for others,
+/// for extents beyond 2^24 and when this processor lacks the instructions.
 pub(super) fn conv_kernel(isa: Isa, conv: &Conv<'_>) -> Option<ConvKernel> {
     if !(detect(isa) && is_supported(conv)) {
         return None;
     }
+    let mut layout = None;
     let mut scratch_bytes = 0;
     for group in conv.weight_groups() {
-        if group.layout != Layout::Panels {
+        if *layout.get_or_insert(group.layout) != group.layout {
             return None;
         }
-        scratch_bytes = scratch_bytes.max(scratch::panels(conv, group.format));
+        let wanted = match group.layout {
+            Layout::Plain => return None,
+            Layout::Panels => scratch::panels(conv, group.format),
+            Layout::Lookup => Lookups::of(conv, group.format)?.scratch_bytes(),
+        };
+        scratch_bytes = scratch_bytes.max(wanted);
     }
-    let run: Run = match isa {
-        Isa::Avx2 if conv.is_depthwise() => depthwise::run::<avx2::Avx2>,
-        Isa::Avx2 => dense::run::<avx2::Avx2>,
-        Isa::AvxVnni if conv.is_depthwise() => depthwise::run::<avx2::Avx2>,
-        Isa::AvxVnni => dense::run::<avx2::AvxVnni>,
-        Isa::Avx512Vnni if conv.is_depthwise() => depthwise::run::<avx512::Avx512>,
-        Isa::Avx512Vnni => dense::run::<avx512::Avx512>,
+    let run: Run = match (isa, layout?) {
+        (Isa::Avx2, Layout::Panels) if conv.is_depthwise() => depthwise::run::<avx2::Avx2>,
+        (Isa::Avx2, Layout::Panels) => dense::run::<avx2::Avx2>,
+        (Isa::AvxVnni, Layout::Panels) if conv.is_depthwise() => depthwise::run::<avx2::Avx2>,
+        (Isa::AvxVnni, Layout::Panels) => dense::run::<avx2::AvxVnni>,
+        (Isa::Avx512Vnni, Layout::Panels) if conv.is_depthwise() => depthwise::run::<avx512::Avx512>,
+        (Isa::Avx512Vnni, Layout::Panels) => dense::run::<avx512::Avx512>,
+        (Isa::Avx512Vnni, Layout::Lookup) => avx512::lookup::run,
         _ => return None,
     };
     Some(ConvKernel { isa, scratch_bytes, run })

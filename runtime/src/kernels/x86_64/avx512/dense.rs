@@ -269,6 +269,20 @@ unsafe fn store<const P: usize, const N: usize>(
             }
         }
     }
+    if P == 1 && N % 8 == 0 && scales[0].is_half() && step == PANEL_CHANNELS / 2 {
+        // Two pixels of 8 channels share a vector.
+        let scale = scales[0].doubled();
+        unroll!(group in 0..N / 8 => {
+            let mut four = [_mm512_setzero_si512(); 4];
+            for i in 0..4 {
+                let [even, odd] = [sums[group * 8 + 2 * i][0], sums[group * 8 + 2 * i + 1][0]];
+                four[i] = scale.apply(_mm512_inserti64x4::<1>(even, _mm512_castsi512_si256(odd)));
+            }
+            // SAFETY: 8 pixels of 8 channels.
+            unsafe { _mm512_storeu_si512(output.add(group * 8 * step).cast(), scale.pack(four)) };
+        });
+        return;
+    }
     // 16 codes of four vectors of sums, one pixel after another; the last four may meet some again.
     let mut codes = [_mm512_setzero_si512(); 6];
     unroll!(group in 0..(N * P).div_ceil(4) => {

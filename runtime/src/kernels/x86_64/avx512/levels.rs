@@ -56,8 +56,8 @@ unsafe impl Levels for Bytes {
 /// 1 to 6 bits: the low 6 bits of a byte are looked up, whatever is above the code.
 pub(super) struct Table64 {
     spread: Spread,
-    /// Steps of a dense panel that interleave.
-    together: usize,
+    /// Binary logarithm of the steps of a dense panel that interleave.
+    together: u32,
     table: __m512i,
 }
 
@@ -72,7 +72,7 @@ impl Table64 {
     pub(super) fn new(group: &WeightGroup<'_>) -> Table64 {
         Table64 {
             spread: Spread::new(group.format.bits()),
-            together: group.format.interleaved(),
+            together: group.format.interleaved().ilog2(),
             table: table64(group),
         }
     }
@@ -106,12 +106,13 @@ unsafe impl Levels for Table64 {
     unsafe fn step(&self, panel: *const u8, steps: usize, step: usize) -> __m512i {
         // SAFETY: `together` steps take 64 bytes, those left over are in sequence.
         unsafe {
-            if self.together == 1 || step >= steps / self.together * self.together {
+            let together = 1 << self.together;
+            if together == 1 || step >= steps & !(together - 1) {
                 return self.load(panel.add(step * self.spread.bytes));
             }
-            let packed = _mm512_loadu_si512(panel.add(step / self.together * STEP).cast());
+            let packed = _mm512_loadu_si512(panel.add((step >> self.together) * STEP).cast());
             // 8 bits are shared by `together` codes.
-            let shift = _mm_cvtsi32_si128((step % self.together * 8 / self.together) as i32);
+            let shift = _mm_cvtsi32_si128(((step & (together - 1)) << (3 - self.together)) as i32);
             _mm512_permutexvar_epi8(_mm512_srl_epi16(packed, shift), self.table)
         }
     }
@@ -183,5 +184,5 @@ pub(super) fn table64(group: &WeightGroup<'_>) -> __m512i {
 #[inline]
 fn levels_of<const N: usize>(group: &WeightGroup<'_>, first: u8) -> [i8; N] {
     let mask = ((1u32 << group.format.bits()) - 1) as u8;
-    array::from_fn(|number| group.format.level(first + number as u8 & mask, group.codebook))
+    array::from_fn(|number| group.format.level((first + number as u8) & mask, group.codebook))
 }

@@ -4,6 +4,7 @@ mod add;
 mod dense;
 mod depthwise;
 mod levels;
+pub(super) mod lookup;
 mod pool;
 mod requantise;
 mod stream;

@@ -52,6 +52,23 @@ impl Scale {
         self.channels == PANEL_CHANNELS
     }
 
+    /// Whether it has 8.
+    #[inline(always)]
+    pub(super) fn is_half(&self) -> bool {
+        self.channels == PANEL_CHANNELS / 2
+    }
+
+    /// For the first 8 channels of two pixels in one vector of sums.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+    pub(super) fn doubled(&self) -> Scale {
+        let [mult, mult_odd] = [self.mult, self.mult_odd].map(
+            #[inline(always)]
+            |mult| _mm512_inserti64x4::<1>(mult, _mm512_castsi512_si256(mult)),
+        );
+        Scale { mult, mult_odd, ..*self }
+    }
+
     /// Whether sums have to be shifted: those of most layers have not.
     #[inline(always)]
     pub(super) fn shifts(&self) -> bool {
@@ -115,6 +132,31 @@ impl Scale {
         ));
         // SAFETY: the contract.
         unsafe { store_quarters(codes, to, [self.channels; 4]) };
+    }
+}
+
+/// Requantises and stores one pixel's sums over 64 channels at most, panel after panel.
+///
+/// # Safety
+/// The address takes the channels of all the panels, those of which only the last may be short.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+pub(super) unsafe fn store_pixel<const P: usize>(scales: &[Scale; P], sums: [__m512i; P], to: *mut u8) {
+    let mut words = [_mm512_setzero_si512(); 4];
+    let mut channels = [0; 4];
+    for p in 0..P {
+        words[p] = scales[p].apply(scales[p].shift(sums[p]));
+        channels[p] = scales[p].channels();
+    }
+    let codes = scales[0].pack(words);
+    // SAFETY: the contract.
+    unsafe {
+        if channels[3] == PANEL_CHANNELS {
+            _mm512_storeu_si512(to.cast(), codes);
+        } else {
+            let quarter = |p: usize| to.wrapping_add(p * PANEL_CHANNELS);
+            store_quarters(codes, [quarter(0), quarter(1), quarter(2), quarter(3)], channels);
+        }
     }
 }
 

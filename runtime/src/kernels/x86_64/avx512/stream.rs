@@ -5,7 +5,7 @@ use core::arch::x86_64::*;
 
 use super::lanes;
 use super::levels::{Bytes, Levels, Table64, Table128, table64};
-use super::requantise::{Scale, load_channels, store_quarters};
+use super::requantise::{Scale, load_channels, store_pixel};
 use crate::format::{PANEL_CHANNELS, WeightFormat, WeightGroup};
 use crate::kernels::panels::dense::{STEP, Stream};
 
@@ -358,37 +358,10 @@ unsafe fn block<const F: usize, const N: usize, const P: usize, const A: usize, 
                 }
             }
         }
-        store(stream, first, &totals);
-    }
-}
-
-/// Requantises and stores the sums of the panels from `first` on.
-///
-/// # Safety
-/// The processor has the instructions; there are `P <= 4` such panels.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-unsafe fn store<const P: usize>(stream: &Stream<'_>, first: usize, sums: &[__m512i; P]) {
-    let panels = stream.panels();
-    let scale = Scale::new(stream.requantise(), panels, first);
-    let mut words = [_mm512_setzero_si512(); PANELS];
-    words[0] = scale.apply(scale.shift(sums[0]));
-    for p in 1..P {
-        let scale = Scale::new(stream.requantise(), panels, first + p);
-        words[p] = scale.apply(scale.shift(sums[p]));
-    }
-    let codes = scale.pack(words);
-    // SAFETY: the panels' channels lie in the output.
-    unsafe {
-        let to = stream.output().add(first * PANEL_CHANNELS);
-        if panels.bias.len() - first * PANEL_CHANNELS >= STEP && P == PANELS {
-            _mm512_storeu_si512(to.cast(), codes);
-            return;
+        let mut scales = [Scale::new(stream.requantise(), panels, first); P];
+        for p in 1..P {
+            scales[p] = Scale::new(stream.requantise(), panels, first + p);
         }
-        let mut channels = [0; PANELS];
-        for p in 0..P {
-            channels[p] = panels.channels(first + p).len();
-        }
-        store_quarters(codes, core::array::from_fn(|p| to.wrapping_add(p * PANEL_CHANNELS)), channels);
+        store_pixel(&scales, totals, stream.output().add(first * PANEL_CHANNELS));
     }
 }

@@ -1,0 +1,82 @@
+//! What few bits buy: formats side by side in one run, relative to weights and activations of 8 bits.
+//!
+//! Fully connected stacks of 64 MB at 8 bits, beyond every cache but the last; and 3x3 convolutions whose
+//! activations have few bits too.
+//!
+//! `cargo run --release -p pare-benches --example lowbit`
+#![allow(clippy::print_stdout, reason = "a report")]
+
+use std::time::Instant;
+
+use pare_runtime::Isa;
+use pare_runtime::format::{Layout, Shape, WeightFormat};
+use pare_runtime::kernels::ConvKernel;
+use pare_tests::problems::{ConvProblem, ConvSpec};
+
+/// Rounds in which the candidates take turns: the best time of each counts.
+const ROUNDS: usize = 21;
+/// Time of a turn, in nanoseconds.
+const TURN: u128 = 1_000_000;
+/// Bytes of a stack at 8 bits.
+const STACK: usize = 64 << 20;
+
+fn main() {
+    let (w, t, k4) = (WeightFormat::Linear, WeightFormat::Ternary, WeightFormat::Codebook(4));
+    for size in [1024, 2048] {
+        let layer = |formats: &[WeightFormat]| {
+            let mut spec = ConvSpec::dense(Shape { h: 1, w: 1, c: size }, size, 1, 1, w(8), Layout::Panels);
+            spec.weights = formats.iter().map(|&f| (f, Layout::Panels, size / formats.len())).collect();
+            spec
+        };
+        let mixtures: [&[_]; 9] = [&[w(8)], &[w(4)], &[k4], &[w(2)], &[t], &[w(1)], &[w(4), w(8)], &[w(6)], &[w(3)]];
+        let specs = mixtures.map(|formats| (name(formats), layer(formats)));
+        compare(&format!("fully connected {size}-{size}, {STACK} bytes at 8 bits"), &specs, STACK / size / size);
+    }
+    for (channels, extent) in [(64, 8), (128, 8), (32, 16)] {
+        let shape = Shape { h: extent, w: extent, c: channels };
+        let conv = |format, bits_in, layout| {
+            let spec = ConvSpec { bits_in, zero_in: 1, ..ConvSpec::dense(shape, channels, 3, 1, format, layout) };
+            (format!("{format}a{bits_in} {layout:?}"), spec)
+        };
+        let low = [(w(2), 2), (t, 2), (w(1), 2), (w(1), 1)];
+        let mut specs = vec![conv(w(8), 8, Layout::Panels), conv(w(4), 8, Layout::Panels)];
+        specs.extend(low.map(|(format, bits)| conv(format, bits, Layout::Panels)));
+        specs.extend(low.map(|(format, bits)| conv(format, bits, Layout::Lookup)));
+        compare(&format!("3x3 {channels}-{channels} {extent}x{extent}"), &specs, 1);
+    }
+}
+
+fn name(formats: &[WeightFormat]) -> String {
+    formats.iter().map(ToString::to_string).collect::<Vec<_>>().join("+") + "a8"
+}
+
+/// Times `copies` of each, one after another, and prints a line for each; the first is what others are compared with.
+fn compare(title: &str, specs: &[(String, ConvSpec)], copies: usize) {
+    let problems: Vec<ConvProblem> = specs.iter().map(|(_, spec)| ConvProblem::new(spec.clone())).collect();
+    // Every copy has weights of its own.
+    let weights: Vec<Vec<Vec<u8>>> = problems.iter().map(|p| vec![p.weights.clone(); copies]).collect();
+    let mut best = vec![f64::INFINITY; problems.len()];
+    for _ in 0..ROUNDS {
+        for ((problem, weights), best) in problems.iter().zip(&weights).zip(&mut best) {
+            let convs: Vec<_> = weights
+                .iter()
+                .map(|w| problem.conv().with_weights(&problem.records, w).expect("the same weights"))
+                .collect();
+            let kernel = ConvKernel::choose(Isa::best(), &convs[0]);
+            let mut output = vec![0; convs[0].output.len()];
+            let mut scratch = vec![0; kernel.scratch_bytes];
+            let mut run = || convs.iter().for_each(|c| kernel.run(c, &problem.input, &mut output, &mut scratch));
+            run();
+            let (start, mut runs) = (Instant::now(), 0u32);
+            while start.elapsed().as_nanos() < TURN {
+                run();
+                runs += 1;
+            }
+            *best = best.min(start.elapsed().as_nanos() as f64 / f64::from(runs));
+        }
+    }
+    println!("{title}");
+    for ((name, _), time) in specs.iter().zip(&best) {
+        println!("  {name:14} {:9.2} us  x{:.2}", time / 1e3, best[0] / time);
+    }
+}
