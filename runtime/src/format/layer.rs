@@ -343,6 +343,23 @@ impl<'a> Conv<'a> {
         if first == self.output.c { Ok(()) } else { Err(FormatError::Layer("the channel counts of the weight groups")) }
     }
 
+    /// Whether the padding of dense panels of 8 bits is 0, since kernels multiply it.
+    fn check_padding(&self) -> Result<(), FormatError> {
+        let (_, len) = self.segments();
+        let counted = len % PANEL_DEPTH;
+        if counted == 0 || self.is_depthwise() {
+            return Ok(());
+        }
+        let quads = len.div_ceil(PANEL_DEPTH);
+        let in_place =
+            |group: &WeightGroup<'_>| group.format == WeightFormat::Linear(8) && group.layout == Layout::Panels;
+        let clear = self.weight_groups().filter(in_place).all(|group| {
+            let mut last = group.codes.chunks_exact(PANEL_CHANNELS * PANEL_DEPTH).skip(quads - 1).step_by(quads);
+            last.all(|step| step.chunks_exact(PANEL_DEPTH).all(|quad| quad.iter().skip(counted).all(|&code| code == 0)))
+        });
+        if clear { Ok(()) } else { Err(FormatError::Layer("the padding of weights of 8 bits")) }
+    }
+
     /// Whether no extent of the kernel is 0 and the channels are whole: a bias and a multiplier each, and a
     /// weight group for every one. True of all that come out of a blob, but the fields are public.
     pub(crate) fn is_whole(&self) -> bool {
@@ -443,7 +460,7 @@ impl Layer<'_> {
     /// What takes time in proportion to a table's length: checked once, not at every run.
     pub(crate) fn check_tables(&self) -> Result<(), FormatError> {
         match &self.op {
-            LayerOp::Conv(p) => p.check_groups(),
+            LayerOp::Conv(p) => p.check_groups().and_then(|()| p.check_padding()),
             LayerOp::Lut(table) if table.iter().any(|&code| code > self.output.max_code()) => {
                 Err(FormatError::Layer("a code in a look-up table"))
             }

@@ -106,7 +106,8 @@
 //!   two top bits are 0. Read as a stream of `b`-bit codes, the code of tap `t`, input channel `i` is number
 //!   `((t * ceil(c / d) + i / d) * 64 + j) * 8 / b + i % d` of the slab.
 //!
-//! Missing channels and padding positions hold code 0; a kernel must not let them count. Panels of
+//! Missing channels and padding positions hold code 0, which is level 0 in format 0x08: kernels multiply those
+//! panels as they lie. In the other formats a kernel must not let them count. Panels of
 //! any width are whole bytes (16 codes), and data of a group begins at a multiple of 64 when its format
 //! is 0x08 and of 4 otherwise.
 //!
@@ -116,6 +117,7 @@
 //!   (MaxPool apart, which clamps) to a tensor of fewer bits than it reads;
 //! * windows that reach more than 255 positions beyond the far edge of the input; pools with a window that
 //!   misses the input, or of more than 2^23 positions;
+//! * padding of dense panels of format 0x08 that is not 0;
 //! * a weight group of a wider layout than the header's, channel counts that do not add up, records whose
 //!   length is no multiple of 4.
 //!

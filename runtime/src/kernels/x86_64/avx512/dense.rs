@@ -269,7 +269,7 @@ unsafe fn store<const P: usize, const N: usize>(
             }
         }
     }
-    if P == 1 && N % 8 == 0 && scales[0].is_half() && step == PANEL_CHANNELS / 2 {
+    if P == 1 && N.is_multiple_of(8) && scales[0].is_half() && step == PANEL_CHANNELS / 2 {
         // Two pixels of 8 channels share a vector.
         let scale = scales[0].doubled();
         unroll!(group in 0..N / 8 => {
