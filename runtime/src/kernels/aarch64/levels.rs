@@ -18,8 +18,9 @@ pub(super) struct Decoder {
     /// Bytes that hold each of 8 codes, and of 8 more; then the shift that brings it to the bottom.
     gather: [uint8x16_t; 2],
     shifts: int16x8_t,
-    /// What is added to all levels.
+    /// What is added to all levels, and whether it is anything.
     add: int8x16_t,
+    adds: bool,
 }
 
 impl Decoder {
@@ -51,6 +52,7 @@ impl Decoder {
                 gather: [vld1q_u8(gather[0].as_ptr()), vld1q_u8(gather[1].as_ptr())],
                 shifts: vld1q_s16(shifts.as_ptr()),
                 add: vdupq_n_s8(add),
+                adds: add != 0,
             }
         }
     }
@@ -100,17 +102,9 @@ impl Decoder {
             1 => self.interleaved::<1, 8>(panel, steps, take),
             2 => self.interleaved::<2, 4>(panel, steps, take),
             4 => self.interleaved::<4, 2>(panel, steps, take),
-            8 => self.bytes(panel, steps, take),
+            8 if self.adds => bytes(panel, steps, |codes| vaddq_s8(codes, self.add), take),
+            8 => bytes(panel, steps, |codes| codes, take),
             _ => self.in_sequence(panel, steps, take),
-        }
-    }
-
-    /// The same where codes are levels.
-    #[inline]
-    #[target_feature(enable = "neon")]
-    fn bytes(&self, panel: &[u8], steps: usize, mut take: impl FnMut(Step)) {
-        for step in panel.as_chunks::<PANEL_STEP>().0.iter().take(steps) {
-            take(quarters(step).map(|quarter| vaddq_s8(vreinterpretq_s8_u8(load(quarter)), self.add)));
         }
     }
 
@@ -142,6 +136,15 @@ impl Decoder {
             let rest = panel.get(step * 4 * quarter..).unwrap_or_default();
             take([0, 1, 2, 3].map(|i| self.sixteen(rest.get(i * quarter..).unwrap_or_default())));
         }
+    }
+}
+
+/// See [`Decoder::each`], where a level is worked out of a byte.
+#[inline]
+#[target_feature(enable = "neon")]
+fn bytes(panel: &[u8], steps: usize, level: impl Fn(int8x16_t) -> int8x16_t, mut take: impl FnMut(Step)) {
+    for step in panel.as_chunks::<PANEL_STEP>().0.iter().take(steps) {
+        take(quarters(step).map(|quarter| level(vreinterpretq_s8_u8(load(quarter)))));
     }
 }
 

@@ -272,31 +272,76 @@ fn stream_panels(group: &WeightGroup<'_>, stream: &Stream<'_>, mut done: impl Fn
     let lost = vdupq_n_s32((all as i32).wrapping_mul(lowest.into()));
     for (p, codes) in panels.codes.chunks(panels.step).enumerate() {
         let mut sums = [vdupq_n_u32(0); 8];
-        let mut narrow = [vdupq_n_u16(0); 8];
-        let (mut at, mut room) = (window, most);
-        decoder.each(codes, quads, |levels| {
-            // SAFETY: the window has that many quads.
-            let codes = unsafe { repeat_quad(at) };
-            at = at.wrapping_add(PANEL_DEPTH);
-            for i in 0..4 {
-                let levels = vreinterpretq_u8_s8(levels[i]);
-                narrow[2 * i] = vmlal_u8(narrow[2 * i], vget_low_u8(levels), vget_low_u8(codes));
-                narrow[2 * i + 1] = vmlal_high_u8(narrow[2 * i + 1], levels, codes);
+        // SAFETY: the window has that many quads.
+        unsafe {
+            if most == 1 {
+                stream_one(&decoder, codes, quads, window, &mut sums);
+            } else {
+                stream_many(most, &decoder, codes, quads, window, &mut sums);
             }
-            room -= 1;
-            if room == 0 {
-                room = most;
-                for i in 0..8 {
-                    sums[i] = vpadalq_u16(sums[i], narrow[i]);
-                    narrow[i] = vdupq_n_u16(0);
-                }
-            }
-        });
-        for i in 0..8 {
-            sums[i] = vpadalq_u16(sums[i], narrow[i]);
         }
         let sums = [0, 1, 2, 3].map(|i| vreinterpretq_s32_u32(vpaddq_u32(sums[2 * i], sums[2 * i + 1])));
         done(p, sums.map(|sums| vaddq_s32(sums, lost)));
+    }
+}
+
+/// Sums the products of each step in 32 bits.
+///
+/// # Safety
+/// The window has `quads` quads.
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn stream_one(decoder: &Decoder, codes: &[u8], quads: usize, window: *const u8, sums: &mut [uint32x4_t; 8]) {
+    let (mut at, mut wide) = (window, *sums);
+    decoder.each(codes, quads, |levels| {
+        // SAFETY: the window has that many quads.
+        let codes = unsafe { repeat_quad(at) };
+        at = at.wrapping_add(PANEL_DEPTH);
+        for i in 0..4 {
+            let levels = vreinterpretq_u8_s8(levels[i]);
+            wide[2 * i] = vpadalq_u16(wide[2 * i], vmull_u8(vget_low_u8(levels), vget_low_u8(codes)));
+            wide[2 * i + 1] = vpadalq_u16(wide[2 * i + 1], vmull_high_u8(levels, codes));
+        }
+    });
+    *sums = wide;
+}
+
+/// Sums the products of `most` steps in 16 bits.
+///
+/// # Safety
+/// The window has `quads` quads.
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn stream_many(
+    most: usize,
+    decoder: &Decoder,
+    codes: &[u8],
+    quads: usize,
+    window: *const u8,
+    sums: &mut [uint32x4_t; 8],
+) {
+    let (mut at, mut room) = (window, most);
+    let (mut wide, mut narrow) = (*sums, [vdupq_n_u16(0); 8]);
+    decoder.each(codes, quads, |levels| {
+        // SAFETY: the window has that many quads.
+        let codes = unsafe { repeat_quad(at) };
+        at = at.wrapping_add(PANEL_DEPTH);
+        for i in 0..4 {
+            let levels = vreinterpretq_u8_s8(levels[i]);
+            narrow[2 * i] = vmlal_u8(narrow[2 * i], vget_low_u8(levels), vget_low_u8(codes));
+            narrow[2 * i + 1] = vmlal_high_u8(narrow[2 * i + 1], levels, codes);
+        }
+        room -= 1;
+        if room == 0 {
+            room = most;
+            for i in 0..8 {
+                wide[i] = vpadalq_u16(wide[i], narrow[i]);
+                narrow[i] = vdupq_n_u16(0);
+            }
+        }
+    });
+    for i in 0..8 {
+        sums[i] = vpadalq_u16(wide[i], narrow[i]);
     }
 }
 
