@@ -24,7 +24,7 @@ pub fn avg_pool(isa: Isa, p: &AvgPool, input: &[u8], output: &mut [u8]) {
     }
 }
 
-/// A window that is the whole input.
+/// The only window, of whole rows from the first on.
 pub(super) struct Map<'a> {
     /// Whole pixels, of `channels` bytes each.
     pub(super) pixels: &'a [u8],
@@ -40,10 +40,12 @@ impl<'a> Map<'a> {
     fn of(p: &AvgPool, input: &'a [u8]) -> Option<Map<'a>> {
         const LIMIT: usize = 1 << 23;
         let (from, to) = (p.window.input, p.window.output);
-        let whole = p.window.kernel == [from.h, from.w] && p.window.pad == [0; 2] && to.h == 1 && to.w == 1;
-        let count = from.h.checked_mul(from.w).filter(|&count| count <= LIMIT)?;
-        let sane = whole && from.c > 0 && to.c == from.c && input.len() == count.checked_mul(from.c)?;
+        let [rows, columns] = p.window.kernel;
+        let inside = p.window.pad == [0; 2] && rows <= from.h && columns == from.w;
+        let count = rows.checked_mul(columns).filter(|&count| count <= LIMIT)?;
+        let sane = inside && to.h == 1 && to.w == 1 && from.c > 0 && to.c == from.c;
+        let pixels = input.get(..count.checked_mul(from.c)?)?;
         let start = -(count as i32 * i32::from(p.zero_in));
-        sane.then_some(Map { pixels: input, channels: from.c, start, mult: p.mult, requantise: p.requantise })
+        sane.then_some(Map { pixels, channels: from.c, start, mult: p.mult, requantise: p.requantise })
     }
 }
