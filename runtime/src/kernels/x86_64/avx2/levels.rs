@@ -37,12 +37,6 @@ impl Decoder {
         }
     }
 
-    /// Steps of a dense panel that interleave.
-    #[inline(always)]
-    pub(super) fn together(&self) -> usize {
-        self.together
-    }
-
     /// Bytes of a step of a dense panel.
     #[inline(always)]
     pub(super) fn bytes(&self) -> usize {
@@ -62,31 +56,21 @@ impl Decoder {
                 return self.in_sequence(panel.add(step * self.bytes()));
             }
             let packed = load(panel.add(step / self.together * PANEL_STEP));
-            let shift = _mm_cvtsi32_si128((step % self.together * self.bits) as i32);
-            self.lowest([_mm256_srl_epi16(packed[0], shift), _mm256_srl_epi16(packed[1], shift)])
+            self.interleaved(packed, step % self.together * self.bits)
         }
     }
 
-    /// The levels of the lowest code of every byte of interleaved steps.
+    /// The levels of the codes at bit `shift` of every byte.
     #[inline]
     #[target_feature(enable = "avx2,bmi2")]
-    pub(super) fn lowest(&self, packed: Step) -> Step {
+    pub(super) fn interleaved(&self, packed: Step, shift: usize) -> Step {
         let mask = _mm256_set1_epi64x(self.mask as i64);
         let table = _mm256_broadcastsi128_si256(self.table);
-        let [low, high] = packed;
-        [
-            _mm256_shuffle_epi8(table, _mm256_and_si256(low, mask)),
-            _mm256_shuffle_epi8(table, _mm256_and_si256(high, mask)),
-        ]
-    }
-
-    /// Interleaved steps without the first.
-    #[inline]
-    #[target_feature(enable = "avx2,bmi2")]
-    pub(super) fn next_step(&self, packed: Step) -> Step {
-        let shift = _mm_cvtsi32_si128(self.bits as i32);
-        let [low, high] = packed;
-        [_mm256_srl_epi16(low, shift), _mm256_srl_epi16(high, shift)]
+        let shift = _mm_cvtsi32_si128(shift as i32);
+        packed.map(
+            #[inline(always)]
+            |packed| _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srl_epi16(packed, shift), mask)),
+        )
     }
 
     /// The levels of 64 codes in sequence.

@@ -19,17 +19,34 @@ const PANELS: usize = 4;
 /// The processor has the instructions; as many steps as interleave can be added up at once.
 #[inline(always)]
 pub(super) unsafe fn stream<P: Products>(products: P, group: &WeightGroup<'_>, stream: &Stream<'_>) {
+    // SAFETY: the contract.
+    unsafe {
+        let decoder = Decoder::new(group);
+        match group.format.interleaved() {
+            1 => panels::<1, P>(products, &decoder, stream),
+            2 => panels::<2, P>(products, &decoder, stream),
+            4 => panels::<4, P>(products, &decoder, stream),
+            _ => panels::<8, P>(products, &decoder, stream),
+        }
+    }
+}
+
+/// All panels, `F` steps of which interleave.
+///
+/// # Safety
+/// As [`stream`].
+#[inline(always)]
+unsafe fn panels<const F: usize, P: Products>(products: P, decoder: &Decoder, stream: &Stream<'_>) {
     let all = stream.panels().len;
     let mut first = 0;
     // SAFETY: the panels are there.
     unsafe {
-        let decoder = Decoder::new(group);
         while first + PANELS <= all {
-            block::<PANELS, P>(products, &decoder, stream, first);
+            block::<F, PANELS, P>(products, decoder, stream, first);
             first += PANELS;
         }
         while first < all {
-            block::<1, P>(products, &decoder, stream, first);
+            block::<F, 1, P>(products, decoder, stream, first);
             first += 1;
         }
     }
@@ -38,10 +55,15 @@ pub(super) unsafe fn stream<P: Products>(products: P, group: &WeightGroup<'_>, s
 /// `N` panels from `first` on.
 ///
 /// # Safety
-/// As [`stream`]; there are those panels.
+/// As [`stream`]; there are those panels, `F` steps of which interleave.
 #[inline(always)]
-unsafe fn block<const N: usize, P: Products>(products: P, decoder: &Decoder, stream: &Stream<'_>, first: usize) {
-    let (panels, quads, together) = (stream.panels(), stream.quads(), decoder.together());
+unsafe fn block<const F: usize, const N: usize, P: Products>(
+    products: P,
+    decoder: &Decoder,
+    stream: &Stream<'_>,
+    first: usize,
+) {
+    let (panels, quads) = (stream.panels(), stream.quads());
     let mut room = [MaybeUninit::uninit(); 1];
     // SAFETY: quads below `quads` of window and panels; the panels' channels lie in the output.
     unsafe {
@@ -50,40 +72,34 @@ unsafe fn block<const N: usize, P: Products>(products: P, decoder: &Decoder, str
         for n in 0..N {
             totals[n] = load_channels(panels.bias, panels.channels(first + n));
         }
-        let interleaved = if together == 1 { 0 } else { quads / together * together };
-        let run = products.run() / together * together;
+        let together = quads / F * F;
         let mut quad = 0;
         while quad < quads {
-            let now = if quad < interleaved { run.min(interleaved - quad) } else { run.min(quads - quad) };
-            let (mut window, _) = products.prepare(&mut room, stream.window().add(quad * PANEL_DEPTH), 0, now);
-            let end = quad + now;
+            let run = products.run() / F * F;
+            let now = if quad < together { run.min(together - quad) } else { quads - quad };
+            let (window, _) = products.prepare(&mut room, stream.window().add(quad * PANEL_DEPTH), 0, now);
             let mut sums = [[[_mm256_setzero_si256(); 2]; 1]; N];
-            while quad < end {
-                if quad < interleaved {
-                    let mut packed = [[_mm256_setzero_si256(); 2]; N];
+            let mut index = 0;
+            while index < now {
+                if F > 1 && quad < together {
                     for n in 0..N {
-                        packed[n] = load(codes.add(n * panels.step + quad / together * PANEL_STEP));
-                    }
-                    for _ in 0..together {
-                        for n in 0..N {
-                            let levels = decoder.lowest(packed[n]);
-                            packed[n] = decoder.next_step(packed[n]);
+                        let packed = load(codes.add(n * panels.step + (quad + index) / F * PANEL_STEP));
+                        for i in 0..F {
+                            let levels = decoder.interleaved(packed, i * 8 / F);
                             for pass in 0..P::PASSES {
-                                products.add(pass, &mut sums[n], window, 0, levels);
+                                products.add(pass, &mut sums[n], window.add((index + i) * P::QUAD), 0, levels);
                             }
                         }
-                        window = window.add(P::QUAD);
                     }
-                    quad += together;
+                    index += F;
                 } else {
                     for n in 0..N {
-                        let levels = decoder.in_sequence(codes.add(n * panels.step + quad * decoder.bytes()));
+                        let levels = decoder.in_sequence(codes.add(n * panels.step + (quad + index) * decoder.bytes()));
                         for pass in 0..P::PASSES {
-                            products.add(pass, &mut sums[n], window, 0, levels);
+                            products.add(pass, &mut sums[n], window.add(index * P::QUAD), 0, levels);
                         }
                     }
-                    window = window.add(P::QUAD);
-                    quad += 1;
+                    index += 1;
                 }
             }
             for n in 0..N {
@@ -91,6 +107,7 @@ unsafe fn block<const N: usize, P: Products>(products: P, decoder: &Decoder, str
                     totals[n][half] = products.widen(totals[n][half], sums[n][0][half]);
                 }
             }
+            quad += now;
         }
         for n in 0..N {
             let scale = Scale::new(stream.requantise(), panels, first + n);
