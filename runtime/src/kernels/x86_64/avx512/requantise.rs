@@ -118,21 +118,6 @@ impl Scale {
         let order = unsafe { _mm512_loadu_si512(ORDER.as_ptr().cast()) };
         _mm512_permutexvar_epi8(order, codes)
     }
-
-    /// Stores the codes of four pixels.
-    ///
-    /// # Safety
-    /// Each address takes the panel's channels.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-    pub(super) unsafe fn store(&self, sums: [__m512i; 4], to: [*mut u8; 4]) {
-        let codes = self.pack(sums.map(
-            #[inline(always)]
-            |sums| self.apply(self.shift(sums)),
-        ));
-        // SAFETY: the contract.
-        unsafe { store_quarters(codes, to, [self.channels; 4]) };
-    }
 }
 
 /// Requantises and stores one pixel's sums over 64 channels at most, panel after panel.
