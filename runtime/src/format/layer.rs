@@ -372,10 +372,17 @@ impl<'a> Conv<'a> {
 }
 
 impl WeightGroup<'_> {
-    /// The largest magnitude of its levels, whichever of them it uses.
+    /// The largest magnitude that its levels can have, whichever of them it uses.
     pub fn largest_level(&self) -> u32 {
-        let codes = 0..1u16 << self.format.bits();
-        codes.map(|code| u32::from(self.format.level(code as u8, self.codebook).unsigned_abs())).max().unwrap_or(0)
+        match self.format {
+            WeightFormat::Linear(bits @ 1..=2) => (1 << bits) - 1,
+            WeightFormat::Linear(bits) => 1 << (bits.saturating_sub(1) & 7),
+            WeightFormat::Ternary => 2,
+            WeightFormat::Codebook(bits) => {
+                let entries = self.codebook.iter().take(1 << (bits & 7));
+                entries.map(|level| level.unsigned_abs().into()).max().unwrap_or(0)
+            }
+        }
     }
 }
 
