@@ -210,14 +210,31 @@ impl Random {
     }
 }
 
+/// What a convolution asks of a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// Every output channel reads every input channel, for many pixels.
+    Dense,
+    /// The same for one pixel, as fully connected layers have it.
+    FullyConnected,
+    /// Every channel by itself.
+    Depthwise,
+    /// Dense, by table look-up.
+    LookedUp,
+    /// What the portable kernels alone take: groups, weights in several layouts, look-ups of wide codes.
+    Portable,
+}
+
 /// How input and output channels hang together.
 #[derive(Clone, Copy, Debug)]
 enum Grouping {
     Dense,
     /// 1x1, deep.
     Pointwise,
-    /// (rows, 1, k).
-    FullyConnected,
+    /// (rows, 1, k), so many rows at most, 1x1, deeper.
+    Rows(usize),
+    /// One window, whatever the input.
+    SinglePixel,
     Depthwise,
     /// Dense, weights in the layout of look-ups, input codes of so many bits.
     LookedUp(u8),
@@ -225,20 +242,53 @@ enum Grouping {
     Grouped(usize, usize),
 }
 
-/// Convolutions of every geometry, grouping, format and layout.
+impl Family {
+    fn groupings(self) -> BoxedStrategy<Grouping> {
+        let dense =
+            || prop_oneof![4 => Just(Grouping::Dense), 2 => Just(Grouping::Pointwise), 1 => Just(Grouping::Rows(3))];
+        let single = || prop_oneof![Just(Grouping::Rows(1)), Just(Grouping::SinglePixel)];
+        let grouped = (2..5usize, 1..4usize).prop_map(|(groups, inputs)| Grouping::Grouped(groups, inputs));
+        match self {
+            Family::Dense => dense().boxed(),
+            Family::FullyConnected => single().boxed(),
+            Family::Depthwise => Just(Grouping::Depthwise).boxed(),
+            Family::LookedUp => (1..3u8).prop_map(Grouping::LookedUp).boxed(),
+            Family::Portable => prop_oneof![
+                2 => dense(),
+                1 => single(),
+                1 => Just(Grouping::Depthwise),
+                1 => (3..5u8).prop_map(Grouping::LookedUp),
+                2 => grouped,
+            ]
+            .boxed(),
+        }
+    }
+
+    /// Of one weight group; look-ups have their own.
+    fn layouts(self) -> BoxedStrategy<Layout> {
+        match self {
+            Family::Portable => prop_oneof![Just(Layout::Plain), Just(Layout::Panels)].boxed(),
+            _ => Just(Layout::Panels).boxed(),
+        }
+    }
+}
+
+/// Convolutions of every family, geometry, grouping, format and layout.
 pub fn conv_problems() -> impl Strategy<Value = ConvProblem> {
-    let grouping = prop_oneof![
-        4 => Just(Grouping::Dense),
-        2 => Just(Grouping::Pointwise),
-        1 => Just(Grouping::FullyConnected),
-        3 => Just(Grouping::Depthwise),
-        3 => (1..4u8).prop_map(Grouping::LookedUp),
-        2 => (2..5usize, 1..4usize).prop_map(|(groups, inputs)| Grouping::Grouped(groups, inputs)),
-    ];
+    prop_oneof![
+        3 => conv_problems_of(Family::Dense),
+        1 => conv_problems_of(Family::FullyConnected),
+        2 => conv_problems_of(Family::Depthwise),
+        2 => conv_problems_of(Family::LookedUp),
+        3 => conv_problems_of(Family::Portable),
+    ]
+}
+
+/// Convolutions of one family: each reaches the kernels that an instruction set has for it.
+pub fn conv_problems_of(family: Family) -> impl Strategy<Value = ConvProblem> {
     let window = (pair(1..6), pair(1..4), pair(1..4), pair(0..4), pair(0..4));
     let format = || proptest::sample::select(WeightFormat::ALL.to_vec());
-    let weights =
-        proptest::collection::vec((format(), prop_oneof![Just(Layout::Plain), Just(Layout::Panels)], 1..40usize), 1..4);
+    let weights = proptest::collection::vec((format(), family.layouts(), 1..40usize), 1..4);
     let numbers = prop_oneof![6 => Just(Numbers::Random), 1 => Just(Numbers::Lowest), 1 => Just(Numbers::Highest)];
     let zero = || prop_oneof![Just(0u8), Just(255), any::<u8>()];
     let bounds = prop_oneof![Just((0u8, 255u8)), (any::<u8>(), any::<u8>())];
@@ -247,7 +297,7 @@ pub fn conv_problems() -> impl Strategy<Value = ConvProblem> {
     let extents = (1..12usize, 1..24usize, prop_oneof![1..8usize, 1..40usize, 60..70usize]);
     let code_in =
         (prop_oneof![Just(8u8), 1..9u8], zero()).prop_map(|(bits, zero)| (bits, zero & u8::MAX >> (8 - bits)));
-    (grouping, extents, window, weights, code_in, requantise, numbers, any::<u64>()).prop_map(
+    (family.groupings(), extents, window, weights, code_in, requantise, numbers, any::<u64>()).prop_map(
         |(
             grouping,
             (h, w, c),
@@ -292,9 +342,13 @@ impl ConvSpec {
                 (self.kernel, self.pad, self.pad_end) = ([1; 2], [0; 2], [0; 2]);
                 self.input.c *= 3;
             }
-            Grouping::FullyConnected => {
+            Grouping::Rows(most) => {
                 (self.kernel, self.pad, self.pad_end, self.stride) = ([1; 2], [0; 2], [0; 2], [1; 2]);
-                self.input = Shape { h: self.input.h.min(3), w: 1, c: self.input.c * 10 };
+                self.input = Shape { h: self.input.h.min(most), w: 1, c: self.input.c * 10 };
+            }
+            Grouping::SinglePixel => {
+                let Shape { h, w, .. } = self.input;
+                self.stride = [h + self.pad[0] + self.pad_end[0], w + self.pad[1] + self.pad_end[1]];
             }
             Grouping::Depthwise => {
                 let c = self.output().c;
@@ -302,12 +356,13 @@ impl ConvSpec {
             }
             Grouping::LookedUp(bits) => {
                 (self.bits_in, self.zero_in) = (bits, self.zero_in & ((1 << bits) - 1));
+                self.input.h = self.input.h.div_ceil(2);
                 let formats = [WeightFormat::Linear(1), WeightFormat::Linear(2), WeightFormat::Ternary];
                 for (format, layout, channels) in &mut self.weights {
                     *format = formats[usize::from(format.to_byte()) % formats.len()];
                     *layout = Layout::Lookup;
                     // One slab or two.
-                    *channels *= 3;
+                    *channels *= 2;
                 }
             }
             Grouping::Grouped(groups, inputs) => {

@@ -3,7 +3,7 @@
 use pare_runtime::Isa;
 use pare_runtime::kernels::ConvKernel;
 use pare_runtime::kernels::scratch::conv_scratch_bytes;
-use pare_tests::problems::conv_problems;
+use pare_tests::problems::{ConvProblem, Family, conv_problems, conv_problems_of};
 use proptest::prelude::*;
 
 /// Under an emulator that stands for a processor: all that follows would pass, too, if nothing were found.
@@ -14,15 +14,40 @@ fn the_expected_instruction_set_is_there() {
     }
 }
 
+fn equals_the_reference(problem: &ConvProblem) -> Result<(), TestCaseError> {
+    let expected = problem.run(Isa::Reference);
+    for isa in Isa::available() {
+        prop_assert_eq!(&problem.run(isa), &expected, "{}", isa);
+    }
+    Ok(())
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_convolution_equals_the_reference(problem in conv_problems()) {
-        let expected = problem.run(Isa::Reference);
-        for isa in Isa::available() {
-            prop_assert_eq!(&problem.run(isa), &expected, "{}", isa);
-        }
+    fn every_dense_convolution_equals_the_reference(problem in conv_problems_of(Family::Dense)) {
+        equals_the_reference(&problem)?;
+    }
+
+    #[test]
+    fn every_fully_connected_layer_equals_the_reference(problem in conv_problems_of(Family::FullyConnected)) {
+        equals_the_reference(&problem)?;
+    }
+
+    #[test]
+    fn every_depthwise_convolution_equals_the_reference(problem in conv_problems_of(Family::Depthwise)) {
+        equals_the_reference(&problem)?;
+    }
+
+    #[test]
+    fn every_convolution_by_look_up_equals_the_reference(problem in conv_problems_of(Family::LookedUp)) {
+        equals_the_reference(&problem)?;
+    }
+
+    #[test]
+    fn what_only_portable_kernels_take_equals_the_reference(problem in conv_problems_of(Family::Portable)) {
+        equals_the_reference(&problem)?;
     }
 
     #[test]
