@@ -253,7 +253,11 @@ impl<'a> Conv<'a> {
 
     /// Input channels that one output channel reads.
     pub const fn group_inputs(&self) -> usize {
-        self.input.c / if self.groups == 0 { 1 } else { self.groups }
+        match self.groups {
+            // Without the division that most convolutions have no need of.
+            0 | 1 => self.input.c,
+            groups => self.input.c / groups,
+        }
     }
 
     /// Weights of one output channel.
@@ -299,8 +303,9 @@ impl<'a> Conv<'a> {
     }
 
     /// The weight groups, in channel order.
-    pub fn weight_groups(&self) -> WeightGroups<'a> {
-        WeightGroups { conv: *self, at: 0, first: 0 }
+    #[inline]
+    pub fn weight_groups(&self) -> WeightGroups<'_, 'a> {
+        WeightGroups { conv: self, at: 0, first: 0 }
     }
 
     fn group(&self, index: usize, first: usize) -> Result<Option<WeightGroup<'a>>, FormatError> {
@@ -372,15 +377,16 @@ impl<'a> Conv<'a> {
 }
 
 impl WeightGroup<'_> {
-    /// The largest magnitude that its levels can have, whichever of them it uses.
+    /// The largest magnitude of its levels, whichever of them it uses.
     pub fn largest_level(&self) -> u32 {
         match self.format {
-            WeightFormat::Linear(bits @ 1..=2) => (1 << bits) - 1,
-            WeightFormat::Linear(bits) => 1 << (bits.saturating_sub(1) & 7),
+            WeightFormat::Linear(1) => 1,
+            WeightFormat::Linear(2) => 3,
+            WeightFormat::Linear(bits) => 1 << (bits.wrapping_sub(1) & 7),
             WeightFormat::Ternary => 2,
             WeightFormat::Codebook(bits) => {
-                let entries = self.codebook.iter().take(1 << (bits & 7));
-                entries.map(|level| level.unsigned_abs().into()).max().unwrap_or(0)
+                let levels = self.codebook.iter().take(1 << (bits & 7));
+                levels.map(|level| level.unsigned_abs().into()).max().unwrap_or(0)
             }
         }
     }
@@ -388,15 +394,16 @@ impl WeightGroup<'_> {
 
 /// Iterator over the weight groups of a convolution.
 #[derive(Clone, Debug)]
-pub struct WeightGroups<'a> {
-    conv: Conv<'a>,
+pub struct WeightGroups<'c, 'a> {
+    conv: &'c Conv<'a>,
     at: usize,
     first: usize,
 }
 
-impl<'a> Iterator for WeightGroups<'a> {
+impl<'a> Iterator for WeightGroups<'_, 'a> {
     type Item = WeightGroup<'a>;
 
+    #[inline]
     fn next(&mut self) -> Option<WeightGroup<'a>> {
         let group = self.conv.group(self.at, self.first).ok()??;
         self.at += 1;
