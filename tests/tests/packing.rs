@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use pare_runtime::bits::{code_of, read_code, write_code};
-use pare_runtime::format::{Conv, Layout, WeightFormat};
+use pare_runtime::format::{Conv, Layout, WeightFormat, WeightGroup};
 use pare_tests::problems::conv_problems;
 use proptest::prelude::*;
 
@@ -32,6 +32,18 @@ fn levels_are_those_of_the_specification() {
     assert_eq!(levels(WeightFormat::Codebook(2)), [7, -7, 0, 100]);
     assert_eq!(code_of(WeightFormat::Linear(2), 0, &[]), None);
     assert_eq!(code_of(WeightFormat::Linear(8), -128, &[]), Some(128));
+}
+
+#[test]
+fn the_largest_level_of_a_group_is_that_of_all_its_codes() {
+    let codebook: [i8; 16] = std::array::from_fn(|i| if i == 9 { -128 } else { 5 * i as i8 });
+    for format in WeightFormat::ALL {
+        let group =
+            WeightGroup { first: 0, channels: 1, format, layout: Layout::Plain, codebook: &codebook, codes: &[] };
+        let codes = 0..=((1u32 << format.bits()) - 1) as u8;
+        let largest = codes.map(|code| format.level(code, &codebook).unsigned_abs()).max();
+        assert_eq!(Some(group.largest_level()), largest.map(u32::from), "{format}");
+    }
 }
 
 proptest! {

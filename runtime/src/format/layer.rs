@@ -283,6 +283,7 @@ impl<'a> Conv<'a> {
     }
 
     /// Bytes that the codes of `channels` output channels take in a layout.
+    #[inline]
     pub const fn packed_bytes(&self, channels: usize, format: WeightFormat, layout: Layout) -> usize {
         let bits = format.bits() as usize;
         match layout {
@@ -308,8 +309,11 @@ impl<'a> Conv<'a> {
         WeightGroups { conv: self, at: 0, first: 0 }
     }
 
+    #[inline]
     fn group(&self, index: usize, first: usize) -> Result<Option<WeightGroup<'a>>, FormatError> {
-        let Some(record) = self.records.get(index * 8..index * 8 + 8) else { return Ok(None) };
+        let Some(record) = self.records.get(index * 8..).and_then(|rest| rest.first_chunk::<8>()) else {
+            return Ok(None);
+        };
         let r = Reader(record);
         let bad = FormatError::Layer("a weight group");
         let format = r.u8(0).and_then(WeightFormat::from_byte).ok_or(bad)?;
@@ -365,14 +369,26 @@ impl<'a> Conv<'a> {
         if clear { Ok(()) } else { Err(FormatError::Layer("the padding of weights of 8 bits")) }
     }
 
+    /// Whether the channel groups are of one size.
+    #[inline]
+    fn is_divisible(&self) -> bool {
+        match self.groups {
+            0 => false,
+            1 => true,
+            groups => self.input.c.is_multiple_of(groups) && self.output.c.is_multiple_of(groups),
+        }
+    }
+
     /// Whether no extent of the kernel is 0 and the channels are whole: a bias and a multiplier each, and a
     /// weight group for every one. True of all that come out of a blob, but the fields are public.
     pub(crate) fn is_whole(&self) -> bool {
         let c_out = self.output.c;
-        let divisible =
-            self.groups > 0 && self.input.c.is_multiple_of(self.groups) && c_out.is_multiple_of(self.groups);
         let steps = self.kernel.iter().chain(&self.stride).chain(&self.dilation).all(|&step| step > 0);
-        steps && divisible && self.bias.len() == c_out && self.mult.len() == c_out && self.check_groups().is_ok()
+        steps
+            && self.is_divisible()
+            && self.bias.len() == c_out
+            && self.mult.len() == c_out
+            && self.check_groups().is_ok()
     }
 }
 
@@ -524,10 +540,15 @@ pub(crate) fn decode_layer<'a>(bytes: &'a [u8], sections: &Sections<'a>) -> Resu
     if n_inputs != arity || !record_bytes.is_multiple_of(4) {
         return Err(FormatError::Layer("the number of operands or the record's length"));
     }
-    let op = decode_op(code, fields, &input, &output, operands, sections)?;
-    Ok((Layer { op, input, output, scratch, operands }, record_bytes))
+    let layer = |op| Ok((Layer { op, input, output, scratch, operands }, record_bytes));
+    // Most layers are convolutions, decoded at every run: apart, so that they are not copied as one of many.
+    match code {
+        op::CONV => layer(LayerOp::Conv(decode_conv(fields, &input, &output, sections)?)),
+        _ => layer(decode_op(code, fields, &input, &output, operands, sections)?),
+    }
 }
 
+/// Any operator but convolution.
 #[inline(always)]
 fn decode_op<'a>(
     code: u8,
@@ -538,7 +559,6 @@ fn decode_op<'a>(
     sections: &Sections<'a>,
 ) -> Result<LayerOp<'a>, FormatError> {
     match code {
-        op::CONV => decode_conv(f, input, output, sections).map(LayerOp::Conv),
         op::ADD => {
             let second = Reader(operands).u16(2).and_then(|t| sections.tensor(t)).ok_or(CUT)?;
             let (shift, lo, hi) = (f.u8(8).ok_or(CUT)?, f.u8(9).ok_or(CUT)?, f.u8(10).ok_or(CUT)?);
@@ -624,6 +644,9 @@ fn decode_op<'a>(
     }
 }
 
+/// Bytes of a convolution's fields before the records of its weight groups.
+const CONV_BYTES: usize = 20;
+
 const CUT: FormatError = FormatError::Truncated("a layer record");
 
 /// Whether `lo..=hi` is a range of codes of the tensor.
@@ -650,6 +673,9 @@ fn decode_conv<'a>(
     output: &Tensor,
     sections: &Sections<'a>,
 ) -> Result<Conv<'a>, FormatError> {
+    let (fixed, records) = f.0.split_first_chunk::<CONV_BYTES>().ok_or(CUT)?;
+    // Of a length that is known, so that no read has to be checked.
+    let f = Reader(fixed);
     let byte = |at: usize| f.u8(at).map(usize::from).ok_or(CUT);
     let kernel = [f.u16(0).ok_or(CUT)?.into(), f.u16(2).ok_or(CUT)?.into()];
     let n_groups = byte(13)?;
@@ -671,23 +697,24 @@ fn decode_conv<'a>(
         bias: per_channel(index).ok_or(missing)?,
         mult: index.checked_add(c_out).and_then(per_channel).ok_or(missing)?,
         requantise: requantise(f, 10, output)?,
-        records: f.bytes(20, 8 * n_groups).ok_or(CUT)?,
+        records: records.get(..8 * n_groups).ok_or(CUT)?,
         weights: sections.weights,
     };
-    let steps = conv.stride.iter().chain(&conv.dilation).chain(&conv.kernel);
-    let divisible = groups > 0 && conv.input.c.is_multiple_of(groups) && c_out.is_multiple_of(groups);
+    let ([kh, kw], [sh, sw], [dh, dw]) = (conv.kernel, conv.stride, conv.dilation);
+    let stands = [kh, kw, sh, sw, dh, dw, n_groups].contains(&0);
     let (extents, outs) = ([conv.input.h, conv.input.w], [conv.output.h, conv.output.w]);
     #[allow(clippy::indexing_slicing, reason = "k is an axis, 0 or 1, of arrays of two")]
     let near = |k: usize| {
         let window = (conv.kernel[k] - 1) * conv.dilation[k] + 1;
         reaches(outs[k], conv.stride[k], window, conv.pad[k], extents[k])
     };
-    if steps.min() == Some(&0) || !divisible || n_groups == 0 || !(near(0) && near(1)) {
+    if stands || !conv.is_divisible() || !(near(0) && near(1)) {
         return Err(FormatError::Layer("the geometry of a Conv"));
     }
     Ok(conv)
 }
 
+#[inline]
 fn requantise(f: Reader<'_>, at: usize, output: &Tensor) -> Result<Requantise, FormatError> {
     let [pre, lo, hi] = [f.u8(at), f.u8(at + 1), f.u8(at + 2)];
     let requantise = Requantise { pre: pre.ok_or(CUT)?, zero: output.zero, lo: lo.ok_or(CUT)?, hi: hi.ok_or(CUT)? };

@@ -14,8 +14,9 @@ use crate::format::{Conv, Layout, PANEL_CHANNELS, WeightGroup};
 pub(super) fn is_supported(conv: &Conv<'_>) -> bool {
     const LIMIT: usize = 1 << 24;
     let (i, o) = (conv.input, conv.output);
-    let steps = [conv.kernel, conv.stride, conv.dilation];
-    let sane = steps.iter().flatten().chain(&[i.h, i.w, i.c, o.h, o.w, o.c]).all(|&n| 0 < n && n < LIMIT);
+    let ([kh, kw], [sh, sw], [dh, dw]) = (conv.kernel, conv.stride, conv.dilation);
+    let extents = [kh, kw, sh, sw, dh, dw, i.h, i.w, i.c, o.h, o.w, o.c];
+    let sane = extents.iter().all(|&n| 0 < n && n < LIMIT);
     sane && conv.pad.iter().all(|&pad| pad < LIMIT) && (conv.groups == 1 || conv.is_depthwise())
 }
 
