@@ -116,6 +116,7 @@ struct Block<'a> {
     levels: &'a [u8],
     level_step: usize,
     /// What no product of a code and a level exceeds in magnitude.
+    #[cfg_attr(target_arch = "aarch64", allow(dead_code, reason = "only AVX2 chooses its products by it"))]
     largest: u32,
     requantise: Requantise,
     /// Channels of the output.
@@ -189,6 +190,7 @@ impl<'a> Tiles<'a> {
 
     /// What no product of a code and a level exceeds in magnitude, if codes have the bits that they should.
     #[inline(always)]
+    #[cfg_attr(target_arch = "aarch64", allow(dead_code, reason = "only AVX2 chooses its products by it"))]
     pub(in crate::kernels) fn largest_product(&self) -> u32 {
         self.block.largest
     }
@@ -219,6 +221,7 @@ impl<'a> Tiles<'a> {
 pub(in crate::kernels) struct Stream<'a> {
     panels: Panels<'a>,
     window: &'a [u8],
+    #[cfg_attr(target_arch = "aarch64", allow(dead_code, reason = "only AVX2 chooses its products by it"))]
     largest: u32,
     requantise: Requantise,
     output: *mut u8,
@@ -262,6 +265,7 @@ impl<'a> Stream<'a> {
 
     /// What no product of a code and a level exceeds in magnitude, if codes have the bits that they should.
     #[inline(always)]
+    #[cfg_attr(target_arch = "aarch64", allow(dead_code, reason = "only AVX2 chooses its products by it"))]
     pub(in crate::kernels) fn largest_product(&self) -> u32 {
         self.largest
     }
