@@ -278,6 +278,18 @@ fn damaged_and_foreign_blobs_are_refused() {
 }
 
 #[test]
+fn one_width_can_be_had_for_all_layers() {
+    let bench = Bench::new();
+    let compile = |more: &[&str]| {
+        let args = ["compile", "--bits", "w2a8", "--limit", "16", "--out", "out"];
+        bench.json(&[&args[..], more].concat())
+    };
+    assert!(compile(&["--all-layers"])["blob_bytes"].as_u64() < compile(&[])["blob_bytes"].as_u64());
+    bench.fails(&["compile", "--all-layers"], 2);
+    bench.fails(&["compile", "--bits", "w2a8", "--search", "exact"], 2);
+}
+
+#[test]
 fn passes_can_be_left_out() {
     let bench = Bench::new();
     let text = "graph dead\ninput %x: [1, 32, 32, 1]\nconst %w: [4, 1, 1, 1] = [1.0, 0.0, 2.0, 0.0]\n\

@@ -60,19 +60,18 @@ pub(super) struct Args {
 
 /// Where the policy comes from.
 #[derive(Clone, Debug, clap::Args)]
-#[group(multiple = false)]
 struct HowArgs {
     /// One choice for all layers: a weight format and activation bits, as w4a8, k4a8, ta8.
-    #[arg(long, value_name = "FORMAT")]
+    #[arg(long, value_name = "FORMAT", conflicts_with_all = ["policy", "search"])]
     bits: Option<Bits>,
     /// A policy file, as `compile` writes it.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "search")]
     policy: Option<PathBuf>,
     /// How to search [default: exact].
     #[arg(long, value_enum, value_name = "METHOD")]
     search: Option<Method>,
     /// With --bits: treat the first and the last layer like all others.
-    #[arg(long, requires = "bits", conflicts_with_all = ["policy", "search"])]
+    #[arg(long, requires = "bits")]
     all_layers: bool,
 }
 
