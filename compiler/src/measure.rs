@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use pare_runtime::format::LayerOp;
-use pare_runtime::kernels::{ConvKernel, KernelName};
+use pare_runtime::kernels::KernelName;
 use pare_runtime::{Isa, Model};
 
 use crate::board::{AlignedBytes, Board, BoardError, Timing, quantile};
@@ -150,7 +150,7 @@ impl Variant<'_> {
     fn time(&mut self, board: &dyn Board, isa: Isa) -> Result<(), MeasureError> {
         let model = Model::parse(&self.blob).map_err(BoardError::from)?;
         let timing = board.time(&self.blob, isa, &self.codes()?, SAMPLES)?;
-        let nodes = per_node(&self.served, &model, isa, &timing);
+        let nodes = per_node(&self.served, &model, &timing);
         self.rounds.push(Round { yardstick: timing.yardstick, nodes });
         Ok(())
     }
@@ -180,14 +180,10 @@ impl Variant<'_> {
 }
 
 /// The kernel of each node and its median; `served` says for each step which node it counts for.
-pub fn per_node(
-    served: &[Option<NodeId>],
-    model: &Model<'_>,
-    isa: Isa,
-    timing: &Timing,
-) -> BTreeMap<NodeId, (String, f64)> {
+pub fn per_node(served: &[Option<NodeId>], model: &Model<'_>, timing: &Timing) -> BTreeMap<NodeId, (String, f64)> {
     let mut of_node: BTreeMap<NodeId, (String, f64)> = BTreeMap::new();
-    for ((layer, samples), node) in model.layers().zip(&timing.layers).zip(served.iter().copied()) {
+    let layers = model.layers().zip(&timing.layers).zip(&timing.isas);
+    for (((layer, samples), &isa), node) in layers.zip(served.iter().copied()) {
         let Some(node) = node else { continue };
         let (kernel, sum) = of_node.entry(node).or_default();
         *kernel = kernel_name(isa, &layer.op);
@@ -208,10 +204,10 @@ pub fn provenance(target: &Target, isa: Isa) -> Provenance {
     }
 }
 
-/// The name that joins tables, dispatch and benches.
+/// The name of the kernel of a family that runs an operator: what joins tables, dispatch and benches.
 pub fn kernel_name(isa: Isa, op: &LayerOp<'_>) -> String {
     match op {
-        LayerOp::Conv(conv) => KernelName::of(ConvKernel::choose(isa, conv).isa, conv).to_string(),
+        LayerOp::Conv(conv) => KernelName::of(isa, conv).to_string(),
         LayerOp::Add(_) => format!("{isa}_add"),
         LayerOp::AvgPool(_) => format!("{isa}_avg_pool"),
         LayerOp::MaxPool(_) => format!("{isa}_max_pool"),

@@ -69,7 +69,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
         .enumerate()
         .map(|(i, layer)| {
             let predicted = |weights: Option<&str>| Some(speed * predict(&layer, weights, table.as_ref()?)?);
-            row(&model, i, &layer, isa, quantile(&timing.layers[i], 0.5), predicted)
+            row(&model, i, &layer, timing.isas[i], quantile(&timing.layers[i], 0.5), predicted)
         })
         .collect();
     let [median, p10, min] = [0.5, 0.1, 0.0].map(|q| quantile(&timing.total, q));
