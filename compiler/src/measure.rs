@@ -9,6 +9,7 @@ use std::collections::btree_map::Entry;
 use pare_runtime::format::LayerOp;
 use pare_runtime::kernels::KernelName;
 use pare_runtime::{Isa, Model};
+use rayon::prelude::*;
 
 use crate::board::{AlignedBytes, Board, BoardError, Timing, quantile};
 use crate::cost::layers::{Layer, Layers};
@@ -23,10 +24,14 @@ use crate::quant::{
 };
 use crate::rng::Pcg32;
 use crate::target::Target;
+use crate::units::TickUnit;
 
 /// Rounds over all networks: a shared machine is slow in spells of seconds, and each kernel should be seen
-/// in several.
-pub const ROUNDS: usize = 7;
+/// in several. Counts of instructions are the same in all.
+pub fn rounds(board: &dyn Board) -> usize {
+    if board.unit() == TickUnit::Instructions { 1 } else { 7 }
+}
+
 /// The quietest rounds, which count.
 const KEPT: usize = 4;
 /// Samples of each kernel in a round.
@@ -61,7 +66,7 @@ pub struct Subject<'a> {
 /// Times every kernel of every subject on a board.
 ///
 /// Times do not depend on what the weights and activations are, so no data is needed. `step` is called
-/// after each of [`ROUNDS`] rounds.
+/// after each of [`rounds`].
 ///
 /// # Errors
 /// See [`MeasureError`].
@@ -76,9 +81,12 @@ pub fn rows(
     for subject in subjects {
         variants.extend(variants_of(subject, &config)?);
     }
-    for _ in 0..ROUNDS {
-        for variant in &mut variants {
-            variant.time(board, isa)?;
+    for _ in 0..rounds(board) {
+        // Emulators do not slow one another's counts.
+        if board.unit() == TickUnit::Instructions {
+            variants.par_iter_mut().try_for_each(|variant| variant.time(board, isa))?;
+        } else {
+            variants.iter_mut().try_for_each(|variant| variant.time(board, isa))?;
         }
         step();
     }

@@ -197,8 +197,16 @@ mod tests {
 
     #[test]
     fn an_unknown_field_is_named() {
-        let text = BUILT_IN[0].1.to_owned() + "clock_mhz = 80\n";
-        assert!(parse("x.toml", &text).unwrap_err().to_string().contains("clock_mhz"));
+        for (_, text) in BUILT_IN {
+            let text = text.to_owned() + "clock_mhz = 80\n";
+            assert!(parse("x.toml", &text).unwrap_err().to_string().contains("clock_mhz"));
+        }
+    }
+
+    #[test]
+    fn an_emulator_may_be_asked_for_by_name() {
+        assert_eq!(Target::find("qemu:cortex-m4").unwrap(), Target::find("cortex-m4").unwrap());
+        assert!(Target::find("qemu:host").unwrap_err().to_string().contains("without `qemu:`"));
     }
 
     #[test]

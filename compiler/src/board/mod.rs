@@ -20,7 +20,7 @@ use crate::units::{TickUnit, Ticks};
 pub use aligned::AlignedBytes;
 
 /// A processor that runs blobs and says how long they take.
-pub trait Board {
+pub trait Board: Sync {
     /// Its name, as latency tables record it.
     fn processor(&self) -> String;
 
