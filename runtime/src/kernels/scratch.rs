@@ -2,12 +2,15 @@
 //! plans the arena with it.
 
 use super::lookup::Lookups;
-use super::portable;
+use super::{portable, residual};
 use crate::format::{Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH, WeightFormat};
 
 /// The most that any kernel, of any instruction set that reads `layout`, wants for this convolution and a
 /// weight group of this format; its other groups may want more.
 pub fn conv_scratch_bytes(conv: &Conv<'_>, layout: Layout, format: WeightFormat) -> usize {
+    if conv.residual.is_some() {
+        return residual::scratch_bytes(conv, |strip| conv_scratch_bytes(strip, layout, format));
+    }
     match layout {
         Layout::Plain => portable::scratch_bytes(conv),
         Layout::Panels => panels(conv, format).max(portable::scratch_bytes(conv)),
