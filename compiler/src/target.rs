@@ -24,6 +24,8 @@ pub struct Target {
     pub weight_formats: Vec<WeightFormat>,
     /// Activation widths that its kernels take.
     pub activation_bits: Vec<u8>,
+    /// Channels that its kernels compute at once: where superfluous channels are removed, whole blocks stay.
+    pub channel_block: usize,
 }
 
 /// How blobs run on a target.
@@ -145,6 +147,9 @@ fn parse(path: &str, text: &str) -> Result<Target, TargetError> {
     let refuse = |reason: &str| Err(TargetError::Schema { path: path.to_owned(), reason: reason.to_owned() });
     if target.weight_formats.is_empty() || target.activation_bits.is_empty() {
         return refuse("it needs at least one weight format and one activation width");
+    }
+    if target.channel_block == 0 {
+        return refuse("`channel_block` is 1 at least");
     }
     if !target.activation_bits.iter().all(|bits| (2..=8).contains(bits)) {
         return refuse("activation widths go from 2 to 8 bits");

@@ -67,8 +67,11 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
         let network = network(line).with_context(|| format!("{file}, line {number}: `{line}`"))?;
         graphs.push(text::parse_with(&network, |_, shape| Ok(vec![0.5; shape.iter().product()]))?);
     }
-    let checked: Vec<Graph> =
-        args.check.iter().map(|path| Ok(args::network(path, &args.passes)?.graph)).collect::<Result<_>>()?;
+    let checked: Vec<Graph> = args
+        .check
+        .iter()
+        .map(|path| Ok(args::network(path, &args.passes, target.channel_block)?.graph))
+        .collect::<Result<_>>()?;
     let subject = |graph| Subject { graph, policies: policies(graph, &target.weight_formats) };
     let subjects: Vec<Subject<'_>> = graphs.iter().map(subject).collect();
     let mut step = || progress.event(Event::Step { label: String::new() });

@@ -92,7 +92,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
 
 /// The float network, where it takes and gives what the blob does.
 fn float_net(path: &Path, input_len: usize, output_len: usize) -> Result<Net> {
-    let graph = args::network(path, &PassArgs::default())?.graph;
+    let graph = args::network(path, &PassArgs::default(), 1)?.graph;
     let len = |values: &[ValueId]| values.iter().map(|&value| graph.value(value).len()).sum::<usize>();
     let (inputs, outputs) = (len(&graph.inputs), len(&graph.outputs));
     if (inputs, outputs) != (input_len, output_len) {

@@ -179,6 +179,8 @@ pub struct ConvKernel {
     /// [`conv_scratch_bytes`](scratch::conv_scratch_bytes).
     pub scratch_bytes: usize,
     run: fn(&Conv<'_>, &[u8], &mut [u8], &mut [u8]),
+    /// Whether `run` adds where the convolution does.
+    adds: bool,
 }
 
 impl ConvKernel {
@@ -186,13 +188,16 @@ impl ConvKernel {
     /// processor lacks the instruction set.
     pub fn choose(isa: Isa, conv: &Conv<'_>) -> ConvKernel {
         let kernel = match isa {
-            Isa::Reference => {
-                ConvKernel { isa, scratch_bytes: 0, run: |conv, input, output, _| reference::conv(conv, input, output) }
-            }
+            Isa::Reference => ConvKernel {
+                isa,
+                scratch_bytes: 0,
+                run: |conv, input, output, _| reference::conv(conv, input, output),
+                adds: true,
+            },
             Isa::Portable => portable::conv_kernel(conv),
             _ => native::conv_kernel(isa, conv).unwrap_or_else(|| portable::conv_kernel(conv)),
         };
-        if conv.residual.is_some() && isa != Isa::Reference { residual::kernel(kernel, conv) } else { kernel }
+        if conv.residual.is_some() && !kernel.adds { residual::kernel(kernel, conv) } else { kernel }
     }
 
     /// Computes a convolution like the one that this kernel was chosen for: `input` and `output` of the
@@ -214,7 +219,7 @@ impl ConvKernel {
             return;
         }
         match &conv.residual {
-            Some(add) if self.isa != Isa::Reference => residual::run(self.isa, conv, add, input, output, scratch),
+            Some(add) if !self.adds => residual::run(self.isa, conv, add, input, output, scratch),
             _ => (self.run)(conv, input, output, scratch),
         }
     }

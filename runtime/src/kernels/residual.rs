@@ -51,17 +51,23 @@ fn strips<'a>(conv: &Conv<'a>) -> impl Iterator<Item = Part<'a>> {
 }
 
 /// Rows of output of each: as many strips as there must be, of equal size.
-fn strip_rows(conv: &Conv<'_>) -> usize {
-    let rows = conv.output.h.max(1);
-    let fitting = (STRIP_BYTES / row_bytes(conv).max(1)).clamp(1, rows);
-    rows.div_ceil(rows.div_ceil(fitting))
+pub(super) const fn strip_rows(conv: &Conv<'_>) -> usize {
+    let fitting = match STRIP_BYTES.checked_div(row_bytes(conv)) {
+        None | Some(0) => 1,
+        Some(rows) => rows,
+    };
+    match conv.output.h {
+        0 => 1,
+        rows => rows.div_ceil(rows.div_ceil(fitting)),
+    }
 }
 
-fn strip_bytes(conv: &Conv<'_>) -> usize {
+/// Bytes of the codes of a strip.
+pub(super) const fn strip_bytes(conv: &Conv<'_>) -> usize {
     strip_rows(conv).saturating_mul(row_bytes(conv))
 }
 
-fn row_bytes(conv: &Conv<'_>) -> usize {
+const fn row_bytes(conv: &Conv<'_>) -> usize {
     conv.output.w.saturating_mul(conv.output.c)
 }
 
