@@ -24,7 +24,7 @@ pub struct Layer<'a> {
 /// The operators, with everything a kernel needs besides the activations.
 #[derive(Clone, Copy, Debug)]
 pub enum LayerOp<'a> {
-    /// Convolution of any kind; fully connected is 1x1 on (rows, 1, k).
+    /// Convolution of any kind, perhaps with a sum; fully connected is 1x1 on (rows, 1, k).
     Conv(Conv<'a>),
     /// Sum of two tensors of one shape.
     Add(Add),
@@ -93,6 +93,8 @@ pub struct Conv<'a> {
     pub mult: &'a [i32],
     /// From accumulator to code.
     pub requantise: Requantise,
+    /// What becomes of the code: it is the second operand of this sum. The first lies where the output will lie.
+    pub residual: Option<Add>,
     /// Records of the weight groups.
     records: &'a [u8],
     /// The weights section.
@@ -242,6 +244,7 @@ impl<'a> Conv<'a> {
         bias: &[],
         mult: &[],
         requantise: Requantise { pre: 0, zero: 0, lo: 0, hi: 255 },
+        residual: None,
         records: &[],
         weights: &[],
     };
@@ -392,6 +395,13 @@ impl<'a> Conv<'a> {
     }
 }
 
+impl Add {
+    /// Whether it gives codes of `output`, by a shift that there is.
+    fn is_sound(&self, output: &Tensor) -> bool {
+        (1..=31).contains(&self.shift) && codes_of(output, self.lo, self.hi)
+    }
+}
+
 impl WeightGroup<'_> {
     /// The largest magnitude of its levels, whichever of them it uses.
     pub fn largest_level(&self) -> u32 {
@@ -532,18 +542,22 @@ pub(crate) fn decode_layer<'a>(bytes: &'a [u8], sections: &Sections<'a>) -> Resu
     let input = operand(0)?;
     let at = (10 + 2 * n_inputs).next_multiple_of(4);
     let fields = Reader(record.0.get(at..).ok_or(cut)?);
-    let arity = match code {
-        op::ADD => 2,
-        op::CONCAT => n_inputs.max(1),
-        _ => 1,
+    let operands_fit = match code {
+        op::CONV => matches!(n_inputs, 1 | 2),
+        op::ADD => n_inputs == 2,
+        op::CONCAT => n_inputs > 0,
+        _ => n_inputs == 1,
     };
-    if n_inputs != arity || !record_bytes.is_multiple_of(4) {
+    if !operands_fit || !record_bytes.is_multiple_of(4) {
         return Err(FormatError::Layer("the number of operands or the record's length"));
     }
     let layer = |op| Ok((Layer { op, input, output, scratch, operands }, record_bytes));
     // Most layers are convolutions, decoded at every run: apart, so that they are not copied as one of many.
     match code {
-        op::CONV => layer(LayerOp::Conv(decode_conv(fields, &input, &output, sections)?)),
+        op::CONV => {
+            let residual = if n_inputs == 2 { Some(operand(1)?) } else { None };
+            layer(LayerOp::Conv(decode_conv(fields, &input, residual.as_ref(), &output, sections)?))
+        }
         _ => layer(decode_op(code, fields, &input, &output, operands, sections)?),
     }
 }
@@ -561,21 +575,21 @@ fn decode_op<'a>(
     match code {
         op::ADD => {
             let second = Reader(operands).u16(2).and_then(|t| sections.tensor(t)).ok_or(CUT)?;
-            let (shift, lo, hi) = (f.u8(8).ok_or(CUT)?, f.u8(9).ok_or(CUT)?, f.u8(10).ok_or(CUT)?);
-            let shaped = second.shape == input.shape && output.shape == input.shape;
-            if !shaped || !(1..=31).contains(&shift) || !codes_of(output, lo, hi) {
-                return Err(FormatError::Layer("an Add"));
-            }
-            Ok(LayerOp::Add(Add {
+            let add = Add {
                 ma: f.i32(0).ok_or(CUT)?,
                 mb: f.i32(4).ok_or(CUT)?,
                 zero_a: input.zero,
                 zero_b: second.zero,
                 zero: output.zero,
-                shift,
-                lo,
-                hi,
-            }))
+                shift: f.u8(8).ok_or(CUT)?,
+                lo: f.u8(9).ok_or(CUT)?,
+                hi: f.u8(10).ok_or(CUT)?,
+            };
+            let shaped = second.shape == input.shape && output.shape == input.shape;
+            if !shaped || !add.is_sound(output) {
+                return Err(FormatError::Layer("an Add"));
+            }
+            Ok(LayerOp::Add(add))
         }
         op::AVG_POOL => Ok(LayerOp::AvgPool(AvgPool {
             window: decode_pool(f, input, output)?,
@@ -670,6 +684,7 @@ fn reaches(out: usize, stride: usize, window: usize, pad: usize, size: usize) ->
 fn decode_conv<'a>(
     f: Reader<'a>,
     input: &Tensor,
+    residual: Option<&Tensor>,
     output: &Tensor,
     sections: &Sections<'a>,
 ) -> Result<Conv<'a>, FormatError> {
@@ -684,6 +699,13 @@ fn decode_conv<'a>(
     let c_out = output.shape.c;
     let per_channel = |from: usize| sections.channels.get(from..from.checked_add(c_out)?);
     let missing = FormatError::Layer("the bias index of a Conv");
+    let (requantise, residual) = match residual {
+        None => (requantise(f, 10, output)?, None),
+        Some(operand) => {
+            let (requantise, add) = decode_residual(f, records.get(8 * n_groups..).ok_or(CUT)?, operand, output)?;
+            (requantise, Some(add))
+        }
+    };
     let conv = Conv {
         input: input.shape,
         output: output.shape,
@@ -696,7 +718,8 @@ fn decode_conv<'a>(
         zero_in: input.zero,
         bias: per_channel(index).ok_or(missing)?,
         mult: index.checked_add(c_out).and_then(per_channel).ok_or(missing)?,
-        requantise: requantise(f, 10, output)?,
+        requantise,
+        residual,
         records: records.get(..8 * n_groups).ok_or(CUT)?,
         weights: sections.weights,
     };
@@ -712,6 +735,34 @@ fn decode_conv<'a>(
         return Err(FormatError::Layer("the geometry of a Conv"));
     }
     Ok(conv)
+}
+
+/// The requantisation of a Conv that adds, whose code has no tensor, and the sum.
+#[inline(never)]
+fn decode_residual(
+    conv: Reader<'_>,
+    fields: &[u8],
+    operand: &Tensor,
+    output: &Tensor,
+) -> Result<(Requantise, Add), FormatError> {
+    let f = Reader(fields);
+    let byte = |at: usize| f.u8(at).ok_or(CUT);
+    let summand = Tensor { zero: byte(11)?, bits: 8, ..*output };
+    let requantise = requantise(conv, 10, &summand)?;
+    let add = Add {
+        ma: f.i32(0).ok_or(CUT)?,
+        mb: f.i32(4).ok_or(CUT)?,
+        zero_a: operand.zero,
+        zero_b: summand.zero,
+        zero: output.zero,
+        shift: byte(8)?,
+        lo: byte(9)?,
+        hi: byte(10)?,
+    };
+    if operand.shape != output.shape || !add.is_sound(output) {
+        return Err(FormatError::Layer("the residual of a Conv"));
+    }
+    Ok((requantise, add))
 }
 
 #[inline]

@@ -19,6 +19,7 @@ mod lookup;
 mod panels;
 pub mod portable;
 pub mod reference;
+mod residual;
 pub mod scratch;
 #[cfg(target_arch = "x86_64")]
 pub mod x86_64;
@@ -136,7 +137,7 @@ impl FromStr for Isa {
 pub struct KernelName {
     /// Whose kernel it is.
     pub isa: Isa,
-    /// What it computes: `conv`, `depthwise`, or `lookup`: a convolution by table look-up.
+    /// What it computes: `conv`, `depthwise`, or `lookup`: a convolution by table look-up; ending in `_add` if it adds.
     pub operator: &'static str,
     /// How its weights are coded; `None` when mixed.
     pub format: Option<WeightFormat>,
@@ -149,11 +150,12 @@ impl KernelName {
         let first = formats.next();
         let format = first.filter(|&first| formats.all(|format| format == first));
         let looked_up = conv.weight_groups().any(|group| group.layout == Layout::Lookup);
-        let operator = match (conv.is_depthwise(), looked_up && isa == Isa::Avx512Vnni) {
-            (true, _) => "depthwise",
-            (false, true) => "lookup",
-            (false, false) => "conv",
+        let operators = match (conv.is_depthwise(), looked_up && isa == Isa::Avx512Vnni) {
+            (true, _) => ["depthwise", "depthwise_add"],
+            (false, true) => ["lookup", "lookup_add"],
+            (false, false) => ["conv", "conv_add"],
         };
+        let operator = operators[usize::from(conv.residual.is_some())];
         KernelName { isa, operator, format }
     }
 }
@@ -177,23 +179,30 @@ pub struct ConvKernel {
     /// [`conv_scratch_bytes`](scratch::conv_scratch_bytes).
     pub scratch_bytes: usize,
     run: fn(&Conv<'_>, &[u8], &mut [u8], &mut [u8]),
+    /// Whether `run` adds where the convolution does.
+    adds: bool,
 }
 
 impl ConvKernel {
     /// The kernel of `isa` for this convolution, else the portable one; the portable one too when the
     /// processor lacks the instruction set.
     pub fn choose(isa: Isa, conv: &Conv<'_>) -> ConvKernel {
-        match isa {
-            Isa::Reference => {
-                ConvKernel { isa, scratch_bytes: 0, run: |conv, input, output, _| reference::conv(conv, input, output) }
-            }
+        let kernel = match isa {
+            Isa::Reference => ConvKernel {
+                isa,
+                scratch_bytes: 0,
+                run: |conv, input, output, _| reference::conv(conv, input, output),
+                adds: true,
+            },
             Isa::Portable => portable::conv_kernel(conv),
             _ => native::conv_kernel(isa, conv).unwrap_or_else(|| portable::conv_kernel(conv)),
-        }
+        };
+        if conv.residual.is_some() && !kernel.adds { residual::kernel(kernel, conv) } else { kernel }
     }
 
     /// Computes a convolution like the one that this kernel was chosen for: `input` and `output` of the
-    /// lengths of its shapes, `scratch` of `scratch_bytes` at least. Does nothing when one of them differs
+    /// lengths of its shapes, `scratch` of `scratch_bytes` at least. If the convolution adds, `output` holds the
+    /// other summand before and the sum after. Does nothing when a length differs
     /// or the convolution lacks biases, multipliers or weight groups.
     pub fn run(&self, conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) {
         if conv.is_whole() {
@@ -206,8 +215,12 @@ impl ConvKernel {
     #[inline]
     pub(crate) fn run_whole(&self, conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) {
         let fits = input.len() == conv.input.len() && output.len() == conv.output.len();
-        if fits && scratch.len() >= self.scratch_bytes {
-            (self.run)(conv, input, output, scratch);
+        if !fits || scratch.len() < self.scratch_bytes {
+            return;
+        }
+        match &conv.residual {
+            Some(add) if !self.adds => residual::run(self.isa, conv, add, input, output, scratch),
+            _ => (self.run)(conv, input, output, scratch),
         }
     }
 }

@@ -2,12 +2,16 @@
 //! plans the arena with it.
 
 use super::lookup::Lookups;
-use super::portable;
+use super::{portable, residual};
 use crate::format::{Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH, WeightFormat};
 
 /// The most that any kernel, of any instruction set that reads `layout`, wants for this convolution and a
 /// weight group of this format; its other groups may want more.
 pub fn conv_scratch_bytes(conv: &Conv<'_>, layout: Layout, format: WeightFormat) -> usize {
+    if conv.residual.is_some() {
+        let adding = if layout == Layout::Panels && !conv.is_depthwise() { dense(conv, format) } else { 0 };
+        return residual::scratch_bytes(conv, |strip| conv_scratch_bytes(strip, layout, format)).max(adding);
+    }
     match layout {
         Layout::Plain => portable::scratch_bytes(conv),
         Layout::Panels => panels(conv, format).max(portable::scratch_bytes(conv)),
@@ -59,7 +63,16 @@ const fn dense(conv: &Conv<'_>, format: WeightFormat) -> usize {
         };
         levels.saturating_add(strip)
     };
+    let used = used.saturating_add(sums(conv));
     if used == 0 { 0 } else { used.saturating_add(ALIGN) }
+}
+
+/// Bytes of the codes that a dense kernel adds at once, where it adds.
+pub(super) const fn sums(conv: &Conv<'_>) -> usize {
+    match conv.residual {
+        Some(_) => aligned(residual::strip_bytes(conv)),
+        None => 0,
+    }
 }
 
 /// Whether every window lies inside the input, segments being whole quads.
@@ -104,8 +117,11 @@ impl Strip {
         let pitch = padded(conv, 1, conv.output.w).saturating_mul(conv.input.c);
         let fitting =
             (STRIP_BYTES / pitch).saturating_sub(reach(conv.kernel[0], conv.dilation[0])) / conv.stride[0] + 1;
-        // As many strips as there must be, of equal size.
-        let outputs = conv.output.h.div_ceil(conv.output.h.div_ceil(fitting));
+        // As many strips as there must be, of equal size; where codes are added, theirs.
+        let outputs = match conv.residual {
+            Some(_) => residual::strip_rows(conv),
+            None => conv.output.h.div_ceil(conv.output.h.div_ceil(fitting)),
+        };
         Some(Strip { pitch, outputs, rows: padded(conv, 0, outputs) })
     }
 

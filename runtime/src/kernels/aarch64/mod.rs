@@ -47,7 +47,7 @@ pub(super) fn conv_kernel(isa: Isa, conv: &Conv<'_>) -> Option<ConvKernel> {
         Isa::NeonI8mm => panels::dense::run::<dot::I8mm>,
         _ => return None,
     };
-    Some(ConvKernel { isa, scratch_bytes, run })
+    Some(ConvKernel { isa, scratch_bytes, run, adds: !conv.is_depthwise() })
 }
 
 type Run = fn(&Conv<'_>, &[u8], &mut [u8], &mut [u8]);

@@ -50,7 +50,8 @@ pub(super) fn conv_kernel(isa: Isa, conv: &Conv<'_>) -> Option<ConvKernel> {
         };
         scratch_bytes = scratch_bytes.max(wanted);
     }
-    let run: Run = match (isa, layout?) {
+    let layout = layout?;
+    let run: Run = match (isa, layout) {
         (Isa::Avx2, Layout::Panels) if conv.is_depthwise() => depthwise::run::<avx2::Avx2>,
         (Isa::Avx2, Layout::Panels) => dense::run::<avx2::Avx2>,
         (Isa::AvxVnni, Layout::Panels) if conv.is_depthwise() => depthwise::run::<avx2::Avx2>,
@@ -60,7 +61,7 @@ pub(super) fn conv_kernel(isa: Isa, conv: &Conv<'_>) -> Option<ConvKernel> {
         (Isa::Avx512Vnni, Layout::Lookup) => avx512::lookup::run,
         _ => return None,
     };
-    Some(ConvKernel { isa, scratch_bytes, run })
+    Some(ConvKernel { isa, scratch_bytes, run, adds: layout == Layout::Panels && !conv.is_depthwise() })
 }
 
 type Run = fn(&Conv<'_>, &[u8], &mut [u8], &mut [u8]);

@@ -12,6 +12,7 @@ use crate::kernels::panels::dense::{Dense, STEP, Segment, Stream, Tiles};
 use crate::kernels::x86_64::detect;
 
 impl Dense for Avx512 {
+    const ISA: Isa = Isa::Avx512Vnni;
     const PANELS: usize = 4;
     const STREAM_PANELS: usize = usize::MAX;
 
