@@ -55,7 +55,7 @@ proptest! {
         let conv = problem.conv();
         let planned = conv.weight_groups().map(|group| conv_scratch_bytes(&conv, group.layout, group.format)).max().unwrap_or(0);
         for isa in Isa::available() {
-            prop_assert!(ConvKernel::choose(isa, &conv).scratch_bytes <= planned, "{}", isa);
+            prop_assert!(ConvKernel::choose(isa, &conv).scratch_bytes(&conv) <= planned, "{}", isa);
         }
     }
 }
