@@ -34,7 +34,7 @@ fn main() {
             let kernel = ConvKernel::choose(isa, &conv);
             let input = Aligned::new(&problem.input);
             let mut output = Aligned::new(&vec![0; conv.output.len()]);
-            let mut scratch = Aligned::new(&vec![0; kernel.scratch_bytes]);
+            let mut scratch = Aligned::new(&vec![0; kernel.scratch_bytes(&conv)]);
             let mut run = || kernel.run(&conv, input.get(), output.get_mut(), scratch.get_mut());
             run();
             let start = Instant::now();
@@ -57,7 +57,7 @@ fn main() {
         let conv = problem.conv();
         shares.sort_by(f64::total_cmp);
         let share = shares[shares.len() / 2] * 100.0;
-        let scratch = ConvKernel::choose(isa, &conv).scratch_bytes;
+        let scratch = ConvKernel::choose(isa, &conv).scratch_bytes(&conv);
         println!("{name:34}{:9.2}{:9.0}{share:8.0}%{scratch:9}", ns / 1e3, conv.macs() as f64 / ns);
     }
 }

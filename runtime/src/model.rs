@@ -161,7 +161,7 @@ impl<'a> Model<'a> {
         let mut at = self.header.layers as usize;
         for index in 0..self.header.n_layers {
             let (layer, bytes) = self.decode(at)?;
-            layer.check_tables()?;
+            layer.check()?;
             self.check_layout(&layer)?;
             self.check_memory(&layer).ok_or(FormatError::Arena { layer: index })?;
             at = at.saturating_add(bytes);
@@ -222,7 +222,8 @@ pub struct Layers<'a> {
 impl<'a> Iterator for Layers<'a> {
     type Item = Layer<'a>;
 
-    #[inline]
+    // A layer is large: built where it is used.
+    #[inline(always)]
     fn next(&mut self) -> Option<Layer<'a>> {
         self.left = self.left.checked_sub(1)?;
         let (layer, bytes) = self.model.decode(self.at).ok()?;

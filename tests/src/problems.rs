@@ -192,7 +192,7 @@ impl ConvProblem {
         let conv = self.conv();
         let kernel = ConvKernel::choose(isa, &conv);
         let mut output = self.residual();
-        kernel.run(&conv, &self.input, &mut output, &mut vec![0x55; kernel.scratch_bytes]);
+        kernel.run(&conv, &self.input, &mut output, &mut vec![0x55; kernel.scratch_bytes(&conv)]);
         output
     }
 }

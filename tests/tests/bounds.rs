@@ -31,7 +31,7 @@ proptest! {
         let expected = problem.run(Isa::Reference);
         for isa in Isa::available() {
             let kernel = ConvKernel::choose(isa, &problem.conv());
-            let output = run_guarded(kernel, &problem, kernel.scratch_bytes, offset);
+            let output = run_guarded(kernel, &problem, kernel.scratch_bytes(&problem.conv()), offset);
             prop_assert_eq!(output.as_ref(), Some(&expected), "{}", isa);
         }
     }
@@ -40,7 +40,7 @@ proptest! {
     fn a_kernel_chosen_for_another_convolution_stays_there_too(chosen in conv_problems(), problem in conv_problems()) {
         for isa in Isa::available() {
             let kernel = ConvKernel::choose(isa, &chosen.conv());
-            prop_assert!(run_guarded(kernel, &problem, kernel.scratch_bytes, 0).is_some(), "{}", isa);
+            prop_assert!(run_guarded(kernel, &problem, kernel.scratch_bytes(&chosen.conv()), 0).is_some(), "{}", isa);
         }
     }
 }

@@ -61,7 +61,7 @@ proptest! {
             for cut in cuts.windows(2) {
                 let part = conv.part(cut[0]..cut[1]);
                 let kernel = ConvKernel::choose(isa, &part.conv);
-                let mut scratch = vec![0x55; kernel.scratch_bytes];
+                let mut scratch = vec![0x55; kernel.scratch_bytes(&conv)];
                 kernel.run(&part.conv, &problem.input[part.input], &mut output[part.output], &mut scratch);
             }
             prop_assert_eq!(output, problem.run(isa), "{} {:?}", isa, cuts);
@@ -73,7 +73,7 @@ proptest! {
         let conv = problem.conv();
         let planned = conv.weight_groups().map(|group| conv_scratch_bytes(&conv, group.layout, group.format)).max().unwrap_or(0);
         for isa in Isa::available() {
-            prop_assert!(ConvKernel::choose(isa, &conv).scratch_bytes <= planned, "{}", isa);
+            prop_assert!(ConvKernel::choose(isa, &conv).scratch_bytes(&conv) <= planned, "{}", isa);
         }
     }
 }

@@ -306,6 +306,15 @@ impl<'a> Conv<'a> {
         }
     }
 
+    /// The layout that all weight groups share, if they do.
+    #[inline]
+    pub(crate) fn layout(&self) -> Option<Layout> {
+        let (records, _) = self.records.as_chunks::<8>();
+        let (first, rest) = records.split_first()?;
+        let shared = rest.iter().all(|record| record[1] == first[1]);
+        Layout::from_number(first[1].into()).filter(|_| shared)
+    }
+
     /// The weight groups, in channel order.
     #[inline]
     pub fn weight_groups(&self) -> WeightGroups<'_, 'a> {
@@ -370,6 +379,21 @@ impl<'a> Conv<'a> {
             last.all(|step| step.chunks_exact(PANEL_DEPTH).all(|quad| quad.iter().skip(counted).all(|&code| code == 0)))
         });
         if clear { Ok(()) } else { Err(FormatError::Layer("the padding of weights of 8 bits")) }
+    }
+
+    /// Whether kernels take its geometry: channels add up, and windows stay near the input.
+    fn check_geometry(&self) -> Result<(), FormatError> {
+        let stands = [self.kernel, self.stride, self.dilation].as_flattened().contains(&0) || self.records.is_empty();
+        let (extents, outs) = ([self.input.h, self.input.w], [self.output.h, self.output.w]);
+        #[allow(clippy::indexing_slicing, reason = "k is an axis, 0 or 1, of arrays of two")]
+        let near = |k: usize| {
+            let window = (self.kernel[k] - 1) * self.dilation[k] + 1;
+            reaches(outs[k], self.stride[k], window, self.pad[k], extents[k])
+        };
+        if stands || !self.is_divisible() || !(near(0) && near(1)) {
+            return Err(FormatError::Layer("the geometry of a Conv"));
+        }
+        Ok(())
     }
 
     /// Whether the channel groups are of one size.
@@ -497,10 +521,11 @@ impl Sections<'_> {
 }
 
 impl Layer<'_> {
-    /// What takes time in proportion to a table's length: checked once, not at every run.
-    pub(crate) fn check_tables(&self) -> Result<(), FormatError> {
+    /// What decoding leaves out, since it is done at every run: the geometry of convolutions, and what takes time in
+    /// proportion to a table's length.
+    pub(crate) fn check(&self) -> Result<(), FormatError> {
         match &self.op {
-            LayerOp::Conv(p) => p.check_groups().and_then(|()| p.check_padding()),
+            LayerOp::Conv(p) => p.check_geometry().and_then(|()| p.check_groups()).and_then(|()| p.check_padding()),
             LayerOp::Lut(table) if table.iter().any(|&code| code > self.output.max_code()) => {
                 Err(FormatError::Layer("a code in a look-up table"))
             }
@@ -523,10 +548,10 @@ impl Layer<'_> {
     }
 }
 
-/// Decodes the record at the start of `bytes` and checks all that takes constant time; returns the layer
-/// and the record's length. With [`Layer::check_tables`], that is everything a kernel relies on, except
+/// Decodes the record at the start of `bytes` and checks what takes next to no time; returns the layer
+/// and the record's length. With [`Layer::check`], that is everything a kernel relies on, except
 /// where tensors lie in the arena.
-#[inline]
+#[inline(always)]
 pub(crate) fn decode_layer<'a>(bytes: &'a [u8], sections: &Sections<'a>) -> Result<(Layer<'a>, usize), FormatError> {
     let cut = FormatError::Truncated("the layer records");
     let r = Reader(bytes);
@@ -563,7 +588,7 @@ pub(crate) fn decode_layer<'a>(bytes: &'a [u8], sections: &Sections<'a>) -> Resu
 }
 
 /// Any operator but convolution.
-#[inline(always)]
+#[inline(never)]
 fn decode_op<'a>(
     code: u8,
     f: Reader<'a>,
@@ -706,7 +731,7 @@ fn decode_conv<'a>(
             (requantise, Some(add))
         }
     };
-    let conv = Conv {
+    Ok(Conv {
         input: input.shape,
         output: output.shape,
         kernel,
@@ -722,19 +747,7 @@ fn decode_conv<'a>(
         residual,
         records: records.get(..8 * n_groups).ok_or(CUT)?,
         weights: sections.weights,
-    };
-    let ([kh, kw], [sh, sw], [dh, dw]) = (conv.kernel, conv.stride, conv.dilation);
-    let stands = [kh, kw, sh, sw, dh, dw, n_groups].contains(&0);
-    let (extents, outs) = ([conv.input.h, conv.input.w], [conv.output.h, conv.output.w]);
-    #[allow(clippy::indexing_slicing, reason = "k is an axis, 0 or 1, of arrays of two")]
-    let near = |k: usize| {
-        let window = (conv.kernel[k] - 1) * conv.dilation[k] + 1;
-        reaches(outs[k], conv.stride[k], window, conv.pad[k], extents[k])
-    };
-    if stands || !conv.is_divisible() || !(near(0) && near(1)) {
-        return Err(FormatError::Layer("the geometry of a Conv"));
-    }
-    Ok(conv)
+    })
 }
 
 /// The requantisation of a Conv that adds, whose code has no tensor, and the sum.

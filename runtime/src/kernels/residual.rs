@@ -7,12 +7,6 @@ use crate::format::{Add, Conv, Part};
 /// Bytes of a strip, unless one row takes more.
 const STRIP_BYTES: usize = 2048;
 
-/// What a convolution that adds wants in addition to `kernel`, the one for it if it did not add.
-pub(super) fn kernel(kernel: ConvKernel, conv: &Conv<'_>) -> ConvKernel {
-    let scratch_bytes = scratch_bytes(conv, |strip| ConvKernel::choose(kernel.isa, strip).scratch_bytes);
-    ConvKernel { scratch_bytes, ..kernel }
-}
-
 /// A strip, and the most that one wants, by `wanted`, to be computed.
 pub(super) fn scratch_bytes(conv: &Conv<'_>, wanted: impl Fn(&Conv<'_>) -> usize) -> usize {
     let mut most = 0;

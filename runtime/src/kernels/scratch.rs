@@ -3,7 +3,7 @@
 
 use super::lookup::Lookups;
 use super::{portable, residual};
-use crate::format::{Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH, WeightFormat};
+use crate::format::{Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH, WeightFormat, WeightGroup};
 
 /// The most that any kernel, of any instruction set that reads `layout`, wants for this convolution and a
 /// weight group of this format; its other groups may want more.
@@ -19,6 +19,20 @@ pub fn conv_scratch_bytes(conv: &Conv<'_>, layout: Layout, format: WeightFormat)
             Lookups::of(conv, format).map_or(0, |lookups| lookups.scratch_bytes()).max(portable::scratch_bytes(conv))
         }
     }
+}
+
+/// What the kernels of an instruction set want for this convolution: the largest need of its weight groups.
+#[cfg_attr(
+    not(any(target_arch = "x86_64", target_arch = "aarch64")),
+    allow(dead_code, reason = "for kernels of an instruction set")
+)]
+pub(super) fn of_groups(conv: &Conv<'_>) -> usize {
+    let wanted = |group: WeightGroup<'_>| match group.layout {
+        Layout::Plain => 0,
+        Layout::Panels => panels(conv, group.format),
+        Layout::Lookup => Lookups::of(conv, group.format).map_or(0, |lookups| lookups.scratch_bytes()),
+    };
+    conv.weight_groups().map(wanted).max().unwrap_or(0)
 }
 
 /// Bytes that the kernels which read [`Layout::Panels`] want, the largest need of any instruction set;

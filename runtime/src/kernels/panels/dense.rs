@@ -225,7 +225,7 @@ pub(in crate::kernels) struct Stream<'a> {
     panels: Panels<'a>,
     window: &'a [u8],
     #[cfg_attr(target_arch = "aarch64", allow(dead_code, reason = "only AVX2 chooses its products by it"))]
-    largest: u32,
+    bits_in: u8,
     requantise: Requantise,
     output: *mut u8,
     memory: PhantomData<&'a mut [u8]>,
@@ -244,8 +244,8 @@ impl<'a> Stream<'a> {
         let quads = window.len() / PANEL_DEPTH;
         let coded = panels.len > 0 && panels.step >= quads.checked_mul(STEP / 8 * bits)?;
         let output = output.get_mut(panels.first..)?.get_mut(..panels.bias.len())?.as_mut_ptr();
-        let (largest, requantise) = (largest_product(conv, group), conv.requantise);
-        coded.then_some(Stream { panels, window, largest, requantise, output, memory: PhantomData })
+        let (bits_in, requantise) = (conv.bits_in, conv.requantise);
+        coded.then_some(Stream { panels, window, bits_in, requantise, output, memory: PhantomData })
     }
 
     /// The panels, whose codes are packed.
@@ -269,8 +269,8 @@ impl<'a> Stream<'a> {
     /// What no product of a code and a level exceeds in magnitude, if codes have the bits that they should.
     #[inline(always)]
     #[cfg_attr(target_arch = "aarch64", allow(dead_code, reason = "only AVX2 chooses its products by it"))]
-    pub(in crate::kernels) fn largest_product(&self) -> u32 {
-        self.largest
+    pub(in crate::kernels) fn largest_product(&self, group: &WeightGroup<'_>) -> u32 {
+        largest_product(self.bits_in, group)
     }
 
     /// From sum to code.
@@ -358,7 +358,7 @@ fn blocks<D: Dense>(
     mut each: impl FnMut(Block<'_>) -> Option<()>,
 ) -> Option<()> {
     for group in conv.weight_groups() {
-        let largest = largest_product(conv, &group);
+        let largest = largest_product(conv.bits_in, &group);
         let in_place = !scratch::decodes(group.format);
         let most = if in_place { D::PANELS } else { D::PANELS.min(DECODED_PANELS) };
         let mut index = 0;
@@ -444,7 +444,8 @@ fn copy_rows(conv: &Conv<'_>, input: &[u8], strip: &Strip, first: usize, copied:
 
 /// A single pixel, as fully connected layers have: each weight is used once.
 fn single<D: Dense>(isa: D, conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) -> Option<()> {
-    let depth = Walk::of(conv, 0).len() * PANEL_DEPTH;
+    let (segments, len) = conv.segments();
+    let depth = segments * len.next_multiple_of(PANEL_DEPTH);
     let window: &[u8] = if scratch::streams_in_place(conv) {
         input.get(..depth)?
     } else {
@@ -462,8 +463,8 @@ fn single<D: Dense>(isa: D, conv: &Conv<'_>, input: &[u8], output: &mut [u8], sc
     Some(())
 }
 
-fn largest_product(conv: &Conv<'_>, group: &WeightGroup<'_>) -> u32 {
-    ((1 << conv.bits_in.min(8)) - 1) * group.largest_level()
+fn largest_product(bits_in: u8, group: &WeightGroup<'_>) -> u32 {
+    ((1 << bits_in.min(8)) - 1) * group.largest_level()
 }
 
 /// Copies the window of the first pixel, `zero_in` where it is beyond an edge, 0 at padding.

@@ -50,7 +50,7 @@ impl Dense for Avx2 {
             unsafe { stream(Words, group, window) }
         }
         // Steps that interleave are added up together.
-        let bytes = Bytes::new(window.largest_product()).filter(|bytes| bytes.run() >= group.format.interleaved());
+        let bytes = Bytes::new(window.largest_product(group)).filter(|bytes| bytes.run() >= group.format.interleaved());
         // SAFETY: the processor has the instructions, or there would be no `self`.
         unsafe {
             match bytes {

@@ -128,37 +128,37 @@ impl Scale {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 pub(super) unsafe fn store_pixel<const P: usize>(scales: &[Scale; P], sums: [__m512i; P], to: *mut u8) {
     let mut words = [_mm512_setzero_si512(); 4];
-    let mut channels = [0; 4];
+    let (mut quarters, mut channels) = ([to; P], [0; P]);
     for p in 0..P {
         words[p] = scales[p].apply(scales[p].shift(sums[p]));
+        quarters[p] = to.wrapping_add(p * PANEL_CHANNELS);
         channels[p] = scales[p].channels();
     }
     let codes = scales[0].pack(words);
     // SAFETY: the contract.
     unsafe {
-        if channels[3] == PANEL_CHANNELS {
+        if P == 4 && scales[3].is_whole() {
             _mm512_storeu_si512(to.cast(), codes);
         } else {
-            let quarter = |p: usize| to.wrapping_add(p * PANEL_CHANNELS);
-            store_quarters(codes, [quarter(0), quarter(1), quarter(2), quarter(3)], channels);
+            store_quarters(codes, quarters, channels);
         }
     }
 }
 
-/// Stores the first `channels` of each quarter.
+/// Stores the first `channels` of each of the first `N` quarters.
 ///
 /// # Safety
 /// Each address takes as many, 16 at most.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-pub(super) unsafe fn store_quarters(codes: __m512i, to: [*mut u8; 4], channels: [usize; 4]) {
+pub(super) unsafe fn store_quarters<const N: usize>(codes: __m512i, to: [*mut u8; N], channels: [usize; N]) {
     let quarters = [
         _mm512_castsi512_si128(codes),
         _mm512_extracti32x4_epi32::<1>(codes),
         _mm512_extracti32x4_epi32::<2>(codes),
         _mm512_extracti32x4_epi32::<3>(codes),
     ];
-    for i in 0..4 {
+    for i in 0..N {
         // SAFETY: the contract.
         unsafe {
             if channels[i] == PANEL_CHANNELS {
