@@ -61,7 +61,7 @@ proptest! {
             for cut in cuts.windows(2) {
                 let part = conv.part(cut[0]..cut[1]);
                 let kernel = ConvKernel::choose(isa, &part.conv);
-                let mut scratch = vec![0x55; kernel.scratch_bytes(&conv)];
+                let mut scratch = vec![0x55; kernel.scratch_bytes(&part.conv)];
                 kernel.run(&part.conv, &problem.input[part.input], &mut output[part.output], &mut scratch);
             }
             prop_assert_eq!(output, problem.run(isa), "{} {:?}", isa, cuts);

@@ -86,7 +86,7 @@ impl Walk {
     }
 
     /// All quads of the window.
-    fn len(&self) -> usize {
+    pub(in crate::kernels) fn len(&self) -> usize {
         self.rows.saturating_mul(self.taps).saturating_mul(self.quads)
     }
 }
