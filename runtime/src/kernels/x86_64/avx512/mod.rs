@@ -8,6 +8,7 @@ pub(super) mod lookup;
 mod pool;
 mod requantise;
 mod stream;
+pub(super) mod windows;
 
 pub(super) use add::add;
 pub(super) use pool::avg_pool;
