@@ -154,7 +154,7 @@ pub(super) const X86_MARGIN: usize = PANEL_CHANNELS;
 
 /// What depthwise kernels want: narrower vectors want no more than the widest.
 pub(super) const fn x86_depthwise(conv: &Conv<'_>) -> usize {
-    X86Depthwise::of(conv, X86_STRIP).total().saturating_add(X86_SLACK)
+    most(X86Depthwise::of(conv, X86_STRIP).total(), conv.input.w.saturating_mul(conv.input.c)).saturating_add(X86_SLACK)
 }
 
 /// What a depthwise kernel keeps for a strip of lanes: interleaved levels, and a ring of padded input rows.

@@ -44,7 +44,7 @@ pub(super) fn conv_kernel(isa: Isa, conv: &Conv<'_>) -> Option<ConvKernel> {
         (Isa::Avx2, Layout::Panels) => dense::run::<avx2::Avx2>,
         (Isa::AvxVnni, Layout::Panels) if conv.is_depthwise() => depthwise::run::<avx2::Avx2>,
         (Isa::AvxVnni, Layout::Panels) => dense::run::<avx2::AvxVnni>,
-        (Isa::Avx512Vnni, Layout::Panels) if conv.is_depthwise() => depthwise::run::<avx512::Avx512>,
+        (Isa::Avx512Vnni, Layout::Panels) if conv.is_depthwise() => avx512::windows::run,
         (Isa::Avx512Vnni, Layout::Panels) => dense::run::<avx512::Avx512>,
         (Isa::Avx512Vnni, Layout::Lookup) if looked_up() => avx512::lookup::run,
         _ => return None,

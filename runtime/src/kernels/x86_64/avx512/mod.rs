@@ -9,6 +9,7 @@ mod narrow;
 mod pool;
 mod requantise;
 mod stream;
+pub(super) mod windows;
 
 pub(super) use add::add;
 pub(super) use pool::avg_pool;
