@@ -9,7 +9,7 @@ use crate::format::{Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH, WeightFormat};
 /// weight group of this format; its other groups may want more.
 pub fn conv_scratch_bytes(conv: &Conv<'_>, layout: Layout, format: WeightFormat) -> usize {
     match layout {
-        Layout::Plain => portable::scratch_bytes(conv),
+        Layout::Plain | Layout::Words => portable::scratch_bytes(conv),
         Layout::Panels => panels(conv, format).max(portable::scratch_bytes(conv)),
         Layout::Lookup => {
             Lookups::of(conv, format).map_or(0, |lookups| lookups.scratch_bytes()).max(portable::scratch_bytes(conv))

@@ -44,7 +44,7 @@ pub(super) fn conv_kernel(isa: Isa, conv: &Conv<'_>) -> Option<ConvKernel> {
             return None;
         }
         let wanted = match group.layout {
-            Layout::Plain => return None,
+            Layout::Plain | Layout::Words => return None,
             Layout::Panels => scratch::panels(conv, group.format),
             Layout::Lookup => Lookups::of(conv, group.format)?.scratch_bytes(),
         };
