@@ -1,16 +1,33 @@
 //! Kernels for 32-bit Arm with the DSP extension: two 16-bit products an instruction.
+//!
+//! Soundness. Whoever compiles this module has told the compiler of a processor with the extension (see `build.rs`),
+//! so its instructions are there. Loops in assembly go through memory that their callers have checked.
+#![allow(unsafe_code, reason = "instructions of the extension, and loops in assembly")]
 
-use super::{ConvKernel, Isa, portable, reference};
-use crate::format::{Add, AvgPool, Conv, MaxPool};
+mod dense;
+mod tile;
+
+use super::{ConvKernel, Isa, portable, reference, scratch};
+use crate::format::{Add, AvgPool, Conv, Layout, MaxPool};
 
 /// Whether the kernels of `isa` can run here: the extension is there whenever this module is compiled.
 pub fn detect(isa: Isa) -> bool {
     matches!(isa, Isa::Reference | Isa::Portable | Isa::Dsp)
 }
 
-/// The kernel of `isa` for a convolution: none yet.
-pub(super) fn conv_kernel(_isa: Isa, _conv: &Conv<'_>) -> Option<ConvKernel> {
-    None
+/// The kernel of `isa` for a convolution whose weights are all in [`Layout::Words`]; `None` for other layouts.
+pub(super) fn conv_kernel(isa: Isa, conv: &Conv<'_>) -> Option<ConvKernel> {
+    if isa != Isa::Dsp || conv.is_depthwise() {
+        return None;
+    }
+    let mut scratch_bytes = 0;
+    for group in conv.weight_groups() {
+        if group.layout != Layout::Words {
+            return None;
+        }
+        scratch_bytes = scratch_bytes.max(scratch::words(conv, group.format));
+    }
+    Some(ConvKernel { isa, scratch_bytes, run: dense::run })
 }
 
 pub(super) fn add(_isa: Isa, p: &Add, a: &mut [u8], b: &[u8]) {
