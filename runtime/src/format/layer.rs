@@ -302,11 +302,11 @@ impl<'a> Conv<'a> {
             }
             Layout::Words => {
                 let (together, codes) = if self.is_depthwise() {
-                    (WORD_CODES, self.depth().saturating_mul(WORD_CODES))
+                    (WORD_CODES, self.depth().div_ceil(2).saturating_mul(2 * WORD_CODES))
                 } else {
                     (WORD_CHANNELS, self.depth().div_ceil(WORD_CODES).saturating_mul(WORD_CODES * WORD_CHANNELS))
                 };
-                channels.div_ceil(together).saturating_mul(codes.saturating_mul(bits).div_ceil(8))
+                channels.div_ceil(together).saturating_mul(codes / 8).saturating_mul(bits)
             }
         }
     }

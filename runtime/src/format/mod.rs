@@ -108,8 +108,8 @@
 //! * [`Layout::Words`], dense: pairs of output channels. The `K` weights of a channel, padded to a multiple of 4,
 //!   are taken four at a time, those of one channel of the pair after those of the other: the code of channel `o`,
 //!   weight `k` is number `(k / 4 * 2 + o % 2) * 4 + k % 4`. One stream a pair. At 8 bits four codes are a word.
-//! * [`Layout::Words`], depthwise: quads of 4 channels; code of channel `o`, tap `t` at `t * 4 + o % 4`. One stream
-//!   a quad, starting on a byte.
+//! * [`Layout::Words`], depthwise: quads of 4 channels, two taps at a time: code of channel `o`, tap `t` at
+//!   `t / 2 * 8 + o % 4 / 2 * 4 + t % 2 * 2 + o % 2`. One stream a quad, of an even number of taps.
 //!
 //! Missing channels and padding positions hold code 0, which is level 0 in format 0x08: kernels multiply those
 //! panels and pairs as they lie. In the other formats a kernel must not let them count. Panels of

@@ -256,7 +256,8 @@ impl Aarch64Rows {
 
 /// Bytes that the kernels which read [`Layout::Words`] want.
 pub(super) const fn words(conv: &Conv<'_>, format: WeightFormat) -> usize {
-    let used = if conv.is_depthwise() { 0 } else { WordDense::of(conv, format).total() };
+    let used =
+        if conv.is_depthwise() { WordDepthwise::of(conv, format).total() } else { WordDense::of(conv, format).total() };
     if used == 0 { 0 } else { used.saturating_add(align_of::<WordAlign>() - 1) }
 }
 
@@ -317,6 +318,37 @@ impl WordDense {
 
     const fn total(&self) -> usize {
         self.windows.saturating_add(self.edges).saturating_add(self.levels)
+    }
+}
+
+/// What a depthwise kernel of [`Layout::Words`] keeps.
+pub(super) struct WordDepthwise {
+    /// Bytes of two tables of taps.
+    pub(super) tables: usize,
+    /// Bytes of a pixel of padding.
+    pub(super) edge: usize,
+    /// Bytes of a window for less than four channels.
+    pub(super) part: usize,
+    /// Bytes of decoded levels.
+    pub(super) levels: usize,
+}
+
+impl WordDepthwise {
+    pub(super) const fn of(conv: &Conv<'_>, format: WeightFormat) -> WordDepthwise {
+        let taps = conv.depth();
+        let levels = if decodes(format) {
+            let quad = taps.saturating_add(taps % 2).saturating_mul(WORD_CODES);
+            let quads = most(WordDense::LEVELS / most(quad, 1), 1);
+            quad.saturating_mul(least(quads, conv.output.c.div_ceil(WORD_CODES)))
+        } else {
+            0
+        };
+        let edge = conv.input.c.div_ceil(WORD_CODES).saturating_mul(WORD_CODES);
+        WordDepthwise { tables: taps.saturating_mul(8), edge, part: taps.saturating_mul(WORD_CODES), levels }
+    }
+
+    const fn total(&self) -> usize {
+        self.tables.saturating_add(self.edge).saturating_add(self.part).saturating_add(self.levels)
     }
 }
 

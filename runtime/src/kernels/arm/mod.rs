@@ -5,7 +5,10 @@
 #![allow(unsafe_code, reason = "instructions of the extension, and loops in assembly")]
 
 mod dense;
+mod depthwise;
+mod quad;
 mod tile;
+mod windows;
 
 use super::{ConvKernel, Isa, portable, reference, scratch};
 use crate::format::{Add, AvgPool, Conv, Layout, MaxPool};
@@ -17,7 +20,7 @@ pub fn detect(isa: Isa) -> bool {
 
 /// The kernel of `isa` for a convolution whose weights are all in [`Layout::Words`]; `None` for other layouts.
 pub(super) fn conv_kernel(isa: Isa, conv: &Conv<'_>) -> Option<ConvKernel> {
-    if isa != Isa::Dsp || conv.is_depthwise() {
+    if isa != Isa::Dsp {
         return None;
     }
     let mut scratch_bytes = 0;
@@ -27,7 +30,8 @@ pub(super) fn conv_kernel(isa: Isa, conv: &Conv<'_>) -> Option<ConvKernel> {
         }
         scratch_bytes = scratch_bytes.max(scratch::words(conv, group.format));
     }
-    Some(ConvKernel { isa, scratch_bytes, run: dense::run })
+    let run = if conv.is_depthwise() { depthwise::run } else { dense::run };
+    Some(ConvKernel { isa, scratch_bytes, run })
 }
 
 pub(super) fn add(_isa: Isa, p: &Add, a: &mut [u8], b: &[u8]) {
