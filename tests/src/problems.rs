@@ -230,6 +230,8 @@ pub enum Family {
     Depthwise,
     /// Dense, by table look-up.
     LookedUp,
+    /// All of the first three, weights in the layout of microcontrollers.
+    Words,
     /// What the portable kernels alone take: groups, weights in several layouts, look-ups of wide codes.
     Portable,
 }
@@ -262,6 +264,7 @@ impl Family {
             Family::FullyConnected => single().boxed(),
             Family::Depthwise => Just(Grouping::Depthwise).boxed(),
             Family::LookedUp => (1..3u8).prop_map(Grouping::LookedUp).boxed(),
+            Family::Words => prop_oneof![2 => dense(), 1 => single(), 2 => Just(Grouping::Depthwise)].boxed(),
             Family::Portable => prop_oneof![
                 2 => dense(),
                 1 => single(),
@@ -276,7 +279,8 @@ impl Family {
     /// Of one weight group; look-ups have their own.
     fn layouts(self) -> BoxedStrategy<Layout> {
         match self {
-            Family::Portable => prop_oneof![Just(Layout::Plain), Just(Layout::Panels)].boxed(),
+            Family::Words => Just(Layout::Words).boxed(),
+            Family::Portable => prop_oneof![Just(Layout::Plain), Just(Layout::Panels), Just(Layout::Words)].boxed(),
             _ => Just(Layout::Panels).boxed(),
         }
     }
@@ -289,6 +293,7 @@ pub fn conv_problems() -> impl Strategy<Value = ConvProblem> {
         1 => conv_problems_of(Family::FullyConnected),
         2 => conv_problems_of(Family::Depthwise),
         2 => conv_problems_of(Family::LookedUp),
+        2 => conv_problems_of(Family::Words),
         3 => conv_problems_of(Family::Portable),
     ]
 }

@@ -33,9 +33,11 @@ impl Board for Host {
 
     fn layout(&self, isa: Isa) -> Layout {
         match isa {
-            Isa::Avx512Vnni => Layout::Lookup,
-            _ if cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) => Layout::Panels,
-            _ => Layout::Plain,
+            // So that its other kernels read the same blobs.
+            Isa::Reference | Isa::Portable if cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) => {
+                Layout::Panels
+            }
+            _ => isa.layout(),
         }
     }
 

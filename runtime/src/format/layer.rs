@@ -2,7 +2,7 @@
 
 use super::{
     CODEBOOK_BYTES, Layout, PANEL_CHANNELS, PANEL_DEPTH, Reader, SECTION_ALIGN, SLAB_CHANNELS, Shape, TENSOR_BYTES,
-    Tensor, WeightFormat, op,
+    Tensor, WORD_CHANNELS, WORD_CODES, WeightFormat, op,
 };
 use crate::error::FormatError;
 
@@ -303,11 +303,23 @@ impl<'a> Conv<'a> {
             Layout::Lookup => {
                 channels.div_ceil(SLAB_CHANNELS).saturating_mul(self.lookups(format)).saturating_mul(SLAB_CHANNELS)
             }
+            Layout::Words => {
+                let (together, codes) = if self.is_depthwise() {
+                    (WORD_CODES, self.depth().div_ceil(2).saturating_mul(2 * WORD_CODES))
+                } else {
+                    (WORD_CHANNELS, self.depth().div_ceil(WORD_CODES).saturating_mul(WORD_CODES * WORD_CHANNELS))
+                };
+                channels.div_ceil(together).saturating_mul(codes / 8).saturating_mul(bits)
+            }
         }
     }
 
     /// The layout that all weight groups share, if they do.
     #[inline]
+    #[cfg_attr(
+        not(any(target_arch = "x86_64", target_arch = "aarch64", pare_dsp)),
+        allow(dead_code, reason = "for kernels of an instruction set")
+    )]
     pub(crate) fn layout(&self) -> Option<Layout> {
         let (records, _) = self.records.as_chunks::<8>();
         let (first, rest) = records.split_first()?;
@@ -335,7 +347,7 @@ impl<'a> Conv<'a> {
         let align = if format == WeightFormat::Linear(8) { SECTION_ALIGN } else { 4 };
         let fits_layout = match layout {
             Layout::Plain => true,
-            Layout::Panels => self.groups == 1 || self.is_depthwise(),
+            Layout::Panels | Layout::Words => self.groups == 1 || self.is_depthwise(),
             Layout::Lookup => self.groups == 1 && format.looked_up().is_some(),
         };
         if channels == 0 || !at.is_multiple_of(align) || !fits_layout {
@@ -364,21 +376,26 @@ impl<'a> Conv<'a> {
         if first == self.output.c { Ok(()) } else { Err(FormatError::Layer("the channel counts of the weight groups")) }
     }
 
-    /// Whether the padding of dense panels of 8 bits is 0, since kernels multiply it.
+    /// Whether the padding of dense panels and pairs of 8 bits is 0, since kernels multiply it.
     fn check_padding(&self) -> Result<(), FormatError> {
-        let (_, len) = self.segments();
-        let counted = len % PANEL_DEPTH;
-        if counted == 0 || self.is_depthwise() {
-            return Ok(());
+        let clear = |group: WeightGroup<'_>| {
+            // Runs of codes that are padded, and codes of all channels that are padded at once.
+            let (len, step) = match group.layout {
+                Layout::Panels => (self.segments().1, PANEL_CHANNELS * PANEL_DEPTH),
+                Layout::Words => (self.depth(), WORD_CHANNELS * WORD_CODES),
+                Layout::Plain | Layout::Lookup => return true,
+            };
+            let (quads, counted) = (len.div_ceil(PANEL_DEPTH), len % PANEL_DEPTH);
+            let mut last = group.codes.chunks_exact(step).skip(quads.saturating_sub(1)).step_by(quads.max(1));
+            let unused = |quad: &[u8]| quad.iter().skip(counted).all(|&code| code == 0);
+            counted == 0 || last.all(|step| step.chunks_exact(PANEL_DEPTH).all(unused))
+        };
+        let in_place = |group: &WeightGroup<'_>| group.format == WeightFormat::Linear(8);
+        if self.is_depthwise() || self.weight_groups().filter(in_place).all(clear) {
+            Ok(())
+        } else {
+            Err(FormatError::Layer("the padding of weights of 8 bits"))
         }
-        let quads = len.div_ceil(PANEL_DEPTH);
-        let in_place =
-            |group: &WeightGroup<'_>| group.format == WeightFormat::Linear(8) && group.layout == Layout::Panels;
-        let clear = self.weight_groups().filter(in_place).all(|group| {
-            let mut last = group.codes.chunks_exact(PANEL_CHANNELS * PANEL_DEPTH).skip(quads - 1).step_by(quads);
-            last.all(|step| step.chunks_exact(PANEL_DEPTH).all(|quad| quad.iter().skip(counted).all(|&code| code == 0)))
-        });
-        if clear { Ok(()) } else { Err(FormatError::Layer("the padding of weights of 8 bits")) }
     }
 
     /// Whether kernels take its geometry: channels add up, and windows stay near the input.

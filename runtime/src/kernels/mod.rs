@@ -14,6 +14,8 @@ use crate::format::{Add, AvgPool, Conv, DepthToSpace, Layout, MaxPool, Pad, Resi
 
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 pub mod aarch64;
+#[cfg(pare_dsp)]
+pub mod arm;
 mod lookup;
 #[cfg(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon")))]
 mod panels;
@@ -24,7 +26,7 @@ pub mod scratch;
 #[cfg(target_arch = "x86_64")]
 pub mod x86_64;
 
-#[cfg(not(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon"))))]
+#[cfg(not(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon"), pare_dsp)))]
 mod no_isa;
 
 pub use lookup::MOST_LOOKUPS;
@@ -32,7 +34,9 @@ pub use lookup::MOST_LOOKUPS;
 // The architecture's own kernels, the same few functions whatever it is.
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 use aarch64 as native;
-#[cfg(not(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon"))))]
+#[cfg(pare_dsp)]
+use arm as native;
+#[cfg(not(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon"), pare_dsp)))]
 use no_isa as native;
 #[cfg(target_arch = "x86_64")]
 use x86_64 as native;
@@ -56,11 +60,13 @@ pub enum Isa {
     NeonDotprod,
     /// AArch64 with those and with 8-bit matrix multiplication (FEAT_I8MM).
     NeonI8mm,
+    /// 32-bit Arm with the DSP extension: Cortex-M4, M7, M33; A-profile processors too.
+    Dsp,
 }
 
 impl Isa {
     /// All of them, those of one architecture slowest first.
-    pub const ALL: [Isa; 8] = [
+    pub const ALL: [Isa; 9] = [
         Isa::Reference,
         Isa::Portable,
         Isa::Avx2,
@@ -69,6 +75,7 @@ impl Isa {
         Isa::Neon,
         Isa::NeonDotprod,
         Isa::NeonI8mm,
+        Isa::Dsp,
     ];
 
     /// Whether this processor runs its kernels.
@@ -89,6 +96,16 @@ impl Isa {
         Isa::available().next_back().unwrap_or(Isa::Portable)
     }
 
+    /// The widest weight layout that its kernels read.
+    pub const fn layout(self) -> Layout {
+        match self {
+            Isa::Reference | Isa::Portable => Layout::Plain,
+            Isa::Avx2 | Isa::AvxVnni | Isa::Neon | Isa::NeonDotprod | Isa::NeonI8mm => Layout::Panels,
+            Isa::Avx512Vnni => Layout::Lookup,
+            Isa::Dsp => Layout::Words,
+        }
+    }
+
     /// Its name, as [`FromStr`] reads it and kernel names begin.
     pub const fn name(self) -> &'static str {
         match self {
@@ -100,6 +117,7 @@ impl Isa {
             Isa::Neon => "neon",
             Isa::NeonDotprod => "dotprod",
             Isa::NeonI8mm => "i8mm",
+            Isa::Dsp => "dsp",
         }
     }
 }
