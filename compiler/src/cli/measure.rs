@@ -61,7 +61,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
         seeds.lines().enumerate().map(|(i, line)| (i + 1, line.split('#').next().unwrap_or("").trim())).collect();
     let lines: Vec<(usize, &str)> = lines.into_iter().filter(|(_, line)| !line.is_empty()).collect();
     let progress = Progress::new(global);
-    progress.event(Event::Stage { name: "measure kernels", steps: measure::ROUNDS });
+    progress.event(Event::Stage { name: "measure kernels", steps: measure::rounds(board.as_ref()) });
     let mut graphs = Vec::with_capacity(lines.len());
     for (number, line) in lines {
         let network = network(line).with_context(|| format!("{file}, line {number}: `{line}`"))?;
