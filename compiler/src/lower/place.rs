@@ -49,7 +49,7 @@ impl Lowering<'_> {
     }
 
     /// An Add or a table whose first operand is read for the last time writes onto it.
-    fn reuse_dying_operands(&mut self) {
+    pub(super) fn reuse_dying_operands(&mut self) {
         let end = self.layers.len();
         for index in 0..end {
             let dying = |this: &Self, operand: usize| {
@@ -89,7 +89,7 @@ impl Lowering<'_> {
     }
 
     /// What the kernels of a layer may want.
-    fn scratch_bytes(&self, layer: &PlannedLayer) -> usize {
+    pub(super) fn scratch_bytes(&self, layer: &PlannedLayer) -> usize {
         let PlannedOp::Conv(conv) = &layer.op else { return 0 };
         let geometry = conv.geometry(&self.tensors[layer.inputs[0]], &self.tensors[layer.output]);
         let of = |group: &PlannedWeights| scratch::conv_scratch_bytes(&geometry, group.layout, group.format.into());
@@ -97,7 +97,7 @@ impl Lowering<'_> {
     }
 
     /// Size and lifetime of every buffer; graph inputs live from the start, outputs to the end.
-    fn lifetimes(&self, end: usize) -> Vec<Buffer> {
+    pub(super) fn lifetimes(&self, end: usize) -> Vec<Buffer> {
         let mut buffers = vec![Buffer { bytes: 0, first: end, last: 0 }; self.n_buffers];
         let mut touch = |tensor: usize, layer: usize| {
             let buffer = &mut buffers[self.buffers[tensor]];

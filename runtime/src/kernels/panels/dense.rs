@@ -8,7 +8,7 @@
 use core::marker::PhantomData;
 
 use super::Panels;
-use crate::format::{Add, Conv, PANEL_DEPTH, PANEL_STEP, Requantise, WeightGroup};
+use crate::format::{Add, Conv, PANEL_CHANNELS, PANEL_DEPTH, PANEL_STEP, Requantise, WeightGroup};
 use crate::kernels::scratch::{self, DECODED_PANELS, Strip};
 use crate::kernels::{Isa, residual};
 
@@ -301,16 +301,14 @@ pub(in crate::kernels) fn run<D: Dense>(conv: &Conv<'_>, input: &[u8], output: &
 
 /// Block after block, all pixels of each.
 fn pixels<D: Dense>(isa: D, conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) -> Option<()> {
-    let strip = Strip::of(conv);
-    let (copied, scratch) = scratch.split_at_mut_checked(strip.as_ref().map_or(0, Strip::bytes))?;
-    copied.fill(conv.zero_in);
-    blocks(isa, conv, scratch, |block| match &strip {
-        None => rectangle(isa, conv, input, block, output),
-        Some(strip) => strips(isa, conv, input, strip, copied, block, output),
+    let (mut windows, scratch) = Windows::new(conv, input, scratch)?;
+    blocks(isa, conv, scratch, |block| {
+        let mut strips = output.chunks_mut(windows.outputs * conv.output.w * conv.output.c).enumerate();
+        strips.try_for_each(|(index, output)| windows.of_strip(index)?.multiply(isa, block, output))
     })
 }
 
-/// A few rows at a time, all blocks of each; then they are added.
+/// Strip after strip, each added as soon as all blocks are there.
 fn sums<D: Dense>(
     isa: D,
     conv: &Conv<'_>,
@@ -326,28 +324,37 @@ fn sums<D: Dense>(
         D::ISA.add(add, output, codes);
         return Some(());
     }
-    let strip = Strip::of(conv);
-    let (copied, scratch) = scratch.split_at_mut_checked(strip.as_ref().map_or(0, Strip::bytes))?;
-    copied.fill(conv.zero_in);
-    let row = conv.output.w * conv.output.c;
-    for (index, sum) in output.chunks_mut(residual::strip_rows(conv) * row).enumerate() {
-        let first = index * residual::strip_rows(conv) * conv.stride[0];
-        let (windows, pitch) = match &strip {
-            None => (input.get(first * conv.input.w * conv.input.c..)?, conv.input.w * conv.input.c),
-            Some(strip) => {
-                copy_rows(conv, input, strip, first, copied);
-                (&*copied, strip.pitch)
-            }
-        };
-        let codes = codes.get_mut(..sum.len())?;
-        blocks(isa, conv, scratch, |block| {
-            let grid = grid(conv, codes.len() / row, pitch);
-            isa.multiply(&Tiles::new(windows, grid, Walk::of(conv, pitch), block, codes)?);
-            Some(())
-        })?;
-        D::ISA.add(add, sum, codes);
+    let (mut windows, scratch) = Windows::new(conv, input, scratch)?;
+    let mut strips = output.chunks_mut(windows.outputs * conv.output.w * conv.output.c).enumerate();
+    if is_one_block::<D>(conv) {
+        return blocks(isa, conv, scratch, |block| {
+            strips.try_for_each(|(index, sum)| {
+                let codes = codes.get_mut(..sum.len())?;
+                windows.of_strip(index)?.multiply(isa, block, codes)?;
+                D::ISA.add(add, sum, codes);
+                Some(())
+            })
+        });
     }
-    Some(())
+    strips.try_for_each(|(index, sum)| {
+        let codes = codes.get_mut(..sum.len())?;
+        let here = windows.of_strip(index)?;
+        blocks(isa, conv, scratch, |block| here.multiply(isa, block, codes))?;
+        D::ISA.add(add, sum, codes);
+        Some(())
+    })
+}
+
+/// Whether a single block has all output channels.
+fn is_one_block<D: Dense>(conv: &Conv<'_>) -> bool {
+    let panels = conv.output.c.div_ceil(PANEL_CHANNELS);
+    let fits = |group: WeightGroup<'_>| group.channels == conv.output.c && panels <= most_panels::<D>(&group);
+    panels.is_power_of_two() && conv.weight_groups().next().is_some_and(fits)
+}
+
+/// Panels of a block at most.
+fn most_panels<D: Dense>(group: &WeightGroup<'_>) -> usize {
+    if scratch::decodes(group.format) { D::PANELS.min(DECODED_PANELS) } else { D::PANELS }
 }
 
 /// Does something with every block.
@@ -360,7 +367,7 @@ fn blocks<D: Dense>(
     for group in conv.weight_groups() {
         let largest = largest_product(conv.bits_in, &group);
         let in_place = !scratch::decodes(group.format);
-        let most = if in_place { D::PANELS } else { D::PANELS.min(DECODED_PANELS) };
+        let most = most_panels::<D>(&group);
         let mut index = 0;
         while let Some(panels) = Panels::of(conv, &group, index, most) {
             // The largest power of two that is left.
@@ -390,33 +397,62 @@ fn blocks<D: Dense>(
     Some(())
 }
 
-/// All pixels of the output at once, reading windows where they lie.
-fn rectangle<D: Dense>(isa: D, conv: &Conv<'_>, input: &[u8], block: Block<'_>, output: &mut [u8]) -> Option<()> {
-    let pitch = conv.input.w * conv.input.c;
-    let grid = grid(conv, conv.output.h, pitch);
-    isa.multiply(&Tiles::new(input, grid, Walk::of(conv, pitch), block, output)?);
-    Some(())
+/// Where the windows of a convolution are read: in the input if they lie there, else in a strip of it, copied.
+struct Windows<'a> {
+    conv: &'a Conv<'a>,
+    input: &'a [u8],
+    strip: Option<Strip>,
+    copied: &'a mut [u8],
+    /// Rows of output of a strip.
+    outputs: usize,
 }
 
-/// Strip after strip, each copied to scratch first.
-fn strips<D: Dense>(
-    isa: D,
-    conv: &Conv<'_>,
-    input: &[u8],
-    strip: &Strip,
-    copied: &mut [u8],
-    block: Block<'_>,
-    output: &mut [u8],
-) -> Option<()> {
-    let walk = Walk::of(conv, strip.pitch);
-    let mut first = 0;
-    for output in output.chunks_mut(strip.outputs * conv.output.w * conv.output.c) {
-        let outputs = strip.outputs.min(conv.output.h - first);
-        copy_rows(conv, input, strip, first * conv.stride[0], copied);
-        isa.multiply(&Tiles::new(copied, grid(conv, outputs, strip.pitch), walk, block, output)?);
-        first += outputs;
+impl<'a> Windows<'a> {
+    /// Also gives back the scratch that is left.
+    fn new(conv: &'a Conv<'a>, input: &'a [u8], scratch: &'a mut [u8]) -> Option<(Windows<'a>, &'a mut [u8])> {
+        let strip = Strip::of(conv);
+        let (copied, scratch) = scratch.split_at_mut_checked(strip.as_ref().map_or(0, Strip::bytes))?;
+        copied.fill(conv.zero_in);
+        let outputs = match (&strip, conv.residual) {
+            (Some(strip), _) => strip.outputs,
+            (None, Some(_)) => residual::strip_rows(conv),
+            (None, None) => conv.output.h,
+        };
+        Some((Windows { conv, input, strip, copied, outputs }, scratch))
     }
-    Some(())
+
+    /// The windows of a strip.
+    fn of_strip(&mut self, index: usize) -> Option<StripWindows<'_>> {
+        let conv = self.conv;
+        let first = index * self.outputs * conv.stride[0];
+        let (bytes, pitch) = match &self.strip {
+            None => (self.input.get(first * conv.input.w * conv.input.c..)?, conv.input.w * conv.input.c),
+            Some(strip) => {
+                copy_rows(conv, self.input, strip, first, self.copied);
+                (&*self.copied, strip.pitch)
+            }
+        };
+        Some(StripWindows { conv, bytes, pitch })
+    }
+}
+
+/// The windows of a few rows of output.
+#[derive(Clone, Copy)]
+struct StripWindows<'a> {
+    conv: &'a Conv<'a>,
+    bytes: &'a [u8],
+    /// Bytes from row to row.
+    pitch: usize,
+}
+
+impl StripWindows<'_> {
+    /// As many rows as `output` holds.
+    fn multiply<D: Dense>(&self, isa: D, block: Block<'_>, output: &mut [u8]) -> Option<()> {
+        let conv = self.conv;
+        let rows = output.len() / (conv.output.w * conv.output.c);
+        isa.multiply(&Tiles::new(self.bytes, grid(conv, rows, self.pitch), Walk::of(conv, self.pitch), block, output)?);
+        Some(())
+    }
 }
 
 /// The windows of so many rows of output.
