@@ -3,7 +3,7 @@
 use core::ops::Range;
 
 use crate::error::SetupError;
-use crate::format::{Layer, LayerOp, Tensor};
+use crate::format::{Conv, Layer, LayerOp, Tensor};
 use crate::kernels::{ConvKernel, Isa};
 use crate::model::Model;
 use crate::probe::{NoProbe, Probe};
@@ -23,7 +23,7 @@ impl<'a> Session<'a> {
     /// Takes the fastest kernels that this processor runs.
     ///
     /// # Errors
-    /// The arena is smaller than [`Model::arena_bytes`], or a layer's scratch than its kernel wants.
+    /// The arena is smaller than [`Model::arena_bytes_with`] the kernels, or a layer's scratch than its kernel wants.
     pub fn new(model: Model<'a>, arena: &'a mut [u8]) -> Result<Session<'a>, SetupError> {
         Session::with_isa(model, arena, Isa::best())
     }
@@ -36,10 +36,10 @@ impl<'a> Session<'a> {
         if !isa.is_available() {
             return Err(SetupError::Isa(isa));
         }
-        let (need, have) = (model.arena_bytes(), arena.len());
+        let (need, have) = (model.arena_bytes_with(isa), arena.len());
         let arena = arena.get_mut(..need).ok_or(SetupError::Arena { need, have })?;
         for (index, layer) in (0..).zip(model.layers()) {
-            if !has_scratch(&layer, isa, need) {
+            if !has_scratch(&layer, isa, model.arena_bytes()..need) {
                 return Err(SetupError::Scratch { layer: index, isa });
             }
         }
@@ -99,7 +99,7 @@ impl<'a> Session<'a> {
         match &layer.op {
             LayerOp::Conv(p) => {
                 let kernel = ConvKernel::choose(isa, p);
-                let scratch = scratch_range(layer, &kernel)?;
+                let scratch = scratch_range(layer, p, &kernel, self.model.arena_bytes())?;
                 let [input, output, scratch] = self.arena.get_disjoint_mut([from, to, scratch]).ok()?;
                 kernel.run_whole(p, input, output, scratch);
             }
@@ -151,19 +151,21 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Whether the scratch that the layer's kernel wants is inside the arena and meets neither operand nor output.
-fn has_scratch(layer: &Layer<'_>, isa: Isa, arena_bytes: usize) -> bool {
+/// Whether the scratch that the layer's kernel wants is inside the arena, `spare` being its end that is not planned,
+/// and meets neither operand nor output.
+fn has_scratch(layer: &Layer<'_>, isa: Isa, spare: Range<usize>) -> bool {
     let LayerOp::Conv(p) = &layer.op else { return true };
-    let Some(scratch) = scratch_range(layer, &ConvKernel::choose(isa, p)) else { return false };
+    let kernel = ConvKernel::choose(isa, p);
+    let end = if kernel.is_planned(p) { spare.start } else { spare.end };
+    let Some(scratch) = scratch_range(layer, p, &kernel, spare.start) else { return false };
     let apart = |other: Range<usize>| scratch.is_empty() || scratch.end <= other.start || other.end <= scratch.start;
-    scratch.end <= arena_bytes && apart(layer.input.range()) && apart(layer.output.range())
+    scratch.end <= end && apart(layer.input.range()) && apart(layer.output.range())
 }
 
-/// Where the kernel's scratch lies; at 0 when it wants none, since an empty range inside an operand would
-/// count as an overlap.
-fn scratch_range(layer: &Layer<'_>, kernel: &ConvKernel) -> Option<Range<usize>> {
-    match kernel.scratch_bytes {
-        0 => Some(0..0),
-        bytes => Some(layer.scratch..layer.scratch.checked_add(bytes)?),
-    }
+/// Where the kernel's scratch lies: where the blob planned it, or from `spare` on; at 0 when it wants none, since an
+/// empty range inside an operand would count as an overlap.
+fn scratch_range(layer: &Layer<'_>, conv: &Conv<'_>, kernel: &ConvKernel, spare: usize) -> Option<Range<usize>> {
+    let bytes = kernel.scratch_bytes;
+    let start = if kernel.is_planned(conv) { layer.scratch } else { spare };
+    if bytes == 0 { Some(0..0) } else { Some(start..start.checked_add(bytes)?) }
 }

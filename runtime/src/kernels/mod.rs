@@ -191,8 +191,8 @@ impl fmt::Display for KernelName {
 pub struct ConvKernel {
     /// Whose kernel it is: less than what was asked for where the wider set has none.
     pub isa: Isa,
-    /// Bytes of scratch that a run wants, at most
-    /// [`conv_scratch_bytes`](scratch::conv_scratch_bytes).
+    /// Bytes of scratch that a run wants; at most [`conv_scratch_bytes`](scratch::conv_scratch_bytes) where
+    /// [planned](Self::is_planned).
     pub scratch_bytes: usize,
     run: fn(&Conv<'_>, &[u8], &mut [u8], &mut [u8]),
 }
@@ -208,6 +208,12 @@ impl ConvKernel {
             Isa::Portable => portable::conv_kernel(conv),
             _ => native::conv_kernel(isa, conv).unwrap_or_else(|| portable::conv_kernel(conv)),
         }
+    }
+
+    /// Whether the arena that a blob states has room for the scratch. It has not for portable kernels that stand in for
+    /// those of a microcontroller: they need [more](crate::Model::arena_bytes_with).
+    pub fn is_planned(&self, conv: &Conv<'_>) -> bool {
+        self.isa != Isa::Portable || conv.weight_groups().all(|group| scratch::plans_for_portable(group.layout))
     }
 
     /// Computes a convolution like the one that this kernel was chosen for: `input` and `output` of the
