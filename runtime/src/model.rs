@@ -7,6 +7,7 @@ use crate::format::{
     HEADER_BYTES, Header, Layer, LayerOp, Layout, Reader, Sections, Shape, TENSOR_BYTES, Tensor, VERSION, crc32,
     decode_layer,
 };
+use crate::kernels::{ConvKernel, Isa};
 
 /// A blob whose every offset has been checked; reading it cannot fail afterwards.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +65,19 @@ impl<'a> Model<'a> {
     /// Bytes of arena that a session needs.
     pub fn arena_bytes(&self) -> usize {
         self.header.arena_bytes as usize
+    }
+
+    /// Bytes of arena that a session with the kernels of one instruction set needs: more than
+    /// [`arena_bytes`](Self::arena_bytes) only for a blob of a microcontroller on another processor.
+    pub fn arena_bytes_with(&self, isa: Isa) -> usize {
+        let spare = self.layers().filter_map(|layer| match &layer.op {
+            LayerOp::Conv(p) => {
+                let kernel = ConvKernel::choose(isa, p);
+                (!kernel.is_planned(p)).then_some(kernel.scratch_bytes(p))
+            }
+            _ => None,
+        });
+        self.arena_bytes().saturating_add(spare.max().unwrap_or(0))
     }
 
     /// The layers, in the order they run.

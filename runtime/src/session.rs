@@ -3,7 +3,7 @@
 use core::ops::Range;
 
 use crate::error::SetupError;
-use crate::format::{Layer, LayerOp, Tensor};
+use crate::format::{Conv, Layer, LayerOp, Tensor};
 use crate::kernels::{ConvKernel, Isa};
 use crate::model::Model;
 use crate::probe::{NoProbe, Probe};
@@ -23,7 +23,7 @@ impl<'a> Session<'a> {
     /// Takes the fastest kernels that this processor runs.
     ///
     /// # Errors
-    /// The arena is smaller than [`Model::arena_bytes`], or a layer's scratch than its kernel wants.
+    /// The arena is smaller than [`Model::arena_bytes_with`] the kernels, or a layer's scratch than its kernel wants.
     pub fn new(model: Model<'a>, arena: &'a mut [u8]) -> Result<Session<'a>, SetupError> {
         Session::with_isa(model, arena, Isa::best())
     }
@@ -36,10 +36,10 @@ impl<'a> Session<'a> {
         if !isa.is_available() {
             return Err(SetupError::Isa(isa));
         }
-        let (need, have) = (model.arena_bytes(), arena.len());
+        let (need, have) = (model.arena_bytes_with(isa), arena.len());
         let arena = arena.get_mut(..need).ok_or(SetupError::Arena { need, have })?;
         for (index, layer) in (0..).zip(model.layers()) {
-            if !has_scratch(&layer, isa, need) {
+            if !has_scratch(&layer, isa, model.arena_bytes()..need) {
                 return Err(SetupError::Scratch { layer: index, isa });
             }
         }
@@ -98,9 +98,10 @@ impl<'a> Session<'a> {
         let (from, to) = (layer.input.range(), layer.output.range());
         match &layer.op {
             LayerOp::Conv(p) => {
-                let scratch = free_scratch(layer, self.arena.len());
+                let kernel = ConvKernel::choose(isa, p);
+                let scratch = scratch_range(layer, p, &kernel, self.model.arena_bytes()..self.arena.len());
                 let [input, output, scratch] = self.arena.get_disjoint_mut([from, to, scratch]).ok()?;
-                ConvKernel::choose(isa, p).run_whole(p, input, output, scratch);
+                kernel.run_whole(p, input, output, scratch);
             }
             LayerOp::Add(p) => {
                 let second = self.model.operands(layer).nth(1)?.range();
@@ -150,12 +151,17 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Whether there is as much scratch as the layer's kernel wants.
-fn has_scratch(layer: &Layer<'_>, isa: Isa, arena_bytes: usize) -> bool {
-    match &layer.op {
-        LayerOp::Conv(p) => ConvKernel::choose(isa, p).scratch_bytes(p) <= free_scratch(layer, arena_bytes).len(),
-        _ => true,
-    }
+/// Whether there is as much scratch as the layer's kernel wants; `spare` is the end of the arena that is not planned.
+fn has_scratch(layer: &Layer<'_>, isa: Isa, spare: Range<usize>) -> bool {
+    let LayerOp::Conv(p) = &layer.op else { return true };
+    let kernel = ConvKernel::choose(isa, p);
+    kernel.scratch_bytes(p) <= scratch_range(layer, p, &kernel, spare).len()
+}
+
+/// Where a kernel may keep what it likes: where the blob planned that, or in what is spare.
+#[inline]
+fn scratch_range(layer: &Layer<'_>, conv: &Conv<'_>, kernel: &ConvKernel, spare: Range<usize>) -> Range<usize> {
+    if kernel.is_planned(conv) { free_scratch(layer, spare.start) } else { spare }
 }
 
 /// The arena from the layer's scratch on, as far as it meets neither operand nor output: no less than the kernel

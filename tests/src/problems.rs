@@ -264,7 +264,7 @@ impl Family {
             Family::FullyConnected => single().boxed(),
             Family::Depthwise => Just(Grouping::Depthwise).boxed(),
             Family::LookedUp => (1..3u8).prop_map(Grouping::LookedUp).boxed(),
-            Family::Words => prop_oneof![2 => dense(), 1 => single(), 2 => Just(Grouping::Depthwise)].boxed(),
+            Family::Words => prop_oneof![3 => dense(), 1 => single(), 2 => Just(Grouping::Depthwise)].boxed(),
             Family::Portable => prop_oneof![
                 2 => dense(),
                 1 => single(),
@@ -273,6 +273,15 @@ impl Family {
                 2 => grouped,
             ]
             .boxed(),
+        }
+    }
+
+    /// Of one weight group: half of them such as the layout was made for.
+    fn formats(self) -> BoxedStrategy<WeightFormat> {
+        let any = proptest::sample::select(WeightFormat::ALL.to_vec());
+        match self {
+            Family::Words => prop_oneof![any, Just(WeightFormat::Linear(8))].boxed(),
+            _ => any.boxed(),
         }
     }
 
@@ -301,8 +310,7 @@ pub fn conv_problems() -> impl Strategy<Value = ConvProblem> {
 /// Convolutions of one family: each reaches the kernels that an instruction set has for it.
 pub fn conv_problems_of(family: Family) -> impl Strategy<Value = ConvProblem> {
     let window = (pair(1..6), pair(1..4), pair(1..4), pair(0..4), pair(0..4));
-    let format = || proptest::sample::select(WeightFormat::ALL.to_vec());
-    let weights = proptest::collection::vec((format(), family.layouts(), 1..40usize), 1..4);
+    let weights = proptest::collection::vec((family.formats(), family.layouts(), 1..40usize), 1..4);
     let numbers = prop_oneof![6 => Just(Numbers::Random), 1 => Just(Numbers::Lowest), 1 => Just(Numbers::Highest)];
     let zero = || prop_oneof![Just(0u8), Just(255), any::<u8>()];
     let bounds = || {

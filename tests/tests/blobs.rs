@@ -14,8 +14,8 @@ fn a_network_of_every_operator_runs_alike_on_every_instruction_set() {
     let model = Model::parse(&blob).expect("the builder writes what the specification says");
     let mut seen = vec![];
     for isa in Isa::available() {
-        let mut arena = vec![0; model.arena_bytes()];
-        let mut session = Session::with_isa(model, &mut arena, isa).expect("the scratch was planned for every kernel");
+        let mut arena = vec![0; model.arena_bytes_with(isa)];
+        let mut session = Session::with_isa(model, &mut arena, isa).expect("there is room for every kernel");
         session.input(0).iter_mut().zip(0..).for_each(|(code, i)| *code = i);
         session.run();
         seen.push([session.output(0).to_vec(), session.output(1).to_vec()]);
@@ -170,7 +170,7 @@ fn resizes_pick_and_mix_as_their_tables_say() {
         let blob = b.finish();
         let model = Model::parse(&blob)?;
         let run = |isa| {
-            let mut arena = vec![0; model.arena_bytes()];
+            let mut arena = vec![0; model.arena_bytes_with(isa)];
             let mut session = Session::with_isa(model, &mut arena, isa).unwrap();
             session.input(0).copy_from_slice(&[10, 110, 20, 120, 31, 255]);
             session.run();

@@ -74,7 +74,7 @@ pub fn infer(blob: &[u8], isa: Isa, codes: &[u8]) -> Result<Vec<u8>, BoardError>
     const CHUNK: usize = 64;
     outputs.par_chunks_mut(output_len * CHUNK).zip(codes.par_chunks(input_len * CHUNK)).try_for_each(
         |(outputs, codes)| -> Result<(), BoardError> {
-            let mut arena = AlignedBytes::zeroed(model.arena_bytes());
+            let mut arena = AlignedBytes::zeroed(model.arena_bytes_with(isa));
             let mut session = Session::with_isa(model, &mut arena, isa)?;
             for (output, sample) in outputs.chunks_mut(output_len).zip(codes.chunks(input_len)) {
                 set_inputs(&mut session, sample);
@@ -97,7 +97,7 @@ fn time(blob: &[u8], isa: Isa, codes: &[u8], runs: usize) -> Result<Timing, Boar
     let model = Model::parse(blob)?;
     let parse = lap(begin);
     let begin = Instant::now();
-    let mut arena = AlignedBytes::zeroed(model.arena_bytes());
+    let mut arena = AlignedBytes::zeroed(model.arena_bytes_with(isa));
     let mut session = Session::with_isa(model, &mut arena, isa)?;
     let setup = lap(begin);
     let begin = Instant::now();

@@ -220,7 +220,7 @@ impl ConvKernel {
     }
 
     /// Bytes of scratch that a run wants for the convolution that this kernel was chosen for, at most
-    /// [`conv_scratch_bytes`](scratch::conv_scratch_bytes).
+    /// [`conv_scratch_bytes`](scratch::conv_scratch_bytes) where [planned](Self::is_planned).
     pub fn scratch_bytes(&self, conv: &Conv<'_>) -> usize {
         match conv.residual {
             Some(_) if !self.adds => {
@@ -228,6 +228,13 @@ impl ConvKernel {
             }
             _ => (self.scratch)(conv),
         }
+    }
+
+    /// Whether the arena that a blob states has room for the scratch. It has not for portable kernels that stand in for
+    /// those of a microcontroller: they need [more](crate::Model::arena_bytes_with).
+    #[inline]
+    pub fn is_planned(&self, conv: &Conv<'_>) -> bool {
+        self.isa != Isa::Portable || conv.weight_groups().all(|group| scratch::plans_for_portable(group.layout))
     }
 
     /// Computes a convolution like the one that this kernel was chosen for: `input` and `output` of the

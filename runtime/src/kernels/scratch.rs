@@ -5,8 +5,8 @@ use super::lookup::Lookups;
 use super::{portable, residual};
 use crate::format::{Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH, WORD_CHANNELS, WORD_CODES, WeightFormat, WeightGroup};
 
-/// The most that any kernel, of any instruction set that reads `layout`, wants for this convolution and a
-/// weight group of this format; its other groups may want more.
+/// The most that any kernel that blobs plan for, of any instruction set that reads `layout`, wants for this
+/// convolution and a weight group of this format; its other groups may want more.
 pub fn conv_scratch_bytes(conv: &Conv<'_>, layout: Layout, format: WeightFormat) -> usize {
     if conv.residual.is_some() {
         let adding = if layout == Layout::Panels && !conv.is_depthwise() { dense(conv, format) } else { 0 };
@@ -14,7 +14,7 @@ pub fn conv_scratch_bytes(conv: &Conv<'_>, layout: Layout, format: WeightFormat)
     }
     match layout {
         Layout::Plain => portable::scratch_bytes(conv),
-        Layout::Words => words(conv, format).max(portable::scratch_bytes(conv)),
+        Layout::Words => words(conv, format),
         Layout::Panels => panels(conv, format).max(portable::scratch_bytes(conv)),
         Layout::Lookup => {
             Lookups::of(conv, format).map_or(0, |lookups| lookups.scratch_bytes()).max(portable::scratch_bytes(conv))
@@ -35,6 +35,12 @@ pub(super) fn of_groups(conv: &Conv<'_>) -> usize {
         Layout::Lookup => Lookups::of(conv, group.format).map_or(0, |lookups| lookups.scratch_bytes()),
     };
     conv.weight_groups().map(wanted).max().unwrap_or(0)
+}
+
+/// Whether blobs plan for what the portable kernels want of weights in `layout`. Not on microcontrollers, whose memory
+/// is dear and which have kernels of their own; a host that runs their blobs has memory to spare.
+pub(super) const fn plans_for_portable(layout: Layout) -> bool {
+    !matches!(layout, Layout::Words)
 }
 
 /// Bytes that the kernels which read [`Layout::Panels`] want, the largest need of any instruction set;
@@ -297,7 +303,7 @@ pub(super) type WordAlign = u32;
 
 /// What a dense kernel of [`Layout::Words`] keeps.
 pub(super) struct WordDense {
-    /// Bytes of the windows of a tile, two for each code.
+    /// Bytes of the windows of a tile, two for each code; 0 where they lie elsewhere.
     pub(super) windows: usize,
     /// Bytes of a pixel of padding, or of copies of windows.
     pub(super) edges: usize,
@@ -330,9 +336,23 @@ impl WordDense {
             } else {
                 conv.input.c
             };
-            (depth.saturating_mul(2 * WordDense::WINDOWS), edges)
+            let in_tail = !decodes(format) && WordDense::is_tailed(conv);
+            (if in_tail { 0 } else { WordDense::tile_bytes(conv) }, edges)
         };
         WordDense { windows, edges, levels }
+    }
+
+    /// Bytes of the windows of a tile.
+    pub(super) const fn tile_bytes(conv: &Conv<'_>) -> usize {
+        let depth = conv.depth().div_ceil(WORD_CODES).saturating_mul(WORD_CODES);
+        depth.saturating_mul(2 * WordDense::WINDOWS)
+    }
+
+    /// Whether the windows of a tile lie in the end of the output, which is memory too until it is written: where that
+    /// is a small part of it, since its pixels are done one by one, and windows need not be copied for that.
+    pub(super) const fn is_tailed(conv: &Conv<'_>) -> bool {
+        let small = WordDense::tile_bytes(conv).saturating_add(align_of::<WordAlign>()) <= conv.output.len() / 16;
+        small && conv.kernel[0] == 1 && conv.kernel[1] == 1 && WordDense::reads_in_place(conv)
     }
 
     /// Whether there are windows enough for a tile.

@@ -4,8 +4,9 @@
 //! connected ones are, multiplies each window where it lies.
 
 use core::array::from_fn;
+use core::ops::Range;
 
-use super::tile::{self, Job, Runs, STEP, Scale, WINDOWS};
+use super::tile::{self, Job, Rows, Runs, STEP, Scale, WINDOWS};
 use super::windows::Windows;
 use crate::format::{Conv, WORD_CHANNELS, WeightFormat, WeightGroup};
 use crate::kernels::portable::Decoder;
@@ -44,11 +45,19 @@ fn group(conv: &Conv<'_>, group: &WeightGroup<'_>, input: &[u8], output: &mut [u
         let numbers = first..first + channels;
         let (bias, mult) = (conv.bias.get(numbers.clone())?, conv.mult.get(numbers)?);
         let block = Block { first, bias, mult, levels, depth };
-        let gather = Gather::new(conv, input, edges)?;
-        if WordDense::is_tiled(conv) {
-            tiles(conv, &block, gather, windows, output)?;
+        let mut gather = Gather::new(conv, input, edges)?;
+        let pixels = conv.output.h * conv.output.w;
+        if plan.windows > 0 {
+            tiles(conv, &block, &mut gather, pixels, windows, output)?;
+        } else if group.channels == conv.output.c && WordDense::is_tailed(conv) {
+            let tail = output.len().checked_sub(WordDense::tile_bytes(conv) + align_of::<WordAlign>())?;
+            let (body, tail) = output.split_at_mut_checked(tail)?;
+            let skip = tail.as_ptr().align_offset(align_of::<WordAlign>()).min(tail.len());
+            let tiled = body.len() / conv.output.c;
+            tiles(conv, &block, &mut gather, tiled, tail.get_mut(skip..)?, body)?;
+            singles(conv, &block, &mut gather, tiled..pixels, output)?;
         } else {
-            singles(conv, &block, gather, output)?;
+            singles(conv, &block, &mut gather, 0..pixels, output)?;
         }
     }
     Some(())
@@ -64,36 +73,45 @@ struct Block<'a> {
     depth: usize,
 }
 
+/// The first pixels, so many and as many as a tile has at least.
 fn tiles(
     conv: &Conv<'_>,
     block: &Block<'_>,
-    mut gather: Gather<'_>,
+    gather: &mut Gather<'_>,
+    pixels: usize,
     windows: &mut [u8],
     output: &mut [u8],
 ) -> Option<()> {
-    let pixels = conv.output.h * conv.output.w;
     let window = windows.get_mut(..block.depth * 2 * WINDOWS)?;
-    let mut job = Job::new(Scale::new(&conv.requantise), block.depth);
+    let mut job = Job::of_tiles(Scale::new(&conv.requantise), block.depth);
     job.end = window.as_ptr_range().end;
     for first in (0..pixels).step_by(WINDOWS) {
         // The last tile meets the one before it.
-        let first = first.min(pixels - WINDOWS);
+        let first = first.min(pixels.checked_sub(WINDOWS)?);
         gather.tile(first, window);
         job.window = window.as_ptr();
         let output = output.get_mut(first * conv.output.c..)?.get_mut(..WINDOWS * conv.output.c)?;
         // SAFETY: `gather` has filled the window.
-        unsafe { block.multiply::<WINDOWS>(&mut job, tile::tile, conv.output.c, output)? };
+        unsafe { block.multiply::<WINDOWS, 2>(&mut job, tile::tile, conv.output.c, output)? };
     }
     Some(())
 }
 
-fn singles(conv: &Conv<'_>, block: &Block<'_>, mut gather: Gather<'_>, output: &mut [u8]) -> Option<()> {
-    let mut job = Job::new(Scale::new(&conv.requantise), block.depth);
-    for (pixel, output) in output.chunks_exact_mut(conv.output.c).enumerate() {
+/// Pixels one by one.
+fn singles(
+    conv: &Conv<'_>,
+    block: &Block<'_>,
+    gather: &mut Gather<'_>,
+    pixels: Range<usize>,
+    output: &mut [u8],
+) -> Option<()> {
+    let mut job = Job::of_singles(Scale::new(&conv.requantise), block.depth);
+    for pixel in pixels {
+        let output = output.get_mut(pixel * conv.output.c..)?.get_mut(..conv.output.c)?;
         let window = gather.single(pixel)?.get(..block.depth)?.as_ptr_range();
         (job.window, job.end) = (window.start, window.end);
         // SAFETY: the window has as many codes as channels have levels.
-        unsafe { block.multiply::<1>(&mut job, tile::single, conv.output.c, output)? };
+        unsafe { block.multiply::<1, 4>(&mut job, tile::single, conv.output.c, output)? };
     }
     Some(())
 }
@@ -102,8 +120,9 @@ impl Block<'_> {
     /// All channels of `N` pixels, `step` bytes apart, to be stored in `output`.
     ///
     /// # Safety
-    /// `leaf` multiplies windows as the job has them by the levels of a channel, and stores `N` pixels.
-    unsafe fn multiply<const N: usize>(
+    /// `leaf` multiplies windows as the job has them by the levels of `TOGETHER` channels, again and again, and
+    /// stores `N` pixels.
+    unsafe fn multiply<const N: usize, const TOGETHER: usize>(
         &self,
         job: &mut Job,
         leaf: unsafe extern "C" fn(&mut Job),
@@ -111,8 +130,7 @@ impl Block<'_> {
         output: &mut [u8],
     ) -> Option<()> {
         let channels = self.bias.len();
-        let pairs = channels / WORD_CHANNELS;
-        let paired = pairs * WORD_CHANNELS;
+        let whole = channels / TOGETHER * TOGETHER;
         let fits = self.mult.len() == channels
             && self.levels.len() >= channels.next_multiple_of(WORD_CHANNELS) * self.depth
             && self.first + channels <= step
@@ -121,24 +139,28 @@ impl Block<'_> {
             return None;
         }
         let output = output.get_mut(self.first..)?;
-        if pairs > 0 {
+        if whole > 0 {
             (job.levels, job.bias, job.mult) = (self.levels.as_ptr(), self.bias.as_ptr(), self.mult.as_ptr());
             (job.output, job.step) = (output.as_mut_ptr(), step);
-            job.last = job.output.wrapping_add(paired);
+            (job.last, job.pair) = (job.output.wrapping_add(whole), WORD_CHANNELS * self.depth);
             // SAFETY: levels, biases and multipliers are those of as many channels, which lie in each pixel.
             unsafe { leaf(job) };
         }
-        if let (Some(&bias), Some(&mult)) = (self.bias.get(paired), self.mult.get(paired)) {
-            // The last channel of an odd number, with a neighbour that is not there.
-            let (bias, mult, mut codes) = ([bias, 0], [mult, 0], [[0; WORD_CHANNELS]; N]);
-            job.levels = self.levels.get(paired * self.depth..)?.as_ptr();
+        let rest = channels - whole;
+        if rest > 0 {
+            // With neighbours that are not there, or that are themselves.
+            let (mut bias, mut mult, mut codes) = ([0; TOGETHER], [0; TOGETHER], [[0; TOGETHER]; N]);
+            bias.iter_mut().zip(self.bias.get(whole..)?).for_each(|(to, &of)| *to = of);
+            mult.iter_mut().zip(self.mult.get(whole..)?).for_each(|(to, &of)| *to = of);
+            job.levels = self.levels.get(whole * self.depth..)?.as_ptr();
             (job.bias, job.mult) = (bias.as_ptr(), mult.as_ptr());
-            (job.output, job.step) = (codes.as_mut_ptr().cast(), WORD_CHANNELS);
-            job.last = job.output.wrapping_add(WORD_CHANNELS);
-            // SAFETY: there is one pair of each of them.
+            (job.output, job.step) = (codes.as_mut_ptr().cast(), TOGETHER);
+            job.last = job.output.wrapping_add(TOGETHER);
+            job.pair = if rest > WORD_CHANNELS { WORD_CHANNELS * self.depth } else { 0 };
+            // SAFETY: there are so many of each of them.
             unsafe { leaf(job) };
-            for (pixel, [code, _]) in output.chunks_mut(step).zip(codes) {
-                *pixel.get_mut(paired)? = code;
+            for (pixel, codes) in output.chunks_mut(step).zip(codes) {
+                pixel.iter_mut().skip(whole).zip(codes).take(rest).for_each(|(to, code)| *to = code);
             }
         }
         Some(())
@@ -186,6 +208,11 @@ impl<'a> Gather<'a> {
         unsafe {
             if !self.whole_words {
                 let depth = p.depth().next_multiple_of(STEP);
+                if p.kernel == [1; 2] && pixels.iter().all(|&pixel| self.is_readable(pixel, depth)) {
+                    let from = pixels.map(|[y, x]| self.code(y * p.stride[0] - p.pad[0], x * p.stride[1] - p.pad[1]));
+                    tile::take_apart(&Runs { from, words: depth / STEP, rows: 1, skip: 0 }, to);
+                    return;
+                }
                 for (&pixel, window) in pixels.iter().zip(self.edges.chunks_exact_mut(depth)) {
                     copy(p, self.input, self.windows, pixel, window);
                 }
@@ -231,6 +258,13 @@ impl<'a> Gather<'a> {
         Some(self.edges)
     }
 
+    /// Whether so many codes can be read from where the window of a pixel begins: those beyond it count for nothing.
+    fn is_readable(&self, [y, x]: [usize; 2], codes: usize) -> bool {
+        let p = self.conv;
+        let at = || ((y * p.stride[0] - p.pad[0]) * p.input.w + x * p.stride[1] - p.pad[1]) * p.input.c;
+        self.windows.is_inside([y, x]) && at() + codes <= self.input.len()
+    }
+
     fn code(&self, y: usize, x: usize) -> *const u8 {
         self.input.as_ptr().wrapping_add((y * self.conv.input.w + x) * self.conv.input.c)
     }
@@ -240,17 +274,32 @@ impl<'a> Gather<'a> {
 fn copy(p: &Conv<'_>, input: &[u8], windows: Windows, pixel: [usize; 2], to: &mut [u8]) {
     let [kh, kw] = p.kernel;
     let c = p.input.c;
-    // Runs of neighbouring codes.
-    let (runs, taps) = if p.dilation[1] == 1 && windows.is_inside(pixel) { (1, kw) } else { (kw, 1) };
-    let mut to = to.chunks_exact_mut(taps * c);
-    for ky in 0..kh {
-        for kx in 0..runs {
-            let Some(to) = to.next() else { return };
-            let at = windows.source(p, pixel, [ky, kx]).map(|[y, x]| (y * p.input.w + x) * c);
-            match at.and_then(|at| input.get(at..at + taps * c)) {
-                Some(from) => to.iter_mut().zip(from).for_each(|(to, &from)| *to = from),
-                None => to.fill(p.zero_in),
+    if p.dilation[1] == 1 && windows.is_inside(pixel) {
+        let [y, x] = [0, 1].map(|axis| pixel[axis] * p.stride[axis] - p.pad[axis]);
+        let from = input.as_ptr().wrapping_add((y * p.input.w + x) * c);
+        let (bytes, pitch) = (kw * c, p.dilation[0] * p.input.w * c);
+        if to.len() >= kh * bytes {
+            // SAFETY: the window lies inside the input, and in `to` is room for its runs.
+            unsafe { tile::copy_rows(from, to.as_mut_ptr(), &Rows { bytes, rows: kh, skip: pitch - bytes }) };
+        }
+        return;
+    }
+    to.fill(p.zero_in);
+    for (ky, to) in to.chunks_exact_mut(kw * c).enumerate().take(kh) {
+        // Runs of neighbours: the first of them and how many; taps apart are runs of one.
+        let mut kx = 0;
+        while kx < kw {
+            let Some([y, x]) = windows.source(p, pixel, [ky, kx]) else {
+                kx += 1;
+                continue;
+            };
+            let taps = if p.dilation[1] == 1 { (kw - kx).min(p.input.w - x) } else { 1 };
+            let from = input.get((y * p.input.w + x) * c..).and_then(|from| from.get(..taps * c));
+            if let (Some(from), Some(to)) = (from, to.get_mut(kx * c..(kx + taps) * c)) {
+                // SAFETY: both have so many codes.
+                unsafe { tile::copy_rows(from.as_ptr(), to.as_mut_ptr(), &Rows { bytes: taps * c, rows: 1, skip: 0 }) };
             }
+            kx += taps;
         }
     }
 }

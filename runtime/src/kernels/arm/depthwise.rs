@@ -84,16 +84,29 @@ impl Layer<'_> {
     fn block(&mut self, block: &Block<'_>, output: &mut [u8]) -> Option<()> {
         let (p, c) = (self.conv, self.conv.output.c);
         let mut job = Job::new(Scale::new(&p.requantise), p.depth());
-        let mut pixels = output.chunks_exact_mut(c);
-        for y in 0..p.output.h {
-            for x in 0..p.output.w {
-                self.pixel(&mut job, [y, x], block, pixels.next()?)?;
+        let whole = block.bias.len().is_multiple_of(CHANNELS);
+        for (y, row) in output.chunks_exact_mut(p.output.w * c).enumerate() {
+            let mut x = 0;
+            while x < p.output.w {
+                // All whose windows lie inside the input, or one.
+                let together = if whole { self.windows.inside_from([y, x]).max(1) } else { 1 };
+                self.pixels(&mut job, [y, x], together, block, row.get_mut(x * c..)?)?;
+                x += together;
             }
         }
         Some(())
     }
 
-    fn pixel(&mut self, job: &mut Job, at: [usize; 2], block: &Block<'_>, output: &mut [u8]) -> Option<()> {
+    /// So many pixels from `at` on, the first of which is that of `output`; one, if not all windows lie inside the
+    /// input or channels are no whole quads.
+    fn pixels(
+        &mut self,
+        job: &mut Job,
+        at: [usize; 2],
+        pixels: usize,
+        block: &Block<'_>,
+        output: &mut [u8],
+    ) -> Option<()> {
         let (p, channels) = (self.conv, block.bias.len());
         let whole = channels / CHANNELS * CHANNELS;
         let fits = self.input.len() == p.input.len()
@@ -102,7 +115,7 @@ impl Layer<'_> {
             && self.edge.len() >= p.input.c
             && self.part.len() >= p.depth() * CHANNELS
             && block.levels.len() >= channels.div_ceil(CHANNELS) * block.stream;
-        let output = output.get_mut(block.first..)?.get_mut(..channels)?;
+        let output = output.get_mut(..pixels * p.output.c)?.get_mut(block.first..)?;
         if !fits {
             return None;
         }
@@ -125,12 +138,14 @@ impl Layer<'_> {
             (job.levels, job.bias, job.mult) = (block.levels.as_ptr(), block.bias.as_ptr(), block.mult.as_ptr());
             (job.input, job.output) = (start, output.as_mut_ptr());
             job.last = job.output.wrapping_add(whole);
+            (job.pixels, job.step) = (pixels, p.output.c);
+            job.gaps = [(p.stride[1] * p.input.c).wrapping_sub(whole), p.output.c - whole];
             // SAFETY: the table leads to pixels of the input, or to one of padding, that have all of the channels;
             // levels, biases, multipliers and output are as many.
             unsafe { quad::quads(job) };
         }
         if whole < channels {
-            self.rest(job, start.wrapping_add(whole), inside, block, output);
+            self.rest(job, start.wrapping_add(whole), inside, block, output.get_mut(..channels)?);
         }
         Some(())
     }
@@ -158,6 +173,7 @@ impl Layer<'_> {
         (job.bias, job.mult) = (bias.as_ptr(), mult.as_ptr());
         (job.input, job.output) = (self.part.as_ptr(), codes.as_mut_ptr());
         job.last = job.output.wrapping_add(CHANNELS);
+        job.pixels = 1;
         // SAFETY: there is one quad of each of them.
         unsafe { quad::quads(job) };
         output.iter_mut().skip(whole).zip(codes).for_each(|(to, code)| *to = code);

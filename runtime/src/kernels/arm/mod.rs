@@ -4,13 +4,14 @@
 //! so its instructions are there. Loops in assembly go through memory that their callers have checked.
 #![allow(unsafe_code, reason = "instructions of the extension, and loops in assembly")]
 
+mod add;
 mod dense;
 mod depthwise;
 mod quad;
 mod tile;
 mod windows;
 
-use super::{ConvKernel, Isa, portable, reference, scratch};
+use super::{ConvKernel, Isa, portable, scratch};
 use crate::format::{Add, AvgPool, Conv, Layout, MaxPool};
 
 /// Whether the kernels of `isa` can run here: the extension is there whenever this module is compiled.
@@ -28,7 +29,7 @@ pub(super) fn conv_kernel(isa: Isa, conv: &Conv<'_>) -> Option<ConvKernel> {
 }
 
 pub(super) fn add(_isa: Isa, p: &Add, a: &mut [u8], b: &[u8]) {
-    reference::add(p, a, b);
+    add::add(p, a, b);
 }
 
 pub(super) fn avg_pool(_isa: Isa, p: &AvgPool, input: &[u8], output: &mut [u8]) {

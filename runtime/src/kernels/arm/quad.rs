@@ -23,13 +23,22 @@ pub(super) struct Job {
     pub(super) end: *const u32,
     /// The levels of the first quad.
     pub(super) levels: *const i8,
-    /// One a channel, as are the multipliers; the loop moves all four on.
+    /// One a channel, as are the multipliers.
     pub(super) bias: *const i32,
     pub(super) mult: *const i32,
+    /// The same two, of the next quad.
+    next: [*const i32; 2],
+    /// The loop moves it on, and the next two.
     pub(super) input: *const u8,
     pub(super) output: *mut u8,
-    /// Where `output` is when the last quad is done.
+    /// Where `output` is when the last quad of a pixel is done.
     pub(super) last: *mut u8,
+    /// Pixels, one at least, whose windows lie alike.
+    pub(super) pixels: usize,
+    /// Bytes from the last quad of a pixel to the first of the next: of input and of output.
+    pub(super) gaps: [usize; 2],
+    /// Bytes from pixel to pixel of the output.
+    pub(super) step: usize,
     pub(super) scale: Scale,
     /// Bytes of code of the first turn that are left out, so that turns are whole.
     skipped: usize,
@@ -46,9 +55,13 @@ impl Job {
             levels: core::ptr::null(),
             bias: core::ptr::null(),
             mult: core::ptr::null(),
+            next: [core::ptr::null(); 2],
             input: core::ptr::null(),
             output: core::ptr::null_mut(),
             last: core::ptr::null_mut(),
+            pixels: 1,
+            gaps: [0; 2],
+            step: 0,
             scale,
             skipped: (taps / 2).wrapping_neg() % TURN * PAIR_CODE,
             odd: (taps % 2) as u32,
@@ -80,7 +93,7 @@ macro_rules! pair {
     };
 }
 
-/// Quads of channels, one at least, of one window.
+/// Quads of channels, one at least, of windows side by side.
 ///
 /// # Safety
 /// The job is described as its fields say.
@@ -102,13 +115,18 @@ pub(super) unsafe extern "C" fn quads(job: &mut Job) {
         "push {{r0, r2}}",
         "mov r12, r1",
         "mov r11, r0",
-        "ldr lr, [r0, #{levels}]",
+        // A pixel.
+        "8:",
+        "ldr lr, [r11, #{levels}]",
+        "ldrd r6, r7, [r11, #{bias}]",
+        "strd r6, r7, [r11, #{next}]",
+        // A quad.
         "10:",
-        "ldr r6, [r11, #{bias}]",
+        "ldr r6, [r11, #{next}]",
         "ldr r4, [r11, #{taps}]",
         "ldr r5, [r11, #{input}]",
         "ldm r6!, {{r0, r1, r2, r3}}",
-        "str r6, [r11, #{bias}]",
+        "str r6, [r11, #{next}]",
         "ldr r9, [sp, #4]",
         "mov pc, r9",
         ".p2align 2",
@@ -139,9 +157,9 @@ pub(super) unsafe extern "C" fn quads(job: &mut Job) {
         "sxtb r10, r9, ror #8",
         "smlatb r3, r6, r10, r3",
         "29:",
-        "ldr r10, [r11, #{mult}]",
+        "ldr r10, [r11, #{next} + 4]",
         "ldm r10!, {{r6, r7, r8, r9}}",
-        "str r10, [r11, #{mult}]",
+        "str r10, [r11, #{next} + 4]",
         "ldrd r4, r5, [r11, #{scale}]",
         "cmp r5, #0",
         "bne 40f",
@@ -164,6 +182,17 @@ pub(super) unsafe extern "C" fn quads(job: &mut Job) {
         "strd r4, r5, [r11, #{input}]",
         "cmp r5, r6",
         "bne 10b",
+        "ldrd r8, r9, [r11, #{gaps}]",
+        "ldr r7, [r11, #{pixels}]",
+        "ldr r10, [r11, #{step}]",
+        "add r4, r4, r8",
+        "add r5, r5, r9",
+        "strd r4, r5, [r11, #{input}]",
+        "add r6, r6, r10",
+        "str r6, [r11, #{last}]",
+        "subs r7, r7, #1",
+        "str r7, [r11, #{pixels}]",
+        "bne 8b",
         "add sp, sp, #8",
         "pop {{r4-r11, pc}}",
         "40:",
@@ -194,7 +223,10 @@ pub(super) unsafe extern "C" fn quads(job: &mut Job) {
         taps = const core::mem::offset_of!(Job, taps),
         levels = const core::mem::offset_of!(Job, levels),
         bias = const core::mem::offset_of!(Job, bias),
-        mult = const core::mem::offset_of!(Job, mult),
+        next = const core::mem::offset_of!(Job, next),
+        gaps = const core::mem::offset_of!(Job, gaps),
+        pixels = const core::mem::offset_of!(Job, pixels),
+        step = const core::mem::offset_of!(Job, step),
         input = const core::mem::offset_of!(Job, input),
         last = const core::mem::offset_of!(Job, last),
         odd = const core::mem::offset_of!(Job, odd),

@@ -30,6 +30,13 @@ impl Windows {
         y.wrapping_sub(rows.0) < rows.1 && x.wrapping_sub(columns.0) < columns.1
     }
 
+    /// How many pixels of a row, from this one on, are such that their windows do.
+    #[inline(always)]
+    pub(super) fn inside_from(&self, [y, x]: [usize; 2]) -> usize {
+        let [_, columns] = self.inside;
+        if self.is_inside([y, x]) { columns.0 + columns.1 - x } else { 0 }
+    }
+
     /// Where a tap of the window of an output pixel reads; `None` outside the input.
     #[inline(always)]
     pub(super) fn source(&self, p: &Conv<'_>, pixel: [usize; 2], tap: [usize; 2]) -> Option<[usize; 2]> {
