@@ -5,6 +5,7 @@ mod dense;
 mod depthwise;
 mod levels;
 pub(super) mod lookup;
+mod narrow;
 mod pool;
 mod requantise;
 mod stream;
