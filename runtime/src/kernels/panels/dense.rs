@@ -137,6 +137,7 @@ pub(in crate::kernels) struct Tiles<'a> {
     walk: Walk,
     block: Block<'a>,
     output: *mut u8,
+    room: usize,
     memory: PhantomData<&'a mut [u8]>,
 }
 
@@ -151,8 +152,9 @@ impl<'a> Tiles<'a> {
         let pixels = span(grid.rows.checked_mul(grid.columns)?, block.channels)?;
         let written = pixels.checked_add(block.panels.first)?.checked_add(block.panels.bias.len())?;
         let fits = read <= windows.len() && levels <= block.levels.len() && written <= output.len();
-        let output = output.get_mut(block.panels.first..)?.as_mut_ptr();
-        fits.then_some(Tiles { windows, grid, walk, block, output, memory: PhantomData })
+        let output = output.get_mut(block.panels.first..)?;
+        let (room, output) = (output.len(), output.as_mut_ptr());
+        fits.then_some(Tiles { windows, grid, walk, block, output, room, memory: PhantomData })
     }
 
     /// Where the windows begin, counted from [`windows`](Self::windows).
@@ -214,6 +216,14 @@ impl<'a> Tiles<'a> {
     #[inline(always)]
     pub(in crate::kernels) fn output_step(&self) -> usize {
         self.block.channels
+    }
+
+    /// Bytes that may be written from [`output`](Self::output) on if the pixels' own channels are written after what is
+    /// beyond those of the pixels before: all of the rest where the panels have all channels of the output, else 0.
+    #[inline(always)]
+    #[cfg_attr(target_arch = "aarch64", allow(dead_code, reason = "only AVX-512 stores beyond channels"))]
+    pub(in crate::kernels) fn room(&self) -> usize {
+        if self.block.panels.bias.len() == self.block.channels { self.room } else { 0 }
     }
 }
 

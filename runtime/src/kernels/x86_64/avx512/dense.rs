@@ -1,13 +1,14 @@
 //! Dense convolution: a tile of pixels by a few panels, all sums in registers.
 
 use core::arch::x86_64::*;
+use core::cmp::Ordering;
 
 use super::Avx512;
 use super::levels::{Bytes, Levels, Table64, Table128};
 use super::narrow;
 use super::requantise::{BY_VECTOR, Scale, load_channels, store_quarters};
 use super::stream::stream;
-use crate::format::{PANEL_CHANNELS, WeightGroup};
+use crate::format::{PANEL_CHANNELS, PANEL_DEPTH, WeightGroup};
 use crate::kernels::Isa;
 use crate::kernels::panels::dense::{Dense, STEP, Segment, Stream, Tiles};
 use crate::kernels::x86_64::detect;
@@ -60,16 +61,18 @@ impl Dense for Avx512 {
 unsafe fn one_panel(tiles: &Tiles<'_>) {
     // SAFETY: no more pixels than columns, one panel at least.
     unsafe {
-        match pixels(tiles, 16) {
-            1 => multiply::<1, 1>(tiles),
-            2 => multiply::<1, 2>(tiles),
-            3 => multiply::<1, 3>(tiles),
-            4 | 5 => multiply::<1, 4>(tiles),
-            6 | 7 => multiply::<1, 6>(tiles),
-            8 | 9 => multiply::<1, 8>(tiles),
-            10 | 11 => multiply::<1, 10>(tiles),
-            12..16 => multiply::<1, 12>(tiles),
-            _ => multiply::<1, 16>(tiles),
+        match pixels(tiles, 16, 4) {
+            1 => multiply::<1, 1, 1>(tiles),
+            2 => multiply::<1, 2, 1>(tiles),
+            3 => multiply::<1, 3, 1>(tiles),
+            4 | 5 => multiply::<1, 4, 1>(tiles),
+            6 | 7 => multiply::<1, 6, 1>(tiles),
+            8 | 9 if share(tiles) => multiply::<1, 8, TAPS>(tiles),
+            8 | 9 => multiply::<1, 8, 1>(tiles),
+            10 | 11 => multiply::<1, 10, 1>(tiles),
+            12..16 => multiply::<1, 12, 1>(tiles),
+            16 if share(tiles) => multiply::<1, 16, TAPS>(tiles),
+            _ => multiply::<1, 16, 1>(tiles),
         }
     }
 }
@@ -82,16 +85,17 @@ unsafe fn one_panel(tiles: &Tiles<'_>) {
 unsafe fn two_panels(tiles: &Tiles<'_>) {
     // SAFETY: no more pixels than columns.
     unsafe {
-        match pixels(tiles, 12) {
-            1 => multiply::<2, 1>(tiles),
-            2 => multiply::<2, 2>(tiles),
-            3 => multiply::<2, 3>(tiles),
-            4 => multiply::<2, 4>(tiles),
-            5 => multiply::<2, 5>(tiles),
-            6 | 7 => multiply::<2, 6>(tiles),
-            8 | 9 => multiply::<2, 8>(tiles),
-            10 | 11 => multiply::<2, 10>(tiles),
-            _ => multiply::<2, 12>(tiles),
+        match pixels(tiles, 12, 24) {
+            1 => multiply::<2, 1, 1>(tiles),
+            2 => multiply::<2, 2, 1>(tiles),
+            3 => multiply::<2, 3, 1>(tiles),
+            4 => multiply::<2, 4, 1>(tiles),
+            5 => multiply::<2, 5, 1>(tiles),
+            6 | 7 => multiply::<2, 6, 1>(tiles),
+            8 | 9 if share(tiles) => multiply::<2, 8, TAPS>(tiles),
+            8 | 9 => multiply::<2, 8, 1>(tiles),
+            10 | 11 => multiply::<2, 10, 1>(tiles),
+            _ => multiply::<2, 12, 1>(tiles),
         }
     }
 }
@@ -104,29 +108,54 @@ unsafe fn two_panels(tiles: &Tiles<'_>) {
 unsafe fn four_panels(tiles: &Tiles<'_>) {
     // SAFETY: no more pixels than columns.
     unsafe {
-        match pixels(tiles, 6) {
-            1 => multiply::<4, 1>(tiles),
-            2 => multiply::<4, 2>(tiles),
-            3 => multiply::<4, 3>(tiles),
-            4 => multiply::<4, 4>(tiles),
-            5 => multiply::<4, 5>(tiles),
-            _ => multiply::<4, 6>(tiles),
+        match pixels(tiles, 6, 24) {
+            1 => multiply::<4, 1, 1>(tiles),
+            2 => multiply::<4, 2, 1>(tiles),
+            3 => multiply::<4, 3, 1>(tiles),
+            4 if share(tiles) => multiply::<4, 4, TAPS>(tiles),
+            4 => multiply::<4, 4, 1>(tiles),
+            5 => multiply::<4, 5, 1>(tiles),
+            _ => multiply::<4, 6, 1>(tiles),
         }
     }
 }
 
-/// How many columns a tile takes if they are shared out among as few as possible, `most` each.
+/// How many columns a tile takes, `most` or about half of them: as many as leave the last tile the least to do again.
 ///
-/// While a tile is requantised, the processor looks ahead to the products of the next; where windows are short, it
-/// does so best if tiles are small. 12 sums keep its multipliers busy.
-fn pixels(tiles: &Tiles<'_>, most: usize) -> usize {
-    /// Quads of a short window.
-    const SHORT: usize = 24;
+/// While a tile is requantised, the processor looks ahead to the products of the next: in windows of `short` quads at
+/// most, it does so best if tiles are small.
+fn pixels(tiles: &Tiles<'_>, most: usize, short: usize) -> usize {
     let columns = tiles.grid().columns;
-    let half = most / 2;
-    let few = tiles.walk().len() <= SHORT && (columns.is_multiple_of(half) || columns > 4 * half);
-    let most = if few { half } else { most };
-    columns.div_ceil(columns.div_ceil(most))
+    let [many, few] = [most, most / 2].map(|most| columns.div_ceil(columns.div_ceil(most)));
+    let [again, again_of_few] = [many, few].map(|pixels| columns.next_multiple_of(pixels) - columns);
+    match again.cmp(&again_of_few) {
+        Ordering::Greater => few,
+        Ordering::Equal if tiles.walk().len() <= short => few,
+        _ => many,
+    }
+}
+
+/// Does something for `$i` from 0 to a constant, 18 at most, in as many statements: what a loop indexes by a
+/// variable is kept in memory, and compilers leave loops of this size as they are.
+macro_rules! unroll {
+    ($i:ident in 0..$n:expr => $body:block) => {
+        unroll!(@ $i, $n, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17)
+    };
+    (@ $i:ident, $n:expr, $body:block, $($k:literal)*) => {
+        const { assert!($n <= 18) };
+        $(if $k < $n {
+            let $i: usize = $k;
+            $body
+        })*
+    };
+}
+
+/// Taps of a segment that neighbouring windows share.
+const TAPS: usize = 3;
+
+/// Whether segments have three taps and the next window begins at the second.
+fn share(tiles: &Tiles<'_>) -> bool {
+    tiles.walk().quads * PANEL_DEPTH == TAPS * tiles.grid().column_step
 }
 
 /// `P` panels by `N` pixels at a time; the last tile of a row covers again what it needs to be whole.
@@ -134,7 +163,7 @@ fn pixels(tiles: &Tiles<'_>, most: usize) -> usize {
 /// # Safety
 /// The processor has the instructions; there are `P` panels and `N` columns at least.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-unsafe fn multiply<const P: usize, const N: usize>(tiles: &Tiles<'_>) {
+unsafe fn multiply<const P: usize, const N: usize, const T: usize>(tiles: &Tiles<'_>) {
     let (grid, walk, panels) = (tiles.grid(), tiles.walk(), tiles.panels());
     let mut biases = [_mm512_setzero_si512(); P];
     let mut scales = [Scale::new(tiles.requantise(), panels, 0); P];
@@ -142,7 +171,8 @@ unsafe fn multiply<const P: usize, const N: usize>(tiles: &Tiles<'_>) {
         biases[p] = load_channels(panels.bias, panels.channels(p));
         scales[p] = Scale::new(tiles.requantise(), panels, p);
     }
-    let plain = N * P >= 4 && scales.iter().all(Scale::is_plain);
+    let simple = N * P >= 4 && !scales.iter().any(Scale::is_wide);
+    let whole = scales.iter().all(Scale::is_whole);
     // SAFETY: windows and levels can be read along the walk, results lie in the output: the invariants of `Tiles`.
     unsafe {
         for y in 0..grid.rows {
@@ -157,7 +187,11 @@ unsafe fn multiply<const P: usize, const N: usize>(tiles: &Tiles<'_>) {
                 loop {
                     let (mut tap, mut taps) = (row, walk.taps);
                     loop {
-                        accumulate(&mut sums, tap, grid.column_step, levels, tiles.level_step(), walk.quads);
+                        if T == TAPS {
+                            accumulate_shared(&mut sums, tap, grid.column_step, levels, tiles.level_step());
+                        } else {
+                            accumulate(&mut sums, tap, grid.column_step, levels, tiles.level_step(), walk.quads);
+                        }
                         levels = levels.add(walk.quads * STEP);
                         tap = tap.add(walk.tap_step);
                         taps -= 1;
@@ -173,7 +207,9 @@ unsafe fn multiply<const P: usize, const N: usize>(tiles: &Tiles<'_>) {
                 }
                 let pixel = y * grid.columns + first;
                 let to = tiles.output().add(pixel * tiles.output_step());
-                if plain {
+                // Ragged pixels are stored whole too: what is beyond them belongs to the next ones, which follow.
+                let end = (pixel + N - 1) * tiles.output_step() + P * PANEL_CHANNELS;
+                if simple && (whole || end <= tiles.room()) {
                     store(&scales, &sums, to, tiles.output_step());
                 } else {
                     // Sums whose address is taken are kept in memory all along.
@@ -188,6 +224,50 @@ unsafe fn multiply<const P: usize, const N: usize>(tiles: &Tiles<'_>) {
                 x += N;
             }
         }
+    }
+}
+
+/// Adds the products of a segment whose taps neighbouring windows [`share`]: a quad is loaded once for all of them.
+///
+/// # Safety
+/// As [`accumulate`], for three times as many quads as windows are apart, one at least.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+unsafe fn accumulate_shared<const P: usize, const N: usize>(
+    sums: &mut [[__m512i; P]; N],
+    window: *const u8,
+    step: usize,
+    levels: *const u8,
+    level_step: usize,
+) {
+    let (mut window, mut levels, mut quads) = (window, levels, step / PANEL_DEPTH);
+    loop {
+        // SAFETY: the contract.
+        unsafe {
+            let mut weights = [[_mm512_setzero_si512(); P]; TAPS];
+            for tap in 0..TAPS {
+                for p in 0..P {
+                    let at = levels.add(tap * step / PANEL_DEPTH * STEP + p * level_step);
+                    weights[tap][p] = _mm512_loadu_si512(at.cast());
+                }
+            }
+            unroll!(n in 0..N + TAPS - 1 => {
+                let codes = _mm512_set1_epi32(window.add(n * step).cast::<i32>().read_unaligned());
+                for tap in 0..TAPS {
+                    if tap <= n && n - tap < N {
+                        for p in 0..P {
+                            sums[n - tap][p] = _mm512_dpbusd_epi32(sums[n - tap][p], codes, weights[tap][p]);
+                        }
+                    }
+                }
+            });
+        }
+        quads -= 1;
+        if quads == 0 {
+            break;
+        }
+        window = window.wrapping_add(PANEL_DEPTH);
+        levels = levels.wrapping_add(STEP);
     }
 }
 
@@ -258,26 +338,11 @@ unsafe fn accumulate_quads<const P: usize, const N: usize, const U: usize>(
     }
 }
 
-/// Does something for `$i` from 0 to a constant, 6 at most, in as many statements: what a loop indexes by a
-/// variable is kept in memory, and compilers leave loops of this size as they are.
-macro_rules! unroll {
-    ($i:ident in 0..$n:expr => $body:block) => {
-        unroll!(@ $i, $n, $body, 0 1 2 3 4 5)
-    };
-    (@ $i:ident, $n:expr, $body:block, $($k:literal)*) => {
-        const { assert!($n <= 6) };
-        $(if $k < $n {
-            let $i: usize = $k;
-            $body
-        })*
-    };
-}
-
 /// Requantises and stores the pixels of a tile, `step` bytes apart, 4 vectors of sums at least: 16 codes of four
 /// vectors, one pixel after another; the last four may meet some again.
 ///
 /// # Safety
-/// The processor has the instructions; the panels' channels, 16 each, can be written for each of `N` pixels.
+/// The processor has the instructions; 16 channels for each panel can be written for each of `N` pixels in their order.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 unsafe fn store<const P: usize, const N: usize>(

@@ -125,7 +125,7 @@ unsafe fn rows<const Q: usize, const M: usize>(tiles: &Tiles<'_>) {
 ///
 /// # Safety
 /// The processor has the instructions; there are as many steps, [`QUADS`] at most.
-#[inline]
+#[inline(never)]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 unsafe fn repeat(levels: *const u8, quads: usize) -> [[__m512i; GROUPS]; QUADS] {
     let mut all = [[_mm512_setzero_si512(); GROUPS]; QUADS];

@@ -60,10 +60,10 @@ impl Scale {
         self.channels
     }
 
-    /// Whether it has all 16, and sums need not be [`narrow`](Self::narrow)ed.
+    /// Whether it has all 16.
     #[inline(always)]
-    pub(super) fn is_plain(&self) -> bool {
-        self.channels == PANEL_CHANNELS && !self.wide
+    pub(super) fn is_whole(&self) -> bool {
+        self.channels == PANEL_CHANNELS
     }
 
     /// Those of channels 0.., 4.., 8.. and 12.., for vectors of sums that hold 4 channels of four pixels.
@@ -182,7 +182,7 @@ pub(super) unsafe fn store_pixel<const P: usize>(scales: &[Scale; P], sums: [__m
     let codes = scales[0].pack(words, &BY_VECTOR);
     // SAFETY: the contract.
     unsafe {
-        if P == 4 && scales[3].channels() == PANEL_CHANNELS {
+        if P == 4 && scales[3].is_whole() {
             _mm512_storeu_si512(to.cast(), codes);
         } else {
             store_quarters(codes, quarters, channels);
