@@ -7,8 +7,6 @@
 
 use core::arch::x86_64::*;
 use core::marker::PhantomData;
-use core::ops::Range;
-use core::ptr;
 
 use super::{Avx512, STEP};
 use crate::format::{Conv, PANEL_CHANNELS, Requantise};
@@ -102,20 +100,45 @@ impl<'a> Strip<'a> {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
     unsafe fn rows<S: Scale>(&self, levels: &Levels, bias: [__m512i; STRIP], scale: &S) {
+        let blocks = if self.second == 0 { STRIP } else { 1 };
         let height = self.conv.output.h;
-        let pair = if self.second == 0 { 2 * STRIP } else { 2 };
-        // Two rows at a time where the kernel goes down row by row.
-        let two = if self.conv.stride[0] == 1 { height - height % pair } else { 0 };
-        // SAFETY: there are these rows.
-        unsafe {
-            if self.second == BLOCK {
-                self.slide::<Adjacent, S, 2>(0..two, levels, bias, scale);
-                self.slide::<Adjacent, S, 1>(two..height, levels, bias, scale);
-            } else {
-                self.slide::<Apart, S, 2>(0..two, levels, bias, scale);
-                self.slide::<Apart, S, 1>(two..height, levels, bias, scale);
+        let mut y = 0;
+        while y < height {
+            let two = self.conv.stride[0] == 1 && height - y >= 2 * blocks;
+            // SAFETY: there are that many rows of output.
+            unsafe {
+                match (two, self.second == BLOCK) {
+                    (true, true) => slide::<Adjacent, S, 2>(&self.row::<2>(y), levels, bias, scale),
+                    (true, false) => slide::<Apart, S, 2>(&self.row::<2>(y), levels, bias, scale),
+                    (false, true) => slide::<Adjacent, S, 1>(&self.row::<1>(y), levels, bias, scale),
+                    (false, false) => slide::<Apart, S, 1>(&self.row::<1>(y), levels, bias, scale),
+                }
+            }
+            y += if two { 2 * blocks } else { blocks };
+        }
+    }
+
+    /// Row `y` of output, and those that follow, `R` of each block.
+    #[inline(always)]
+    fn row<const R: usize>(&self, y: usize) -> Row<'a, R> {
+        let conv = self.conv;
+        let (from, to) = (conv.input, conv.output);
+        let mut row = Row { conv, from: [[self.padding; STRIP]; QUAD], to: [[self.output; STRIP]; R] };
+        for block in 0..STRIP {
+            // Beyond the last row, the second block does the work of the first again.
+            let y = if self.second == 0 { (y + block * R).min(to.h - R) } else { y };
+            let channel = self.first + block * self.second;
+            for i in 0..R {
+                row.to[i][block] = self.output.wrapping_add((y + i) * to.w * to.c + channel);
+            }
+            for i in 0..QUAD {
+                let y = (y * conv.stride[0] + i).wrapping_sub(conv.pad[0]);
+                if y < from.h {
+                    row.from[i][block] = self.input.wrapping_add(y * from.w * from.c + channel);
+                }
             }
         }
+        row
     }
 
     /// Numbers of the channels, for each lane.
@@ -179,102 +202,17 @@ const TAP_BYTES: usize = X86_STRIP + 2 * X86_MARGIN;
 /// For each of two rows that are computed together and each kernel column: four rows of levels, 16 lanes of each block.
 type Levels = [[[__m512i; STRIP]; COLUMNS]; 2];
 
-impl Strip<'_> {
-    /// Computes rows of output, `R` of each block at a time.
-    ///
-    /// # Safety
-    /// The processor has the instructions; there are these rows, `R` or none at least.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-    unsafe fn slide<P: Pair, S: Scale, const R: usize>(
-        &self,
-        rows: Range<usize>,
-        levels: &Levels,
-        bias: [__m512i; STRIP],
-        scale: &S,
-    ) {
-        let output = self.conv.output;
-        let mut window = Window::new(self.conv);
-        // Pixels of the input and bytes of the output from block to block.
-        let (step, bytes) = (window.pixels * self.conv.stride[1], window.pixels * output.c);
-        let end = output.w * output.c;
-        let mut top = rows.start;
-        while top < rows.end {
-            // The second block may be of rows further down; beyond the last, it does the work of the first again.
-            let tops = if self.second == 0 { [top, (top + R).min(output.h - R)] } else { [top; STRIP] };
-            top = tops[1] + R;
-            for i in 0..COLUMNS + R - 1 {
-                window.rows[i] = [self.input_row(0, tops[0], i), self.input_row(1, tops[1], i)];
-            }
-            let mut to = [[self.output; STRIP]; R];
-            for r in 0..R {
-                to[r] = [self.output_row(0, tops[0] + r), self.output_row(1, tops[1] + r)];
-            }
-            let mut x = self.conv.pad[1].wrapping_neg();
-            let mut at = 0;
-            // SAFETY: the processor has the instructions; blocks of the output, or what is left of a row.
-            unsafe {
-                let mut a = window.column::<P, R>(x);
-                let mut b = window.column::<P, R>(x.wrapping_add(1));
-                while at < end {
-                    let c = window.column::<P, R>(x.wrapping_add(2));
-                    let mut sums = [bias; R];
-                    for r in 0..R {
-                        for block in 0..STRIP {
-                            for (column, cells) in [a, b, c].iter().enumerate() {
-                                let levels = levels[r][column][block];
-                                sums[r][block] = _mm512_dpbusd_epi32(sums[r][block], cells[block], levels);
-                            }
-                        }
-                    }
-                    let codes = scale.codes(sums);
-                    for r in 0..R {
-                        let to = [to[r][0].wrapping_add(at), to[r][1].wrapping_add(at)];
-                        if end - at >= BLOCK {
-                            P::store(codes, r, to);
-                        } else {
-                            P::store_some(codes, r, to, end - at);
-                        }
-                    }
-                    at += bytes;
-                    x = x.wrapping_add(step);
-                    a = match step {
-                        1 => b,
-                        2 => c,
-                        _ => window.column::<P, R>(x),
-                    };
-                    b = match step {
-                        1 => c,
-                        _ => window.column::<P, R>(x.wrapping_add(1)),
-                    };
-                }
-            }
-        }
-    }
-
-    /// Row `i` of the windows of output row `y`, in the first channel of a block.
-    #[inline(always)]
-    fn input_row(&self, block: usize, y: usize, i: usize) -> *const u8 {
-        let input = self.conv.input;
-        let y = (y * self.conv.stride[0] + i).wrapping_sub(self.conv.pad[0]);
-        if y < input.h {
-            self.input.wrapping_add(y * input.w * input.c + self.first + block * self.second)
-        } else {
-            self.padding
-        }
-    }
-
-    /// Row `y` of the output, in the first channel of a block.
-    #[inline(always)]
-    fn output_row(&self, block: usize, y: usize) -> *mut u8 {
-        let output = self.conv.output;
-        self.output.wrapping_add(y * output.w * output.c + self.first + block * self.second)
-    }
+/// `R` rows of output of each block, and the four rows of input that they read. Invariants: the rows of input have the
+/// pixels of the input, those of output the pixels of the output, for the lanes of a block.
+struct Row<'a, const R: usize> {
+    conv: &'a Conv<'a>,
+    from: [[*const u8; STRIP]; QUAD],
+    to: [[*mut u8; STRIP]; R],
 }
 
-/// Four rows of input of each block. Invariant: they have the pixels of the input, `COLUMNS + R - 1` of them.
-struct Window {
-    rows: [[*const u8; STRIP]; QUAD],
-    /// Pixels of a row, bytes from one to the next, pixels of a block.
+/// How a row of input is read.
+struct Reach {
+    /// Pixels of the row, bytes from one to the next, pixels of a block.
     width: usize,
     pixel: usize,
     pixels: usize,
@@ -283,40 +221,37 @@ struct Window {
     padding: __m512i,
 }
 
-impl Window {
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-    fn new(conv: &Conv<'_>) -> Window {
-        let pixels = (BLOCK / conv.input.c).max(1);
-        Window {
-            rows: [[ptr::null(); STRIP]; QUAD],
-            width: conv.input.w,
-            pixel: conv.input.c,
-            pixels,
-            inside: (conv.input.w + 1).saturating_sub(pixels),
-            padding: _mm512_set1_epi8(conv.zero_in as i8),
-        }
-    }
-
-    /// The column of pixels `x`, four rows of each lane, block after block; the fourth means nothing where a single row
-    /// of output does without.
+impl<const R: usize> Row<'_, R> {
+    /// The column of pixels `x`: four rows of each lane, block after block.
     ///
     /// # Safety
-    /// The processor has the instructions; the invariant.
+    /// The processor has the instructions.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-    unsafe fn column<P: Pair, const R: usize>(&self, x: usize) -> [__m512i; STRIP] {
-        let mut rows = [self.padding; QUAD];
-        if x < self.inside {
-            for i in 0..COLUMNS + R - 1 {
+    unsafe fn column<P: Pair>(&self, reach: &Reach, x: usize) -> [__m512i; STRIP] {
+        let at = x.wrapping_mul(reach.pixel);
+        let mut rows = [reach.padding; QUAD];
+        if x < reach.inside {
+            for i in 0..QUAD {
+                let [first, second] = self.from[i];
                 // SAFETY: pixels of the row.
-                rows[i] = unsafe { P::load(self.at(i, x)) };
+                rows[i] = unsafe { P::load([first.wrapping_add(at), second.wrapping_add(at)]) };
             }
-        } else if self.pixels > 1 {
-            let mask = mask(x, self.width, self.pixels);
-            for i in 0..COLUMNS + R - 1 {
+        } else if reach.pixels == 1 {
+            return [reach.padding; STRIP];
+        } else {
+            let mut mask = 0;
+            for i in 0..reach.pixels {
+                if x.wrapping_add(i) < reach.width {
+                    mask |= super::lanes(reach.pixel) << (i * reach.pixel);
+                }
+            }
+            let padding = _mm512_castsi512_si256(reach.padding);
+            for i in 0..QUAD {
+                let [first, second] = self.from[i];
+                let at = [first.wrapping_add(at), second.wrapping_add(at)];
                 // SAFETY: the mask keeps to pixels of the row.
-                rows[i] = unsafe { P::load_some(self.at(i, x), mask, _mm512_castsi512_si256(self.padding)) };
+                rows[i] = unsafe { P::load_some(at, mask as __mmask16, padding) };
             }
         }
         let order = INTERLEAVED.load();
@@ -324,23 +259,69 @@ impl Window {
         let [ab, cd] = [_mm512_permutex2var_epi8(a, order, b), _mm512_permutex2var_epi8(c, order, d)];
         [_mm512_unpacklo_epi16(ab, cd), _mm512_unpackhi_epi16(ab, cd)]
     }
-
-    /// Where the blocks have pixel `x` of row `i`.
-    #[inline(always)]
-    fn at(&self, i: usize, x: usize) -> [*const u8; STRIP] {
-        let [first, second] = self.rows[i];
-        let at = x.wrapping_mul(self.pixel);
-        [first.wrapping_add(at), second.wrapping_add(at)]
-    }
 }
 
-/// The lanes of a block of `pixels` at `x` that lie inside a row.
-#[cold]
-#[inline(never)]
-fn mask(x: usize, width: usize, pixels: usize) -> __mmask16 {
-    let lanes = BLOCK / pixels;
-    let inside = (0..pixels).filter(|&i| x.wrapping_add(i) < width);
-    inside.fold(0, |mask, i| mask | super::lanes(lanes) << (i * lanes)) as __mmask16
+/// Computes `R` rows of each block.
+///
+/// # Safety
+/// The processor has the instructions; the invariants of `row`.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+unsafe fn slide<P: Pair, S: Scale, const R: usize>(
+    row: &Row<'_, R>,
+    levels: &Levels,
+    bias: [__m512i; STRIP],
+    scale: &S,
+) {
+    let (input, output, channels) = (row.conv.input, row.conv.output, row.conv.input.c);
+    let pixels = (BLOCK / channels).max(1);
+    let reach = Reach {
+        width: input.w,
+        pixel: channels,
+        pixels,
+        inside: (input.w + 1).saturating_sub(pixels),
+        padding: _mm512_set1_epi8(row.conv.zero_in as i8),
+    };
+    // Pixels of the input from block to block of the output.
+    let step = pixels * row.conv.stride[1];
+    let mut x = row.conv.pad[1].wrapping_neg();
+    let (mut at, end) = (0, output.w * channels);
+    // SAFETY: the processor has the instructions; blocks of the output, or what is left of a row.
+    unsafe {
+        let mut a = row.column::<P>(&reach, x);
+        let mut b = row.column::<P>(&reach, x.wrapping_add(1));
+        while at < end {
+            let c = row.column::<P>(&reach, x.wrapping_add(2));
+            let mut sums = [bias; R];
+            for r in 0..R {
+                for block in 0..STRIP {
+                    for (column, cells) in [a, b, c].iter().enumerate() {
+                        sums[r][block] = _mm512_dpbusd_epi32(sums[r][block], cells[block], levels[r][column][block]);
+                    }
+                }
+            }
+            let codes = scale.codes(sums);
+            for r in 0..R {
+                let [first, second] = row.to[r];
+                let to = [first.wrapping_add(at), second.wrapping_add(at)];
+                if end - at >= BLOCK {
+                    P::store(codes, r, to);
+                } else {
+                    P::store_some(codes, r, to, end - at);
+                }
+            }
+            at += pixels * channels;
+            x = x.wrapping_add(step);
+            a = match step {
+                1 => b,
+                2 => c,
+                _ => row.column::<P>(&reach, x),
+            };
+            b = match step {
+                1 => c,
+                _ => row.column::<P>(&reach, x.wrapping_add(1)),
+            };
+        }
+    }
 }
 
 /// How the blocks of a strip lie.
