@@ -40,6 +40,13 @@ impl Scale {
         }
     }
 
+    /// The same for 16 channels with other multipliers.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+    pub(super) fn with_mult(&self, mult: __m512i) -> Scale {
+        Scale { mult, mult_odd: _mm512_srli_epi64::<32>(mult), channels: PANEL_CHANNELS, ..*self }
+    }
+
     /// How many channels the panel has.
     #[inline(always)]
     pub(super) fn channels(&self) -> usize {

@@ -286,30 +286,33 @@ unsafe fn sequence<const F: usize, const N: usize, const A: usize, S: Steps<F>>(
     group: &WeightGroup<'_>,
     stream: &Stream<'_>,
 ) {
-    let panels = stream.panels();
+    let (panels, output) = (stream.panels(), stream.output());
+    let whole = panels.bias.len() / PANEL_CHANNELS;
     let mut first = 0;
-    while first < panels.len {
-        // SAFETY: the panels are there, and their channels lie in the output: the contract.
-        unsafe {
-            let mut sums = [_mm512_setzero_si512(); TOGETHER];
-            let next = panels.len.min(first + TOGETHER);
-            for index in first..next {
-                sums[index - first] = panel::<F, N, A, S>(steps, group, stream, index);
+    // SAFETY: the panels are there, those below `whole` with all their channels, which lie in the output: the contract.
+    unsafe {
+        let all = Scale::new(stream.requantise(), panels, 0);
+        let numbers =
+            |numbers: &[i32], index: usize| _mm512_loadu_si512(numbers.as_ptr().add(index * PANEL_CHANNELS).cast());
+        while first + TOGETHER <= whole {
+            let mut words = [_mm512_setzero_si512(); TOGETHER];
+            for p in 0..TOGETHER {
+                words[p] = panel::<F, N, A, S>(steps, group, stream, first + p);
             }
-            let output = stream.output().add(first * PANEL_CHANNELS);
-            if next * PANEL_CHANNELS <= panels.bias.len() && next - first == TOGETHER {
-                let mut scales = [Scale::new(stream.requantise(), panels, first); TOGETHER];
-                for p in 1..TOGETHER {
-                    scales[p] = Scale::new(stream.requantise(), panels, first + p);
-                }
-                store_pixel::<TOGETHER>(&scales, sums, output);
-            } else {
-                for index in first..next {
-                    let scale = Scale::new(stream.requantise(), panels, index);
-                    store_pixel(&[scale], [sums[index - first]], output.add((index - first) * PANEL_CHANNELS));
-                }
+            for p in 0..TOGETHER {
+                let sum = _mm512_add_epi32(words[p], numbers(panels.bias, first + p));
+                let scale = all.with_mult(numbers(panels.mult, first + p));
+                words[p] = scale.apply(scale.shift(sum));
             }
-            first = next;
+            _mm512_storeu_si512(output.add(first * PANEL_CHANNELS).cast(), all.pack(words));
+            first += TOGETHER;
+        }
+        while first < panels.len {
+            let sum = panel::<F, N, A, S>(steps, group, stream, first);
+            let sum = _mm512_add_epi32(sum, load_channels(panels.bias, panels.channels(first)));
+            let scale = Scale::new(stream.requantise(), panels, first);
+            store_pixel(&[scale], [sum], output.add(first * PANEL_CHANNELS));
+            first += 1;
         }
     }
 }
@@ -354,8 +357,7 @@ unsafe fn panel<const F: usize, const N: usize, const A: usize, S: Steps<F>>(
             together(&mut sums, at, 0);
             at += 1;
         }
-        let bias = load_channels(panels.bias, panels.channels(index));
-        let mut total = _mm512_add_epi32(steps.total(&sums), bias);
+        let mut total = steps.total(&sums);
         if all * F < quads {
             let last = Table64::new(group);
             for quad in all * F..quads {
