@@ -192,7 +192,7 @@ impl<'a> Workshop<'a> {
         let mut new = Vec::new();
         let complete = policies.is_empty();
         if !complete {
-            events(Event::Stage { name: "measure kernels", steps: measure::ROUNDS });
+            events(Event::Stage { name: "measure kernels", steps: measure::rounds(board.as_ref()) });
             let mut step = || events(Event::Step { label: String::new() });
             let subject = measure::Subject { graph, policies };
             new = measure::rows(board.as_ref(), *isa, &[subject], self.lower_config(), &mut step)?;

@@ -40,7 +40,8 @@ proptest! {
         let alone = |wanted: &str| {
             Passes::names().filter(|name| *name != wanted).fold(Passes::all(), |passes, name| passes.without(name))
         };
-        for (name, passes) in Passes::names().map(|name| (name, alone(name))).chain([("all", Passes::all())]) {
+        let together = [("all", Passes::all()), ("in blocks", Passes::all().with_channel_block(4))];
+        for (name, passes) in Passes::names().map(|name| (name, alone(name))).chain(together) {
             let simplified = passes.run(graph.clone()).unwrap().graph;
             prop_assert!(simplified.nodes.len() <= graph.nodes.len());
             let outputs = Net::float(&simplified).unwrap().forward(&inputs, SAMPLES).unwrap();

@@ -125,8 +125,10 @@ pub(super) enum RoundingArg {
 }
 
 impl PassArgs {
-    pub(super) fn simplify(&self, graph: Graph) -> Result<Simplified> {
-        let passes = self.without.iter().fold(Passes::all(), |passes, name| passes.without(name));
+    /// For kernels that compute `channel_block` channels at once.
+    pub(super) fn simplify(&self, graph: Graph, channel_block: usize) -> Result<Simplified> {
+        let all = Passes::all().with_channel_block(channel_block);
+        let passes = self.without.iter().fold(all, |passes, name| passes.without(name));
         let simplified = passes.run(graph)?;
         if !self.class_only {
             return Ok(simplified);
@@ -213,12 +215,17 @@ pub(super) fn cache(global: &Global) -> PathBuf {
 }
 
 /// A model file and its data, ready to compile, and what the passes saved; the built-in pair without a model.
-pub(super) fn task(model: Option<&Path>, args: &DataArgs, passes: &PassArgs) -> Result<(Task, Vec<Saving>)> {
+pub(super) fn task(
+    model: Option<&Path>,
+    args: &DataArgs,
+    passes: &PassArgs,
+    channel_block: usize,
+) -> Result<(Task, Vec<Saving>)> {
     let (simplified, card) = match model {
-        Some(path) => (network(path, passes)?, card(path)?),
+        Some(path) => (network(path, passes, channel_block)?, card(path)?),
         None => {
             let bundled = bundled();
-            (passes.simplify(bundled.graph)?, Some(bundled.card))
+            (passes.simplify(bundled.graph, channel_block)?, Some(bundled.card))
         }
     };
     let Some(spec) = args.data.clone().or_else(|| card.as_ref().map(|card| card.data.clone())) else {
@@ -238,10 +245,10 @@ pub(super) fn task(model: Option<&Path>, args: &DataArgs, passes: &PassArgs) -> 
     Ok((task, simplified.savings))
 }
 
-/// A model file, simplified.
-pub(super) fn network(path: &Path, passes: &PassArgs) -> Result<Simplified> {
+/// A model file, simplified for kernels that compute `channel_block` channels at once.
+pub(super) fn network(path: &Path, passes: &PassArgs, channel_block: usize) -> Result<Simplified> {
     let graph = import::import(path)?;
-    passes.simplify(graph).with_context(|| path.display().to_string())
+    passes.simplify(graph, channel_block).with_context(|| path.display().to_string())
 }
 
 /// What the options say, else what is recorded.

@@ -139,8 +139,9 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let start = Instant::now();
     let progress = Progress::new(global);
     progress.stage("reading the network and its data");
-    let (task, savings) = args::task(args.model.as_deref(), &args.data, &args.passes)?;
     let settings = args.target.settings(global)?;
+    let block = settings.target.channel_block;
+    let (task, savings) = args::task(args.model.as_deref(), &args.data, &args.passes, block)?;
     let calibration = OnceCell::new();
     let workshop = Workshop::new(&task, &settings, &calibration);
     let budget = args.budget.budget(&task)?;

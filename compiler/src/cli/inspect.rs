@@ -54,7 +54,7 @@ fn describe(path: &Path, args: &Args) -> Result<Output> {
     if path.extension().is_some_and(|e| e == "json") {
         return describe_json(path);
     }
-    let graph = args::network(path, &PassArgs::default())?.graph;
+    let graph = args::network(path, &PassArgs::default(), 1)?.graph;
     let macs: u64 = graph.nodes.iter().map(|node| graph.macs(node)).sum();
     let weights: usize = graph.values.iter().filter_map(|v| v.data.as_ref().map(|d| d.len())).sum();
     let layers: Vec<Value> = graph

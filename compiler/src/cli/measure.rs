@@ -61,14 +61,17 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
         seeds.lines().enumerate().map(|(i, line)| (i + 1, line.split('#').next().unwrap_or("").trim())).collect();
     let lines: Vec<(usize, &str)> = lines.into_iter().filter(|(_, line)| !line.is_empty()).collect();
     let progress = Progress::new(global);
-    progress.event(Event::Stage { name: "measure kernels", steps: measure::ROUNDS });
+    progress.event(Event::Stage { name: "measure kernels", steps: measure::rounds(board.as_ref()) });
     let mut graphs = Vec::with_capacity(lines.len());
     for (number, line) in lines {
         let network = network(line).with_context(|| format!("{file}, line {number}: `{line}`"))?;
         graphs.push(text::parse_with(&network, |_, shape| Ok(vec![0.5; shape.iter().product()]))?);
     }
-    let checked: Vec<Graph> =
-        args.check.iter().map(|path| Ok(args::network(path, &args.passes)?.graph)).collect::<Result<_>>()?;
+    let checked: Vec<Graph> = args
+        .check
+        .iter()
+        .map(|path| Ok(args::network(path, &args.passes, target.channel_block)?.graph))
+        .collect::<Result<_>>()?;
     let subject = |graph| Subject { graph, policies: policies(graph, &target.weight_formats) };
     let subjects: Vec<Subject<'_>> = graphs.iter().map(subject).collect();
     let mut step = || progress.event(Event::Step { label: String::new() });

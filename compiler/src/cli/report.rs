@@ -142,7 +142,7 @@ impl Finished<'_> {
             .unwrap_or_default();
         let blob = AlignedBytes::from(&self.deployed.blob.bytes[..]);
         let measured = Model::parse(&blob)
-            .map(|model| measure::per_node(&self.deployed.plan.served(), &model, self.settings.isa, &self.timing))
+            .map(|model| measure::per_node(&self.deployed.plan.served(), &model, &self.timing))
             .unwrap_or_default();
         let row = |(index, (node, layer)): (usize, (&crate::ir::Node, &crate::cost::layers::Layer))| {
             let measured = measured.get(&NodeId(index as u32));
