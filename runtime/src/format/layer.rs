@@ -305,7 +305,7 @@ impl<'a> Conv<'a> {
 
     /// The layout that all weight groups share, if they do.
     #[inline]
-    pub(crate) fn layout(&self) -> Option<Layout> {
+    pub fn layout(&self) -> Option<Layout> {
         let (records, _) = self.records.as_chunks::<8>();
         let (first, rest) = records.split_first()?;
         let shared = rest.iter().all(|record| record[1] == first[1]);
