@@ -4,8 +4,7 @@ use core::ops::Range;
 
 use crate::error::FormatError;
 use crate::format::{
-    HEADER_BYTES, Header, Layer, LayerOp, Layout, Reader, Sections, Shape, TENSOR_BYTES, Tensor, VERSION, crc32,
-    decode_layer,
+    HEADER_BYTES, Header, Layer, LayerOp, Layout, Reader, Record, Sections, Shape, TENSOR_BYTES, Tensor, VERSION, crc32,
 };
 use crate::kernels::{ConvKernel, Isa};
 
@@ -82,7 +81,17 @@ impl<'a> Model<'a> {
 
     /// The layers, in the order they run.
     pub fn layers(&self) -> Layers<'a> {
-        Layers { model: *self, at: self.header.layers as usize, left: self.header.n_layers }
+        Layers { records: self.records() }
+    }
+
+    /// The records of the layers.
+    pub(crate) fn records(&self) -> Records<'a> {
+        Records { model: *self, at: self.header.layers as usize, left: self.header.n_layers }
+    }
+
+    /// What records refer to.
+    pub(crate) fn sections(&self) -> &Sections<'a> {
+        &self.sections
     }
 
     /// A layer's name; empty when the blob holds none.
@@ -174,7 +183,8 @@ impl<'a> Model<'a> {
     fn check_layers(&self) -> Result<(), FormatError> {
         let mut at = self.header.layers as usize;
         for index in 0..self.header.n_layers {
-            let (layer, bytes) = self.decode(at)?;
+            let (record, bytes) = self.record(at)?;
+            let layer = record.layer(&self.sections)?;
             layer.check()?;
             self.check_layout(&layer)?;
             self.check_memory(&layer).ok_or(FormatError::Arena { layer: index })?;
@@ -212,9 +222,9 @@ impl<'a> Model<'a> {
     }
 
     #[inline(always)]
-    fn decode(&self, at: usize) -> Result<(Layer<'a>, usize), FormatError> {
+    fn record(&self, at: usize) -> Result<(Record<'a>, usize), FormatError> {
         let records = self.blob.get(at..).ok_or(FormatError::Truncated("the layer records"))?;
-        decode_layer(records, &self.sections)
+        Record::read(records, &self.sections)
     }
 }
 
@@ -228,26 +238,40 @@ const EMPTY_TENSOR: Tensor =
 /// Iterator over the layers of a [`Model`].
 #[derive(Clone, Debug)]
 pub struct Layers<'a> {
-    model: Model<'a>,
-    at: usize,
-    left: u16,
+    records: Records<'a>,
 }
 
 impl<'a> Iterator for Layers<'a> {
     type Item = Layer<'a>;
 
-    // A layer is large: built where it is used.
-    #[inline(always)]
     fn next(&mut self) -> Option<Layer<'a>> {
-        self.left = self.left.checked_sub(1)?;
-        let (layer, bytes) = self.model.decode(self.at).ok()?;
-        self.at = self.at.saturating_add(bytes);
-        Some(layer)
+        self.records.next()?.layer(&self.records.model.sections).ok()
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.left.into(), Some(self.left.into()))
+        (self.records.left.into(), Some(self.records.left.into()))
     }
 }
 
 impl ExactSizeIterator for Layers<'_> {}
+
+/// Iterator over their records.
+#[derive(Clone, Debug)]
+pub(crate) struct Records<'a> {
+    model: Model<'a>,
+    at: usize,
+    left: u16,
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = Record<'a>;
+
+    // A record is large: read where it is used.
+    #[inline(always)]
+    fn next(&mut self) -> Option<Record<'a>> {
+        self.left = self.left.checked_sub(1)?;
+        let (record, bytes) = self.model.record(self.at).ok()?;
+        self.at = self.at.saturating_add(bytes);
+        Some(record)
+    }
+}

@@ -316,11 +316,7 @@ impl<'a> Conv<'a> {
 
     /// The layout that all weight groups share, if they do.
     #[inline]
-    #[cfg_attr(
-        not(any(target_arch = "x86_64", target_arch = "aarch64", pare_dsp)),
-        allow(dead_code, reason = "for kernels of an instruction set")
-    )]
-    pub(crate) fn layout(&self) -> Option<Layout> {
+    pub fn layout(&self) -> Option<Layout> {
         let (records, _) = self.records.as_chunks::<8>();
         let (first, rest) = records.split_first()?;
         let shared = rest.iter().all(|record| record[1] == first[1]);
@@ -565,47 +561,77 @@ impl Layer<'_> {
     }
 }
 
-/// Decodes the record at the start of `bytes` and checks what takes next to no time; returns the layer
-/// and the record's length. With [`Layer::check`], that is everything a kernel relies on, except
-/// where tensors lie in the arena.
-#[inline(always)]
-pub(crate) fn decode_layer<'a>(bytes: &'a [u8], sections: &Sections<'a>) -> Result<(Layer<'a>, usize), FormatError> {
-    let cut = FormatError::Truncated("the layer records");
-    let r = Reader(bytes);
-    let code = r.u8(0).ok_or(cut)?;
-    let n_inputs = usize::from(r.u8(1).ok_or(cut)?);
-    let record_bytes = usize::from(r.u16(2).ok_or(cut)?);
-    let record = Reader(r.bytes(0, record_bytes).ok_or(cut)?);
-    let scratch = record.u32(4).ok_or(cut)? as usize;
-    let missing = FormatError::Layer("a tensor index");
-    let output = sections.tensor(record.u16(8).ok_or(cut)?).ok_or(missing)?;
-    let operands = record.bytes(10, 2 * n_inputs).ok_or(cut)?;
-    let operand = |i: usize| Reader(operands).u16(2 * i).and_then(|t| sections.tensor(t)).ok_or(missing);
-    let input = operand(0)?;
-    let at = (10 + 2 * n_inputs).next_multiple_of(4);
-    let fields = Reader(record.0.get(at..).ok_or(cut)?);
-    let operands_fit = match code {
-        op::CONV => matches!(n_inputs, 1 | 2),
-        op::ADD => n_inputs == 2,
-        op::CONCAT => n_inputs > 0,
-        _ => n_inputs == 1,
-    };
-    if !operands_fit || !record_bytes.is_multiple_of(4) {
-        return Err(FormatError::Layer("the number of operands or the record's length"));
-    }
-    let layer = |op| Ok((Layer { op, input, output, scratch, operands }, record_bytes));
-    // Most layers are convolutions, decoded at every run: apart, so that they are not copied as one of many.
-    match code {
-        op::CONV => {
-            let residual = if n_inputs == 2 { Some(operand(1)?) } else { None };
-            layer(LayerOp::Conv(decode_conv(fields, &input, residual.as_ref(), &output, sections)?))
+/// A layer's record: what all layers have, and where the fields of its operator are.
+#[derive(Clone, Copy)]
+pub(crate) struct Record<'a> {
+    code: u8,
+    pub(crate) input: Tensor,
+    pub(crate) output: Tensor,
+    pub(crate) scratch: usize,
+    operands: &'a [u8],
+    fields: Reader<'a>,
+}
+
+impl<'a> Record<'a> {
+    /// The record at the start of `bytes`, and its length.
+    #[inline(always)]
+    pub(crate) fn read(bytes: &'a [u8], sections: &Sections<'a>) -> Result<(Record<'a>, usize), FormatError> {
+        let cut = FormatError::Truncated("the layer records");
+        let r = Reader(bytes);
+        let code = r.u8(0).ok_or(cut)?;
+        let n_inputs = usize::from(r.u8(1).ok_or(cut)?);
+        let record_bytes = usize::from(r.u16(2).ok_or(cut)?);
+        let record = Reader(r.bytes(0, record_bytes).ok_or(cut)?);
+        let scratch = record.u32(4).ok_or(cut)? as usize;
+        let missing = FormatError::Layer("a tensor index");
+        let output = sections.tensor(record.u16(8).ok_or(cut)?).ok_or(missing)?;
+        let operands = record.bytes(10, 2 * n_inputs).ok_or(cut)?;
+        let input = Reader(operands).u16(0).and_then(|t| sections.tensor(t)).ok_or(missing)?;
+        let at = (10 + 2 * n_inputs).next_multiple_of(4);
+        let fields = Reader(record.0.get(at..).ok_or(cut)?);
+        let operands_fit = match code {
+            op::CONV => matches!(n_inputs, 1 | 2),
+            op::ADD => n_inputs == 2,
+            op::CONCAT => n_inputs > 0,
+            _ => n_inputs == 1,
+        };
+        if !operands_fit || !record_bytes.is_multiple_of(4) {
+            return Err(FormatError::Layer("the number of operands or the record's length"));
         }
-        _ => layer(decode_op(code, fields, &input, &output, operands, sections)?),
+        Ok((Record { code, input, output, scratch, operands, fields }, record_bytes))
+    }
+
+    /// The convolution that it is, if it is one: apart, since most layers are, and they are decoded at every run.
+    #[inline(always)]
+    pub(crate) fn conv(&self, sections: &Sections<'a>) -> Option<Conv<'a>> {
+        match self.code {
+            op::CONV => self.decode_conv(sections).ok(),
+            _ => None,
+        }
+    }
+
+    #[inline(always)]
+    fn decode_conv(&self, sections: &Sections<'a>) -> Result<Conv<'a>, FormatError> {
+        let residual = match Reader(self.operands).u16(2) {
+            None => None,
+            Some(index) => Some(sections.tensor(index).ok_or(FormatError::Layer("a tensor index"))?),
+        };
+        decode_conv(self.fields, &self.input, residual.as_ref(), &self.output, sections)
+    }
+
+    /// The layer. What takes next to no time is checked; with [`Layer::check`], that is everything a kernel relies
+    /// on, except where tensors lie in the arena.
+    pub(crate) fn layer(&self, sections: &Sections<'a>) -> Result<Layer<'a>, FormatError> {
+        let Record { code, input, output, scratch, operands, fields } = *self;
+        let op = match code {
+            op::CONV => LayerOp::Conv(self.decode_conv(sections)?),
+            _ => decode_op(code, fields, &input, &output, operands, sections)?,
+        };
+        Ok(Layer { op, input, output, scratch, operands })
     }
 }
 
 /// Any operator but convolution.
-#[inline(never)]
 fn decode_op<'a>(
     code: u8,
     f: Reader<'a>,

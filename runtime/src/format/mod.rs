@@ -156,7 +156,7 @@ pub use layer::{
 pub use part::Part;
 pub use records::{Header, Shape, Tensor};
 
-pub(crate) use layer::{Sections, decode_layer};
+pub(crate) use layer::{Record, Sections};
 pub(crate) use read::Reader;
 
 /// First bytes of every blob.

@@ -35,23 +35,31 @@ impl Scale {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
     pub(super) fn new(requantise: &Requantise, panels: &Panels<'_>, index: usize) -> Scale {
         let channels = panels.channels(index);
-        let mult = load_channels(panels.mult, channels.clone());
-        let twice = _mm512_slli_epi32::<1>(mult);
-        let pre = u32::from(requantise.pre & 31);
-        // The sign is lost where the top bits differ.
-        let wide = pre != 0 || _mm512_cmplt_epi32_mask(_mm512_xor_si512(mult, twice), _mm512_setzero_si512()) != 0;
-        let doubled = if wide { _mm512_set1_epi32(1 << 16) } else { twice };
-        Scale {
-            doubled,
-            doubled_odd: _mm512_srli_epi64::<32>(doubled),
-            wide,
-            mult,
-            pre,
+        let zero = _mm512_setzero_si512();
+        let scale = Scale {
+            doubled: zero,
+            doubled_odd: zero,
+            wide: false,
+            mult: zero,
+            pre: u32::from(requantise.pre & 31),
             round: _mm512_set1_epi16(2 * i16::from(requantise.zero) + 1),
             lo: _mm512_set1_epi8(requantise.lo as i8),
             hi: _mm512_set1_epi8(requantise.hi as i8),
             channels: channels.len(),
-        }
+        };
+        scale.with_mult(load_channels(panels.mult, channels))
+    }
+
+    /// The same with other multipliers.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+    pub(super) fn with_mult(&self, mult: __m512i) -> Scale {
+        let twice = _mm512_slli_epi32::<1>(mult);
+        // The sign is lost where the top bits differ.
+        let lost = _mm512_cmplt_epi32_mask(_mm512_xor_si512(mult, twice), _mm512_setzero_si512()) != 0;
+        let wide = self.pre != 0 || lost;
+        let doubled = if wide { _mm512_set1_epi32(1 << 16) } else { twice };
+        Scale { doubled, doubled_odd: _mm512_srli_epi64::<32>(doubled), wide, mult, ..*self }
     }
 
     /// How many channels the panel has.

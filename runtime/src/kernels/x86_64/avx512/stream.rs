@@ -5,7 +5,7 @@ use core::arch::x86_64::*;
 
 use super::lanes;
 use super::levels::{Bytes, Levels, Table64, Table128, table64};
-use super::requantise::{Scale, load_channels, store_pixel};
+use super::requantise::{BY_VECTOR, Scale, load_channels, store_pixel};
 use crate::format::{PANEL_CHANNELS, WeightFormat, WeightGroup};
 use crate::kernels::panels::dense::{STEP, Stream};
 
@@ -287,26 +287,34 @@ unsafe fn sequence<const F: usize, const N: usize, const A: usize, S: Steps<F>>(
     stream: &Stream<'_>,
 ) {
     let panels = stream.panels();
+    let whole = panels.bias.len() / PANEL_CHANNELS;
     let mut first = 0;
-    while first < panels.len {
-        // SAFETY: the panels are there, and their channels lie in the output: the contract.
-        unsafe {
-            let mut sums = [_mm512_setzero_si512(); TOGETHER];
+    // SAFETY: the panels are there, those below `whole` with all their channels, which lie in the output: the contract.
+    unsafe {
+        let all = Scale::new(stream.requantise(), panels, 0);
+        let numbers =
+            |numbers: &[i32], index: usize| _mm512_loadu_si512(numbers.as_ptr().add(index * PANEL_CHANNELS).cast());
+        while first < panels.len {
             let next = panels.len.min(first + TOGETHER);
+            let mut sums = [_mm512_setzero_si512(); TOGETHER];
+            // As many times as is not known, so that it stays one loop.
             for index in first..next {
                 sums[index - first] = panel::<F, N, A, S>(steps, group, stream, index);
             }
             let output = stream.output().add(first * PANEL_CHANNELS);
-            if next * PANEL_CHANNELS <= panels.bias.len() && next - first == TOGETHER {
-                let mut scales = [Scale::new(stream.requantise(), panels, first); TOGETHER];
-                for p in 1..TOGETHER {
-                    scales[p] = Scale::new(stream.requantise(), panels, first + p);
+            if first + TOGETHER <= whole {
+                for p in 0..TOGETHER {
+                    let sum = _mm512_add_epi32(sums[p], numbers(panels.bias, first + p));
+                    let scale = all.with_mult(numbers(panels.mult, first + p));
+                    sums[p] = scale.apply(if scale.is_wide() { scale.narrow(sum) } else { sum });
                 }
-                store_pixel::<TOGETHER>(&scales, sums, output);
+                _mm512_storeu_si512(output.cast(), all.pack(sums, &BY_VECTOR));
             } else {
                 for index in first..next {
+                    let bias = load_channels(panels.bias, panels.channels(index));
+                    let sum = _mm512_add_epi32(sums[index - first], bias);
                     let scale = Scale::new(stream.requantise(), panels, index);
-                    store_pixel(&[scale], [sums[index - first]], output.add((index - first) * PANEL_CHANNELS));
+                    store_pixel(&[scale], [sum], output.add((index - first) * PANEL_CHANNELS));
                 }
             }
             first = next;
@@ -354,8 +362,7 @@ unsafe fn panel<const F: usize, const N: usize, const A: usize, S: Steps<F>>(
             together(&mut sums, at, 0);
             at += 1;
         }
-        let bias = load_channels(panels.bias, panels.channels(index));
-        let mut total = _mm512_add_epi32(steps.total(&sums), bias);
+        let mut total = steps.total(&sums);
         if all * F < quads {
             let last = Table64::new(group);
             for quad in all * F..quads {
