@@ -145,8 +145,8 @@ impl Board for Emulator {
         TickUnit::Instructions
     }
 
-    fn layout(&self, _isa: Isa) -> Layout {
-        Layout::Plain
+    fn layout(&self, isa: Isa) -> Layout {
+        isa.layout()
     }
 
     fn object_arch(&self) -> ObjectArch {
