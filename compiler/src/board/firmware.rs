@@ -120,6 +120,10 @@ pub fn build(board: &str, core: &Core, memory: &Memory) -> Result<PathBuf, Firmw
     let mut flags = format!("-Ctarget-cpu={}", core.cpu);
     if let Some(linker) = &toolchain.linker {
         flags += &format!("\x1f-Clinker={linker}\x1f-Clinker-flavor=ld");
+        if core.rust_target.starts_with("riscv32") {
+            // That linker is for 64 bits by default.
+            flags += "\x1f-Clink-arg=-melf32lriscv";
+        }
     }
     let output = Command::new("cargo")
         .args(["build", "--quiet", "--locked", "--release", "--bins", "--target", &core.rust_target])
