@@ -36,8 +36,9 @@ static mut ARENA: Arena<{ glyphs::ARENA_BYTES }> = Arena::new();
 
 #[entry]
 fn main() -> ! {
+    let arena = &raw mut ARENA;
     // SAFETY: `main` runs once, and nothing else names the arena.
-    let arena = unsafe { &mut *(&raw mut ARENA) };
+    let arena = unsafe { &mut *arena };
     let model = match glyphs::model() {
         Ok(model) => model,
         Err(error) => fail(&error),
