@@ -353,7 +353,7 @@ pub fn merged(old: Vec<Row>, new: Vec<Row>) -> Vec<Row> {
 pub fn remembered_path(cache: &Path, target: &Target, isa: Isa) -> PathBuf {
     let p = measure::provenance(target, isa);
     let key = short_digest(&[&p.cpu, &p.isa, &p.runtime_version]);
-    cache.join("tables").join(format!("{}-{key}.json", target.name))
+    cache.join("tables").join(format!("{}-{key}.json", p.target))
 }
 
 /// The table that compilations and `pare measure` have filled so far on this machine.

@@ -204,7 +204,7 @@ pub fn per_node(served: &[Option<NodeId>], model: &Model<'_>, timing: &Timing) -
 /// Who measured what, and when.
 pub fn provenance(target: &Target, isa: Isa) -> Provenance {
     Provenance {
-        target: target.name.clone(),
+        target: target.measured(),
         cpu: target.board().processor(),
         isa: isa.to_string(),
         runtime_version: format!("{}+{}", pare_runtime::VERSION, env!("PARE_RUNTIME_SOURCES")),

@@ -21,6 +21,7 @@ pub struct Builder {
     layers: Vec<Vec<u8>>,
     channels: Vec<i32>,
     weights: Vec<u8>,
+    widest: u16,
     arena: usize,
 }
 
@@ -64,9 +65,20 @@ impl Builder {
         self.layers.push(record);
     }
 
+    /// Another graph input: that of a problem.
+    pub fn input(&mut self, problem: &ConvProblem) -> u16 {
+        let ConvSpec { input: shape, zero_in, bits_in, .. } = problem.spec;
+        let input = self.tensor(shape, zero_in);
+        self.tensors[usize::from(input)].bits = bits_in;
+        self.inputs.push(input);
+        input
+    }
+
     /// A convolution of `input`, whose shape is the problem's; returns its output.
     pub fn conv(&mut self, input: u16, problem: &ConvProblem) -> u16 {
         let conv = problem.conv();
+        let layouts = problem.spec.weights.iter().map(|(_, layout, _)| layout.number());
+        self.widest = layouts.fold(self.widest, u16::max);
         let output = self.tensor(conv.output, conv.requantise.zero);
         self.conv_into(output, &[input], problem);
         output
@@ -118,7 +130,7 @@ impl Builder {
         let layers = blob.len() as u32;
         blob.extend(self.layers.concat());
         let names = blob.len() as u32;
-        (0..self.layers.len()).for_each(|i| blob.extend([2, b'L', b'a' + i as u8]));
+        (0..self.layers.len()).for_each(|i| blob.extend([2, b'L', b'a' + (i % 26) as u8]));
         let meta = blob.len() as u32;
         blob.extend(b"{}");
         let aux = blob.len() as u32;
@@ -131,7 +143,7 @@ impl Builder {
         blob.extend(&self.weights);
         let header = Header {
             version: VERSION,
-            layout: Layout::Panels.number(),
+            layout: self.widest,
             blob_bytes: blob.len() as u32,
             crc32: 0,
             arena_bytes: self.arena as u32,

@@ -46,7 +46,7 @@ impl Board for Host {
             () if cfg!(target_arch = "x86_64") => ObjectArch::X86_64,
             () if cfg!(target_arch = "aarch64") => ObjectArch::Aarch64,
             () if cfg!(target_arch = "riscv64") => ObjectArch::Riscv64,
-            () => ObjectArch::Arm,
+            () => ObjectArch::ArmHardFloat,
         }
     }
 

@@ -156,7 +156,7 @@ impl BudgetArgs {
     ///
     /// # Errors
     /// When it bounds an accuracy that the validation samples cannot tell.
-    pub(super) fn budget(&self, task: &Task) -> Result<Budget> {
+    pub(super) fn budget(&self, task: &Task, target: &Target) -> Result<Budget> {
         if self.min_accuracy.is_some() && !task.data.judges(Split::Val) {
             bail!(
                 "--min-accuracy cannot be judged: the validation samples of `{}` lack the labels that {} needs; \
@@ -166,7 +166,7 @@ impl BudgetArgs {
             );
         }
         Ok(Budget {
-            latency: self.max_latency,
+            latency: self.max_latency.map(|bound| target.counted(bound)),
             flash: self.max_flash,
             ram: self.max_ram,
             energy: self.max_energy,

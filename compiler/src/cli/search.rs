@@ -45,7 +45,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let workshop = Workshop::new(&task, &settings, &calibration);
     let mut strategy = args.search.strategy();
     let table = workshop.table(&workshop.uniform_policies(), &mut |event| progress.event(event))?;
-    let budget = args.budget.budget(&task)?;
+    let budget = args.budget.budget(&task, &settings.target)?;
     let found = workshop.search(strategy.as_mut(), budget, &table, &mut |event| progress.event(event))?;
     progress.finish();
 
