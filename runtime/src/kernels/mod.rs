@@ -19,6 +19,7 @@ pub mod arm;
 mod lookup;
 #[cfg(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon")))]
 mod panels;
+mod polynomial;
 pub mod portable;
 pub mod reference;
 pub mod scratch;

@@ -2,6 +2,7 @@
 //! plans the arena with it.
 
 use super::lookup::Lookups;
+use super::polynomial::Polynomial;
 use super::portable;
 use crate::format::{Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH, WeightFormat};
 
@@ -9,7 +10,10 @@ use crate::format::{Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH, WeightFormat};
 /// weight group of this format; its other groups may want more.
 pub fn conv_scratch_bytes(conv: &Conv<'_>, layout: Layout, format: WeightFormat) -> usize {
     match layout {
-        Layout::Plain | Layout::Words => portable::scratch_bytes(conv),
+        Layout::Plain => portable::scratch_bytes(conv),
+        Layout::Words => {
+            Polynomial::of(conv, format).map_or(0, |plan| plan.scratch_bytes(conv)).max(portable::scratch_bytes(conv))
+        }
         Layout::Panels => panels(conv, format).max(portable::scratch_bytes(conv)),
         Layout::Lookup => {
             Lookups::of(conv, format).map_or(0, |lookups| lookups.scratch_bytes()).max(portable::scratch_bytes(conv))

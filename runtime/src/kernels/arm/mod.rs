@@ -1,5 +1,7 @@
 //! Kernels for 32-bit Arm with the DSP extension: two 16-bit products an instruction.
 
+mod polynomial;
+
 use super::{ConvKernel, Isa, portable, reference};
 use crate::format::{Add, AvgPool, Conv, MaxPool};
 
@@ -8,9 +10,9 @@ pub fn detect(isa: Isa) -> bool {
     matches!(isa, Isa::Reference | Isa::Portable | Isa::Dsp)
 }
 
-/// The kernel of `isa` for a convolution: none yet.
-pub(super) fn conv_kernel(_isa: Isa, _conv: &Conv<'_>) -> Option<ConvKernel> {
-    None
+/// The kernel of `isa` for a convolution; `None` where there is none.
+pub(super) fn conv_kernel(isa: Isa, conv: &Conv<'_>) -> Option<ConvKernel> {
+    polynomial::kernel(isa, conv)
 }
 
 pub(super) fn add(_isa: Isa, p: &Add, a: &mut [u8], b: &[u8]) {

@@ -1,0 +1,633 @@
+//! Convolution of few-bit weights and activations by packed multiplication; see [`crate::kernels::polynomial`].
+//!
+//! A strip of input rows becomes words of activations, tile by tile, so that the words of a window follow one
+//! another from row to row; the codes of a few filters become words of weights, and stay for the whole strip. The
+//! innermost loop is two double loads and four multiply-accumulates for a tile of 2 words by 2.
+
+#![allow(unsafe_code, reason = "instructions that the language has no words for, and the addresses they read")]
+
+use core::arch::{asm, naked_asm};
+
+use crate::bits::read_code;
+use crate::format::{Conv, Layout, Requantise, WORD_CHANNELS, WORD_CODES, WeightFormat, WeightGroup};
+use crate::kernels::{ConvKernel, Isa};
+use crate::kernels::polynomial::{Fields, Form, Polynomial, TAPS, TILE};
+
+/// The kernel for a convolution whose weights are all in [`Layout::Words`] and narrow enough; `None` for others.
+pub(super) fn kernel(isa: Isa, conv: &Conv<'_>) -> Option<ConvKernel> {
+    let mut scratch_bytes = 0;
+    for group in conv.weight_groups() {
+        let plan = Polynomial::of(conv, group.format).filter(|_| group.layout == Layout::Words)?;
+        scratch_bytes = scratch_bytes.max(plan.scratch_bytes(conv));
+    }
+    Some(ConvKernel { isa, scratch_bytes, run })
+}
+
+/// Leaves the output alone if the arguments do not fit together.
+fn run(conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) {
+    let skip = scratch.as_ptr().align_offset(4);
+    let Some(scratch) = scratch.get_mut(skip..) else { return };
+    for group in conv.weight_groups() {
+        let Some(plan) = Polynomial::of(conv, group.format) else { return };
+        let strips = match (plan.fields, plan.form) {
+            (Fields::Ten, Form::Taps) => strips::<10, 4>,
+            (Fields::Ten, Form::Filters) => strips::<10, 3>,
+            (Fields::Fourteen, _) => strips::<14, 2>,
+        };
+        // `None` would come of arguments that do not fit.
+        let _ran = strips(&plan, conv, &group, input, output, scratch);
+    }
+}
+
+/// A group of weights, with `A` activations in a word, `BITS` bits each.
+fn strips<const BITS: usize, const A: usize>(
+    plan: &Polynomial,
+    conv: &Conv<'_>,
+    group: &WeightGroup<'_>,
+    input: &[u8],
+    output: &mut [u8],
+    scratch: &mut [u8],
+) -> Option<()> {
+    let (padding, scratch) = scratch.split_at_mut_checked(plan.input.c.next_multiple_of(4))?;
+    padding.fill(conv.zero_in);
+    let padding = padding.get(..plan.input.c)?;
+    let words = scratch.len() / 4 * 4;
+    let scratch: &mut [u32] = bytemuck::try_cast_slice_mut(scratch.get_mut(..words)?).ok()?;
+    let (activations, scratch) = scratch.split_at_mut_checked(plan.activation_words())?;
+    let (windows, scratch) = scratch.split_at_mut_checked(plan.windows())?;
+    let windows: &mut [i32] = bytemuck::cast_slice_mut(windows);
+    let levels = Levels::of(group.format)?;
+    let rows = Rows { plan, conv, input, padding };
+    let mut first = 0;
+    while first < plan.output.h {
+        let outputs = plan.outputs.min(plan.output.h - first);
+        rows.pack::<BITS, A>(first, activations)?;
+        rows.sum_windows(first, outputs, &levels, bytemuck::try_cast_slice_mut(scratch).ok()?, windows)?;
+        let (weights, scratch) = scratch.split_at_mut_checked(plan.weight_words())?;
+        let sums: &mut [i32] = bytemuck::try_cast_slice_mut(scratch.get_mut(..plan.sum_words())?).ok()?;
+        for channel in (0..group.channels).step_by(plan.filters()) {
+            expand::<BITS, A>(plan, conv, group, channel, weights)?;
+            let finish = Finish::of(conv, group, channel, plan.filters(), &levels)?;
+            for row in 0..outputs {
+                sums.fill(0);
+                multiply(plan, conv, row, activations, weights, sums)?;
+                let windows = windows.get(row * plan.output.w..)?.get(..plan.output.w)?;
+                let at = (first + row) * plan.output.w * conv.output.c;
+                let output = output.get_mut(at..).unwrap_or_default();
+                match plan.form {
+                    Form::Taps => finish.row::<TILE>(sums.get((TAPS - 1 - plan.first) * TILE..)?, windows, output),
+                    Form::Filters => finish.row::<{ 2 * TILE }>(sums, windows, output),
+                }
+            }
+        }
+        first += outputs;
+    }
+    Some(())
+}
+
+/// How codes of weights become fields, and fields levels: `level = scale * field + offset`.
+struct Levels {
+    bits: u32,
+    /// In each of eight codes, what turns two's complement into numbers from the lowest level on.
+    flip: u32,
+    scale: i32,
+    offset: i32,
+}
+
+impl Levels {
+    fn of(format: WeightFormat) -> Option<Levels> {
+        let bits = format.bits();
+        match format {
+            WeightFormat::Linear(1) => Some(Levels { bits, flip: 0, scale: 2, offset: -1 }),
+            WeightFormat::Linear(2) => Some(Levels { bits, flip: 0, scale: 2, offset: -3 }),
+            WeightFormat::Linear(_) | WeightFormat::Ternary => {
+                let sign = 1 << (bits - 1);
+                let flip = (0..8).fold(0u32, |flip, _| flip << bits | sign);
+                Some(Levels { bits, flip, scale: 1, offset: -(sign as i32) })
+            }
+            WeightFormat::Codebook(_) => None,
+        }
+    }
+}
+
+/// The input as rows of pixels, padding included.
+struct Rows<'a> {
+    plan: &'a Polynomial,
+    conv: &'a Conv<'a>,
+    input: &'a [u8],
+    /// A pixel of padding.
+    padding: &'a [u8],
+}
+
+impl<'a> Rows<'a> {
+    /// The codes of a pixel, counted from the first of the padding.
+    #[inline]
+    fn pixel(&self, row: usize, column: usize) -> &'a [u8] {
+        let shape = self.plan.input;
+        let [y, x] = [row.wrapping_sub(self.conv.pad[0]), column.wrapping_sub(self.conv.pad[1])];
+        let inside = y < shape.h && x < shape.w;
+        let at = if inside { (y * shape.w + x) * shape.c } else { usize::MAX - shape.c };
+        self.input.get(at..at + shape.c).unwrap_or(self.padding)
+    }
+
+    /// Packs the rows of the strip that begins at output row `first`.
+    fn pack<const BITS: usize, const A: usize>(&self, first: usize, to: &mut [u32]) -> Option<()> {
+        let plan = self.plan;
+        let mut to = to.chunks_exact_mut(plan.input.c * TILE);
+        let top = first * self.conv.stride[0];
+        let (step, word) = match plan.form {
+            Form::Taps => (1, TAPS),
+            Form::Filters => (self.conv.stride[1], self.conv.dilation[1]),
+        };
+        for tile in 0..plan.tiles {
+            for row in top..top + plan.rows {
+                for tap in 0..plan.words {
+                    let to = to.next()?;
+                    for half in 0..TILE {
+                        let column = plan.first + tap * word + (tile * TILE + half) * A * step;
+                        let mut columns = (0..A).map(|i| column + i * step);
+                        let pixels = [(); A].map(|()| columns.next().map_or(self.padding, |x| self.pixel(row, x)));
+                        pack_pixels::<BITS, A>(pixels, to.get_mut(half..)?);
+                    }
+                }
+            }
+        }
+        Some(())
+    }
+
+    /// What all filters of the strip have in common: the sums of the windows, times the offset of the levels.
+    fn sum_windows(
+        &self,
+        first: usize,
+        outputs: usize,
+        levels: &Levels,
+        sums: &mut [i32],
+        windows: &mut [i32],
+    ) -> Option<()> {
+        let conv = self.conv;
+        let ([kh, kw], [down, right], dilation) = (conv.kernel, conv.stride, conv.dilation[1]);
+        let columns = (self.plan.output.w - 1) * right + (kw - 1) * dilation + 1;
+        let rows = (outputs - 1) * down + kh;
+        for (row, sums) in sums.chunks_exact_mut(columns).take(rows).enumerate() {
+            for (column, sum) in sums.iter_mut().enumerate() {
+                *sum = sum_codes(self.pixel(first * down + row, column));
+            }
+        }
+        for (row, windows) in windows.chunks_exact_mut(self.plan.output.w).take(outputs).enumerate() {
+            for (column, window) in windows.iter_mut().enumerate() {
+                let mut sum = 0;
+                for y in 0..kh {
+                    let row = sums.get((row * down + y) * columns + column * right..)?;
+                    sum += row.iter().step_by(dilation).take(kw).sum::<i32>();
+                }
+                *window = sum * levels.offset;
+            }
+        }
+        Some(())
+    }
+}
+
+/// A word for every channel of `A` pixels, into every other word of `to`.
+#[inline]
+fn pack_pixels<const BITS: usize, const A: usize>(pixels: [&[u8]; A], to: &mut [u32]) {
+    let len = pixels[0].len();
+    let pixels = pixels.map(|pixel| pixel.get(..len).unwrap_or_default());
+    let mut to = to.iter_mut().step_by(TILE);
+    let mut c = 0;
+    while c + 4 <= len {
+        let codes = pixels.map(|pixel| pixel.get(c..c + 4).and_then(|of| of.first_chunk()).map_or(0, |four| u32::from_le_bytes(*four)));
+        for lane in 0..4 {
+            let word = (0..A).fold(0, |word, i| word | (codes[i] >> (8 * lane) & 0xff) << (BITS * i));
+            if let Some(to) = to.next() {
+                *to = word;
+            }
+        }
+        c += 4;
+    }
+    for c in c..len {
+        let word = (0..A).fold(0, |word, i| word | u32::from(pixels[i].get(c).copied().unwrap_or(0)) << (BITS * i));
+        if let Some(to) = to.next() {
+            *to = word;
+        }
+    }
+}
+
+/// The sum of the codes of a pixel.
+#[inline]
+fn sum_codes(codes: &[u8]) -> i32 {
+    let (words, rest) = codes.as_chunks::<4>();
+    let sum = words.iter().fold(0, |sum, word| add_bytes(u32::from_le_bytes(*word), sum));
+    rest.iter().fold(sum as i32, |sum, &code| sum + i32::from(code))
+}
+
+/// Turns the codes of the filters from `channel` on into words of weights, step after step, 0 beyond the last step
+/// and the last filter.
+fn expand<const BITS: usize, const A: usize>(
+    plan: &Polynomial,
+    conv: &Conv<'_>,
+    group: &WeightGroup<'_>,
+    channel: usize,
+    weights: &mut [u32],
+) -> Option<()> {
+    let levels = Levels::of(group.format)?;
+    let c = plan.input.c;
+    let counted = conv.kernel[0] * plan.row_steps() * TILE;
+    weights.get_mut(counted..)?.fill(0);
+    let pair_bytes = conv.packed_bytes(WORD_CHANNELS, group.format, group.layout);
+    let taps = conv.kernel[1];
+    for (index, to) in weights.get_mut(..counted)?.chunks_exact_mut(c * TILE).enumerate() {
+        let (row, word) = (index / plan.words, index % plan.words);
+        match plan.form {
+            Form::Taps => {
+                let pair = group.codes.get(channel / WORD_CHANNELS * pair_bytes..)?;
+                let at = |tap: usize| {
+                    let tap = word * TAPS + tap;
+                    (tap < taps).then_some((row * taps + tap) * c)
+                };
+                let parts = [at(0), at(1), at(2)];
+                expand_taps::<BITS>(&levels, pair, parts, to);
+            }
+            Form::Filters => {
+                for half in 0..TILE {
+                    let pair = group.codes.get((channel / WORD_CHANNELS + half) * pair_bytes..).unwrap_or_default();
+                    expand_filters(&levels, BITS * A, pair, (row * taps + word) * c, to.get_mut(half..)?);
+                }
+            }
+        }
+    }
+    Some(())
+}
+
+/// The codes of weights `k` to `k + 4` of a pair: of the first channel in the low half of eight codes, then the other.
+#[inline(always)]
+fn quad(levels: &Levels, pair: &[u8], k: usize) -> u32 {
+    if !k.is_multiple_of(WORD_CODES) {
+        return scattered_quad(levels, pair, k);
+    }
+    let bytes = levels.bits as usize;
+    let rest = pair.get(k / WORD_CODES * bytes..).unwrap_or_default();
+    let codes = match rest.first_chunk::<4>() {
+        Some(four) => u32::from_le_bytes(*four),
+        None => rest.iter().rev().fold(0, |word, &byte| word << 8 | u32::from(byte)),
+    };
+    codes ^ levels.flip
+}
+
+/// The same, the first of them inside four codes that lie together.
+#[cold]
+fn scattered_quad(levels: &Levels, pair: &[u8], k: usize) -> u32 {
+    let mut codes = 0;
+    for channel in (0..WORD_CHANNELS).rev() {
+        for k in (k..k + WORD_CODES).rev() {
+            let index = (k / WORD_CODES * WORD_CHANNELS + channel) * WORD_CODES + k % WORD_CODES;
+            codes = codes << levels.bits | u32::from(read_code(pair, levels.bits, index));
+        }
+    }
+    codes ^ levels.flip
+}
+
+#[inline]
+fn expand_taps<const BITS: usize>(
+    levels: &Levels,
+    pair: &[u8],
+    parts: [Option<usize>; TAPS],
+    to: &mut [u32],
+) {
+    let mask = (1 << levels.bits) - 1;
+    for (i, to) in to.chunks_mut(WORD_CODES * TILE).enumerate() {
+        let all = parts.map(|part| part.map_or(0, |k| quad(levels, pair, k + i * WORD_CODES)));
+        for half in 0..TILE {
+            let mut codes = all.map(|codes| codes >> (half as u32 * WORD_CODES as u32 * levels.bits));
+            for to in to.iter_mut().skip(half).step_by(TILE) {
+                *to = (codes[0] & mask) << (2 * BITS) | (codes[1] & mask) << BITS | codes[2] & mask;
+                codes = codes.map(|codes| codes >> levels.bits);
+            }
+        }
+    }
+}
+
+#[inline]
+fn expand_filters(levels: &Levels, shift: usize, pair: &[u8], k: usize, to: &mut [u32]) {
+    let mask = (1 << levels.bits) - 1;
+    for (i, to) in to.chunks_mut(WORD_CODES * TILE).enumerate() {
+        let mut codes = if pair.is_empty() { 0 } else { quad(levels, pair, k + i * WORD_CODES) };
+        for to in to.iter_mut().step_by(TILE) {
+            *to = codes & mask | (codes >> (4 * levels.bits) & mask) << shift;
+            codes >>= levels.bits;
+        }
+    }
+}
+
+/// Adds the products of a row of windows to its sums.
+fn multiply(
+    plan: &Polynomial,
+    conv: &Conv<'_>,
+    row: usize,
+    activations: &[u32],
+    weights: &[u32],
+    sums: &mut [i32],
+) -> Option<()> {
+    let row_words = plan.row_steps().checked_mul(TILE)?;
+    let tile_words = plan.rows.checked_mul(row_words)?;
+    let weights = weights.get(..plan.weight_words())?;
+    let start = (row * conv.stride[0]).checked_mul(row_words)?;
+    let last = plan.tiles.checked_sub(1)?.checked_mul(tile_words)?.checked_add(start)?;
+    let cover = plan.columns() * plan.filters() <= sums.len();
+    if last.checked_add(weights.len())? > activations.len() || !cover || plan.run == 0 {
+        return None;
+    }
+    let mut job = Job {
+        activations: activations.get(start..)?.as_ptr(),
+        tile_bytes: tile_words * 4,
+        weights: weights.as_ptr(),
+        weights_end: weights.as_ptr_range().end,
+        run_bytes: plan.run * TILE * 4,
+        sums: sums.as_mut_ptr(),
+        tiles: plan.tiles,
+    };
+    let tiles = match (plan.fields, plan.form) {
+        (Fields::Ten, Form::Taps) => taps_10,
+        (Fields::Ten, Form::Filters) => filters_10,
+        (Fields::Fourteen, Form::Taps) => taps_14,
+        (Fields::Fourteen, Form::Filters) => filters_14,
+    };
+    // SAFETY: every tile reads as many words of activations as there are weights, inside `activations`; the weights are
+    // whole runs; the sums of all tiles, and those that the last of them overlaps, are inside `sums`.
+    unsafe { tiles(&mut job) };
+    Some(())
+}
+
+/// A row of tiles.
+#[repr(C)]
+struct Job {
+    /// Words of the first tile.
+    activations: *const u32,
+    /// From tile to tile.
+    tile_bytes: usize,
+    /// Whole runs of words.
+    weights: *const u32,
+    weights_end: *const u32,
+    /// Of a run of weights.
+    run_bytes: usize,
+    /// Column after column, filter after filter.
+    sums: *mut i32,
+    /// At least one.
+    tiles: usize,
+}
+
+/// Field `i`, counted from the lowest, of the pair of registers `lo` and `hi`.
+macro_rules! field {
+    (10, 0, $to:literal, $lo:literal, $hi:literal) => { concat!("ubfx ", $to, ", ", $lo, ", #0, #10\n") };
+    (10, 1, $to:literal, $lo:literal, $hi:literal) => { concat!("ubfx ", $to, ", ", $lo, ", #10, #10\n") };
+    (10, 2, $to:literal, $lo:literal, $hi:literal) => { concat!("ubfx ", $to, ", ", $lo, ", #20, #10\n") };
+    (10, 3, $to:literal, $lo:literal, $hi:literal) => {
+        concat!("lsr ", $to, ", ", $lo, ", #30\n bfi ", $to, ", ", $hi, ", #2, #8\n")
+    };
+    (10, 4, $to:literal, $lo:literal, $hi:literal) => { concat!("ubfx ", $to, ", ", $hi, ", #8, #10\n") };
+    (10, 5, $to:literal, $lo:literal, $hi:literal) => { concat!("lsr ", $to, ", ", $hi, ", #18\n") };
+    (14, 0, $to:literal, $lo:literal, $hi:literal) => { concat!("ubfx ", $to, ", ", $lo, ", #0, #14\n") };
+    (14, 1, $to:literal, $lo:literal, $hi:literal) => { concat!("ubfx ", $to, ", ", $lo, ", #14, #14\n") };
+    (14, 2, $to:literal, $lo:literal, $hi:literal) => {
+        concat!("lsr ", $to, ", ", $lo, ", #28\n bfi ", $to, ", ", $hi, ", #4, #10\n")
+    };
+    (14, 3, $to:literal, $lo:literal, $hi:literal) => { concat!("lsr ", $to, ", ", $hi, ", #10\n") };
+}
+
+/// Adds r8 and r9 to the sums at an offset from r12.
+macro_rules! add_pair {
+    ($at:literal) => {
+        concat!(
+            "ldrd r10, r11, [r12, #", $at, "]\n",
+            "add r8, r8, r10\n",
+            "add r9, r9, r11\n",
+            "strd r8, r9, [r12, #", $at, "]\n"
+        )
+    };
+}
+
+/// Sums of a column to which only the first word (`alone`: `first`), only the second or both contribute.
+macro_rules! column {
+    ($bits:tt, first $i:tt, $at:literal) => {
+        concat!(field!($bits, $i, "r8", "r0", "r1"), field!($bits, $i, "r9", "r4", "r5"), add_pair!($at))
+    };
+    ($bits:tt, second $i:tt, $at:literal) => {
+        concat!(field!($bits, $i, "r8", "r2", "r3"), field!($bits, $i, "r9", "r6", "r7"), add_pair!($at))
+    };
+    ($bits:tt, both $i:tt $j:tt, $at:literal) => {
+        concat!(
+            field!($bits, $i, "r8", "r0", "r1"), field!($bits, $j, "r10", "r2", "r3"),
+            field!($bits, $i, "r9", "r4", "r5"), field!($bits, $j, "r11", "r6", "r7"),
+            "add r8, r8, r10\n", "add r9, r9, r11\n", add_pair!($at)
+        )
+    };
+}
+
+/// Sums of a column for two filters of one word each.
+macro_rules! filters {
+    ($bits:tt, $i:tt $j:tt, $lo:literal $hi:literal, $at:literal) => {
+        concat!(field!($bits, $i, "r8", $lo, $hi), field!($bits, $j, "r9", $lo, $hi), add_pair!($at))
+    };
+}
+
+/// A function for a row of tiles; `$empty` adds the fields in r0 to r7 (word 0 of the weights by words 0 and 1 of the
+/// activations, then word 1) to the sums at r12; `$step` is from the sums of a tile to those of the next.
+macro_rules! tiles {
+    ($name:ident, $step:literal, $empty:expr) => {
+        #[unsafe(naked)]
+        unsafe extern "C" fn $name(job: *mut Job) {
+            naked_asm!(
+                "push {{r4-r11, lr}}",
+                // End of the run; job; activations, weights.
+                "sub sp, sp, #16",
+                "str r0, [sp, #4]",
+                "2:",
+                "ldr r12, [r0]",
+                "ldr r1, [r0, #4]",
+                "ldr lr, [r0, #8]",
+                "add r1, r1, r12",
+                "str r1, [r0]",
+                "3:",
+                "ldr r1, [r0, #16]",
+                "add r1, r1, lr",
+                "str r1, [sp]",
+                "mov r0, #0", "mov r1, #0", "mov r2, #0", "mov r3, #0",
+                "mov r4, #0", "mov r5, #0", "mov r6, #0", "mov r7, #0",
+                "4:",
+                ".rept 8",
+                "ldrd r8, r9, [r12], #8",
+                "ldrd r10, r11, [lr], #8",
+                "umlal r0, r1, r8, r10",
+                "umlal r2, r3, r9, r10",
+                "umlal r4, r5, r8, r11",
+                "umlal r6, r7, r9, r11",
+                ".endr",
+                "ldr r8, [sp]",
+                "cmp lr, r8",
+                "bne 4b",
+                "str r12, [sp, #8]",
+                "ldr r8, [sp, #4]",
+                "ldr r12, [r8, #20]",
+                $empty,
+                "ldr r0, [sp, #4]",
+                "ldr r12, [sp, #8]",
+                "ldr r1, [r0, #12]",
+                "cmp lr, r1",
+                "bne 3b",
+                "ldr r1, [r0, #20]",
+                "add r1, r1, #{step}",
+                "str r1, [r0, #20]",
+                "ldr r1, [r0, #24]",
+                "subs r1, r1, #1",
+                "str r1, [r0, #24]",
+                "bne 2b",
+                "add sp, sp, #16",
+                "pop {{r4-r11, pc}}",
+                step = const $step,
+            )
+        }
+    };
+}
+
+tiles!(
+    taps_14, 32,
+    concat!(
+        column!(14, first 0, 0), column!(14, first 1, 8), column!(14, both 2 0, 16), column!(14, both 3 1, 24),
+        column!(14, second 2, 32), column!(14, second 3, 40)
+    )
+);
+tiles!(
+    taps_10, 64,
+    concat!(
+        column!(10, first 0, 0), column!(10, first 1, 8), column!(10, first 2, 16), column!(10, first 3, 24),
+        column!(10, both 4 0, 32), column!(10, both 5 1, 40), column!(10, second 2, 48), column!(10, second 3, 56),
+        column!(10, second 4, 64), column!(10, second 5, 72)
+    )
+);
+tiles!(
+    filters_14, 64,
+    concat!(
+        filters!(14, 0 2, "r0" "r1", 0), filters!(14, 0 2, "r4" "r5", 8),
+        filters!(14, 1 3, "r0" "r1", 16), filters!(14, 1 3, "r4" "r5", 24),
+        filters!(14, 0 2, "r2" "r3", 32), filters!(14, 0 2, "r6" "r7", 40),
+        filters!(14, 1 3, "r2" "r3", 48), filters!(14, 1 3, "r6" "r7", 56)
+    )
+);
+tiles!(
+    filters_10, 96,
+    concat!(
+        filters!(10, 0 3, "r0" "r1", 0), filters!(10, 0 3, "r4" "r5", 8),
+        filters!(10, 1 4, "r0" "r1", 16), filters!(10, 1 4, "r4" "r5", 24),
+        filters!(10, 2 5, "r0" "r1", 32), filters!(10, 2 5, "r4" "r5", 40),
+        filters!(10, 0 3, "r2" "r3", 48), filters!(10, 0 3, "r6" "r7", 56),
+        filters!(10, 1 4, "r2" "r3", 64), filters!(10, 1 4, "r6" "r7", 72),
+        filters!(10, 2 5, "r2" "r3", 80), filters!(10, 2 5, "r6" "r7", 88)
+    )
+);
+
+/// From the sums of a few filters to codes.
+struct Finish<'a> {
+    /// First channel of the output, and how many.
+    first: usize,
+    channels: usize,
+    bias: [i32; 4],
+    mult: [i32; 4],
+    scale: i32,
+    requantise: &'a Requantise,
+    /// Channels of the output.
+    pitch: usize,
+}
+
+impl<'a> Finish<'a> {
+    fn of(
+        conv: &'a Conv<'_>,
+        group: &WeightGroup<'_>,
+        channel: usize,
+        filters: usize,
+        levels: &Levels,
+    ) -> Option<Finish<'a>> {
+        let first = group.first + channel;
+        let channels = filters.min(group.channels - channel);
+        let (mut bias, mut mult) = ([0; 4], [0; 4]);
+        bias.get_mut(..channels)?.copy_from_slice(conv.bias.get(first..first + channels)?);
+        mult.get_mut(..channels)?.copy_from_slice(conv.mult.get(first..first + channels)?);
+        let requantise = &conv.requantise;
+        Some(Finish { first, channels, bias, mult, scale: levels.scale, requantise, pitch: conv.output.c })
+    }
+
+    /// A row of pixels, `N` sums each.
+    fn row<const N: usize>(&self, sums: &[i32], windows: &[i32], output: &mut [u8]) {
+        let (pixels, _) = sums.as_chunks::<N>();
+        let every = |byte: u8| u32::from_le_bytes([byte; 4]);
+        let (pre, zero) = (self.requantise.pre & 31, self.requantise.zero.into());
+        let (lo, hi) = (every(self.requantise.lo), every(self.requantise.hi));
+        let shift = self.scale - 1;
+        for ((sums, &window), output) in pixels.iter().zip(windows).zip(output.chunks_exact_mut(self.pitch)) {
+            let mut codes = 0;
+            for i in (0..N).rev() {
+                let sum = (sums[i] << shift).wrapping_add(window).wrapping_add(self.bias[i]);
+                let scaled = high_multiply_add(sum.wrapping_shl(pre.into()), self.mult[i], zero);
+                codes = codes << 8 | saturate(scaled);
+            }
+            let codes = clamp_bytes(codes, lo, hi).to_le_bytes();
+            let Some(to) = output.get_mut(self.first..) else { return };
+            match (to.first_chunk_mut::<N>(), self.channels == N) {
+                (Some(to), true) => to.copy_from_slice(&codes[..N]),
+                _ => to.iter_mut().zip(codes).take(self.channels).for_each(|(to, code)| *to = code),
+            }
+        }
+    }
+}
+
+/// `(a * b + 2^31 >> 32) + c`.
+#[inline(always)]
+fn high_multiply_add(a: i32, b: i32, c: i32) -> i32 {
+    let sum;
+    // SAFETY: registers alone; the DSP extension is there whenever this module is.
+    unsafe {
+        asm!("smmlar {sum}, {a}, {b}, {c}", sum = lateout(reg) sum, a = in(reg) a, b = in(reg) b, c = in(reg) c,
+            options(pure, nomem, nostack, preserves_flags));
+    }
+    sum
+}
+
+/// Into a byte.
+#[inline(always)]
+fn saturate(value: i32) -> u32 {
+    let byte;
+    // SAFETY: registers alone.
+    unsafe {
+        asm!("usat {byte}, #8, {value}", byte = lateout(reg) byte, value = in(reg) value,
+            options(pure, nomem, nostack));
+    }
+    byte
+}
+
+/// Each byte clamped to those of `lo` and `hi`.
+#[inline(always)]
+fn clamp_bytes(bytes: u32, lo: u32, hi: u32) -> u32 {
+    let (mut below, mut above): (u32, u32);
+    // SAFETY: registers alone.
+    unsafe {
+        asm!("uqsub8 {above}, {bytes}, {hi}", above = lateout(reg) above, bytes = in(reg) bytes, hi = in(reg) hi,
+            options(pure, nomem, nostack, preserves_flags));
+    }
+    let bytes = bytes.wrapping_sub(above);
+    // SAFETY: as above.
+    unsafe {
+        asm!("uqsub8 {below}, {lo}, {bytes}", below = lateout(reg) below, bytes = in(reg) bytes, lo = in(reg) lo,
+            options(pure, nomem, nostack, preserves_flags));
+    }
+    bytes.wrapping_add(below)
+}
+
+/// The bytes of a word, added to a sum.
+#[inline(always)]
+fn add_bytes(bytes: u32, sum: u32) -> u32 {
+    let total;
+    // SAFETY: registers alone.
+    unsafe {
+        asm!("usada8 {total}, {bytes}, {zero}, {sum}", total = lateout(reg) total, bytes = in(reg) bytes,
+            zero = in(reg) 0, sum = in(reg) sum, options(pure, nomem, nostack, preserves_flags));
+    }
+    total
+}
