@@ -23,8 +23,11 @@ pub(super) const UNROLLED: usize = 8;
 pub(super) const TAPS: usize = 3;
 /// Words of activations, and of weights, that a tile multiplies: each by each.
 pub(super) const TILE: usize = 2;
-/// Bytes of a strip of packed activations, unless one row of windows takes more.
-const STRIP_BYTES: usize = 6144;
+/// Bytes that input, output and a strip of packed activations take together, unless a strip takes `STRIP_BYTES`: layers
+/// with small tensors have memory to spare, which those with large ones want.
+const LAYER_BYTES: usize = 32768;
+/// Bytes that a strip may take in any case, unless one row of windows takes more.
+const STRIP_BYTES: usize = 4096;
 
 /// What the weights of a word have to do with one another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,7 +147,8 @@ impl Polynomial {
         };
         let tiles = columns.div_ceil(TILE * activations);
         let row = tiles.checked_mul(words)?.checked_mul(input.c)?.checked_mul(TILE * 4)?;
-        let fitting = (STRIP_BYTES / row.max(1)).saturating_sub(kh) / conv.stride[0].max(1) + 1;
+        let strip = LAYER_BYTES.saturating_sub(conv.input.len().saturating_add(conv.output.len())).max(STRIP_BYTES);
+        let fitting = (strip / row.max(1)).saturating_sub(kh) / conv.stride[0].max(1) + 1;
         // As many strips as there must be, of equal size.
         let outputs = output.h.div_ceil(output.h.div_ceil(fitting).max(1));
         Some(Polynomial {
@@ -204,9 +208,9 @@ impl Polynomial {
         self.outputs.saturating_mul(self.output.w)
     }
 
-    /// Sums of the pixels of a strip: gone before weights and sums come.
+    /// Sums of the pixels of a strip and of its columns: gone before weights and sums come.
     pub(super) const fn pixel_sums(&self, conv: &Conv<'_>) -> usize {
-        self.rows.saturating_mul(padded(conv, 1, self.output.w))
+        self.rows.saturating_add(1).saturating_mul(padded(conv, 1, self.output.w))
     }
 
     /// Bytes of all of it, and of what may be skipped before it.

@@ -9,9 +9,10 @@
 use core::arch::{asm, naked_asm};
 
 use crate::bits::read_code;
-use crate::format::{Conv, Layout, Requantise, WORD_CHANNELS, WORD_CODES, WeightFormat, WeightGroup};
+use crate::format::{Conv, Layout, Requantise, Shape, WORD_CHANNELS, WORD_CODES, WeightFormat, WeightGroup};
 use crate::kernels::{ConvKernel, Isa};
 use crate::kernels::polynomial::{Fields, Form, Polynomial, TAPS, TILE};
+use crate::kernels::scratch::padded;
 
 /// The kernel for a convolution whose weights are all in [`Layout::Words`] and narrow enough; `None` for others.
 pub(super) fn kernel(isa: Isa, conv: &Conv<'_>) -> Option<ConvKernel> {
@@ -58,6 +59,11 @@ fn strips<const BITS: usize, const A: usize>(
     let windows: &mut [i32] = bytemuck::cast_slice_mut(windows);
     let levels = Levels::of(group.format)?;
     let rows = Rows { plan, conv, input, padding };
+    let expand = match group.format.bits() {
+        2 => expand::<BITS, A, 2>,
+        4 if BITS > 10 => expand::<BITS, A, 4>,
+        _ => expand::<BITS, A, 0>,
+    };
     let mut first = 0;
     while first < plan.output.h {
         let outputs = plan.outputs.min(plan.output.h - first);
@@ -66,7 +72,7 @@ fn strips<const BITS: usize, const A: usize>(
         let (weights, scratch) = scratch.split_at_mut_checked(plan.weight_words())?;
         let sums: &mut [i32] = bytemuck::try_cast_slice_mut(scratch.get_mut(..plan.sum_words())?).ok()?;
         for channel in (0..group.channels).step_by(plan.filters()) {
-            expand::<BITS, A>(plan, conv, group, channel, weights)?;
+            expand(plan, conv, group, channel, weights)?;
             let finish = Finish::of(conv, group, channel, plan.filters(), &levels)?;
             for row in 0..outputs {
                 sums.fill(0);
@@ -87,7 +93,6 @@ fn strips<const BITS: usize, const A: usize>(
 
 /// How codes of weights become fields, and fields levels: `level = scale * field + offset`.
 struct Levels {
-    bits: u32,
     /// In each of eight codes, what turns two's complement into numbers from the lowest level on.
     flip: u32,
     scale: i32,
@@ -98,12 +103,12 @@ impl Levels {
     fn of(format: WeightFormat) -> Option<Levels> {
         let bits = format.bits();
         match format {
-            WeightFormat::Linear(1) => Some(Levels { bits, flip: 0, scale: 2, offset: -1 }),
-            WeightFormat::Linear(2) => Some(Levels { bits, flip: 0, scale: 2, offset: -3 }),
+            WeightFormat::Linear(1) => Some(Levels { flip: 0, scale: 2, offset: -1 }),
+            WeightFormat::Linear(2) => Some(Levels { flip: 0, scale: 2, offset: -3 }),
             WeightFormat::Linear(_) | WeightFormat::Ternary => {
                 let sign = 1 << (bits - 1);
                 let flip = (0..8).fold(0u32, |flip, _| flip << bits | sign);
-                Some(Levels { bits, flip, scale: 1, offset: -(sign as i32) })
+                Some(Levels { flip, scale: 1, offset: -(sign as i32) })
             }
             WeightFormat::Codebook(_) => None,
         }
@@ -147,7 +152,7 @@ impl<'a> Rows<'a> {
                         let column = plan.first + tap * word + (tile * TILE + half) * A * step;
                         let mut columns = (0..A).map(|i| column + i * step);
                         let pixels = [(); A].map(|()| columns.next().map_or(self.padding, |x| self.pixel(row, x)));
-                        pack_pixels::<BITS, A>(pixels, to.get_mut(half..)?);
+                        pack_pixels::<BITS, A>(pixels, half, to);
                     }
                 }
             }
@@ -166,49 +171,55 @@ impl<'a> Rows<'a> {
     ) -> Option<()> {
         let conv = self.conv;
         let ([kh, kw], [down, right], dilation) = (conv.kernel, conv.stride, conv.dilation[1]);
-        let columns = (self.plan.output.w - 1) * right + (kw - 1) * dilation + 1;
-        let rows = (outputs - 1) * down + kh;
-        for (row, sums) in sums.chunks_exact_mut(columns).take(rows).enumerate() {
-            for (column, sum) in sums.iter_mut().enumerate() {
-                *sum = sum_codes(self.pixel(first * down + row, column));
-            }
+        let columns = padded(conv, 1, self.plan.output.w);
+        let (columns, rows) = sums.split_at_mut_checked(columns)?;
+        for (row, sums) in rows.chunks_exact_mut(columns.len()).take(padded(conv, 0, outputs)).enumerate() {
+            self.sum_pixels(first * down + row, sums);
         }
         for (row, windows) in windows.chunks_exact_mut(self.plan.output.w).take(outputs).enumerate() {
-            for (column, window) in windows.iter_mut().enumerate() {
-                let mut sum = 0;
-                for y in 0..kh {
-                    let row = sums.get((row * down + y) * columns + column * right..)?;
-                    sum += row.iter().step_by(dilation).take(kw).sum::<i32>();
-                }
-                *window = sum * levels.offset;
+            columns.fill(0);
+            for sums in rows.chunks_exact(columns.len()).skip(row * down).take(kh) {
+                columns.iter_mut().zip(sums).for_each(|(column, sum)| *column += sum);
+            }
+            windows.fill(0);
+            for tap in 0..kw {
+                let columns = columns.get(tap * dilation..)?.iter().step_by(right);
+                windows.iter_mut().zip(columns).for_each(|(window, column)| *window += column * levels.offset);
             }
         }
         Some(())
     }
-}
 
-/// A word for every channel of `A` pixels, into every other word of `to`.
-#[inline]
-fn pack_pixels<const BITS: usize, const A: usize>(pixels: [&[u8]; A], to: &mut [u32]) {
-    let len = pixels[0].len();
-    let pixels = pixels.map(|pixel| pixel.get(..len).unwrap_or_default());
-    let mut to = to.iter_mut().step_by(TILE);
-    let mut c = 0;
-    while c + 4 <= len {
-        let codes = pixels.map(|pixel| pixel.get(c..c + 4).and_then(|of| of.first_chunk()).map_or(0, |four| u32::from_le_bytes(*four)));
-        for lane in 0..4 {
-            let word = (0..A).fold(0, |word, i| word | (codes[i] >> (8 * lane) & 0xff) << (BITS * i));
-            if let Some(to) = to.next() {
-                *to = word;
+    /// The sums of the codes of the pixels of a row, padding included.
+    fn sum_pixels(&self, row: usize, sums: &mut [i32]) {
+        sums.fill(sum_codes(self.padding));
+        let Shape { h, w, c } = self.plan.input;
+        let y = row.wrapping_sub(self.conv.pad[0]);
+        if y < h {
+            let pixels = self.input.get(y * w * c..).unwrap_or_default().chunks_exact(c).take(w);
+            for (sum, pixel) in sums.iter_mut().skip(self.conv.pad[1]).zip(pixels) {
+                *sum = sum_codes(pixel);
             }
         }
-        c += 4;
     }
-    for c in c..len {
-        let word = (0..A).fold(0, |word, i| word | u32::from(pixels[i].get(c).copied().unwrap_or(0)) << (BITS * i));
-        if let Some(to) = to.next() {
-            *to = word;
+}
+
+/// A word for every channel of `A` pixels: word `half` of each step.
+#[inline]
+fn pack_pixels<const BITS: usize, const A: usize>(pixels: [&[u8]; A], half: usize, to: &mut [u32]) {
+    let quads = pixels.map(|pixel| pixel.as_chunks::<4>());
+    let count = quads[0].0.len();
+    let (to, rest) = to.as_chunks_mut::<{ 4 * TILE }>();
+    if quads.iter().all(|(quads, _)| quads.len() == count) {
+        for (q, to) in to.iter_mut().enumerate().take(count) {
+            let codes = quads.map(|(quads, _)| u32::from_le_bytes(quads[q]));
+            for (lane, to) in to.iter_mut().skip(half).step_by(TILE).enumerate() {
+                *to = (0..A).fold(0, |word, i| word | (codes[i] >> (8 * lane) & 0xff) << (BITS * i));
+            }
         }
+    }
+    for (c, to) in rest.iter_mut().skip(half).step_by(TILE).enumerate() {
+        *to = (0..A).fold(0, |word, i| word | u32::from(quads[i].1.get(c).copied().unwrap_or(0)) << (BITS * i));
     }
 }
 
@@ -221,99 +232,112 @@ fn sum_codes(codes: &[u8]) -> i32 {
 }
 
 /// Turns the codes of the filters from `channel` on into words of weights, step after step, 0 beyond the last step
-/// and the last filter.
-fn expand<const BITS: usize, const A: usize>(
+/// and the last filter. Codes have `CODE` bits, or any number if that is 0.
+fn expand<const BITS: usize, const A: usize, const CODE: u32>(
     plan: &Polynomial,
     conv: &Conv<'_>,
     group: &WeightGroup<'_>,
     channel: usize,
     weights: &mut [u32],
 ) -> Option<()> {
-    let levels = Levels::of(group.format)?;
-    let c = plan.input.c;
-    let counted = conv.kernel[0] * plan.row_steps() * TILE;
-    weights.get_mut(counted..)?.fill(0);
-    let pair_bytes = conv.packed_bytes(WORD_CHANNELS, group.format, group.layout);
-    let taps = conv.kernel[1];
-    for (index, to) in weights.get_mut(..counted)?.chunks_exact_mut(c * TILE).enumerate() {
+    let (c, taps) = (plan.input.c, conv.kernel[1]);
+    let bits = if CODE == 0 { group.format.bits() } else { CODE };
+    let flip = Levels::of(group.format)?.flip;
+    let (weights, beyond) = weights.split_at_mut_checked(conv.kernel[0] * plan.row_steps() * TILE)?;
+    beyond.fill(0);
+    let bytes = conv.packed_bytes(WORD_CHANNELS, group.format, group.layout);
+    let run = |pair: usize, k: usize| {
+        let codes = group.codes.get((channel / WORD_CHANNELS + pair) * bytes..).unwrap_or_default();
+        Run { codes, bits, flip, k }
+    };
+    for (index, to) in weights.chunks_exact_mut(c * TILE).enumerate() {
         let (row, word) = (index / plan.words, index % plan.words);
         match plan.form {
             Form::Taps => {
-                let pair = group.codes.get(channel / WORD_CHANNELS * pair_bytes..)?;
-                let at = |tap: usize| {
-                    let tap = word * TAPS + tap;
-                    (tap < taps).then_some((row * taps + tap) * c)
+                let tap = |i: usize| {
+                    let tap = word * TAPS + i;
+                    if tap < taps { run(0, (row * taps + tap) * c) } else { Run::NONE }
                 };
-                let parts = [at(0), at(1), at(2)];
-                expand_taps::<BITS>(&levels, pair, parts, to);
+                spread([tap(0), tap(1), tap(2)], to, |[first, second, third], lane, half| {
+                    let at = |codes: u32| codes >> ((half * 4 + lane) * bits) & ((1 << bits) - 1);
+                    at(first) << (2 * BITS) | at(second) << BITS | at(third)
+                });
             }
             Form::Filters => {
-                for half in 0..TILE {
-                    let pair = group.codes.get((channel / WORD_CHANNELS + half) * pair_bytes..).unwrap_or_default();
-                    expand_filters(&levels, BITS * A, pair, (row * taps + word) * c, to.get_mut(half..)?);
-                }
+                let k = (row * taps + word) * c;
+                spread([run(0, k), run(1, k)], to, |pairs, lane, half| {
+                    let at = |filter: u32| pairs[half as usize] >> ((filter * 4 + lane) * bits) & ((1 << bits) - 1);
+                    at(0) | at(1) << (A * BITS)
+                });
             }
         }
     }
     Some(())
 }
 
-/// The codes of weights `k` to `k + 4` of a pair: of the first channel in the low half of eight codes, then the other.
-#[inline(always)]
-fn quad(levels: &Levels, pair: &[u8], k: usize) -> u32 {
-    if !k.is_multiple_of(WORD_CODES) {
-        return scattered_quad(levels, pair, k);
-    }
-    let bytes = levels.bits as usize;
-    let rest = pair.get(k / WORD_CODES * bytes..).unwrap_or_default();
-    let codes = match rest.first_chunk::<4>() {
-        Some(four) => u32::from_le_bytes(*four),
-        None => rest.iter().rev().fold(0, |word, &byte| word << 8 | u32::from(byte)),
-    };
-    codes ^ levels.flip
+/// Some codes of a pair of filters.
+#[derive(Clone, Copy)]
+struct Run<'a> {
+    /// All codes of the pair; nothing if there is none.
+    codes: &'a [u8],
+    bits: u32,
+    /// See [`Levels`].
+    flip: u32,
+    /// The first weight.
+    k: usize,
 }
 
-/// The same, the first of them inside four codes that lie together.
-#[cold]
-fn scattered_quad(levels: &Levels, pair: &[u8], k: usize) -> u32 {
-    let mut codes = 0;
-    for channel in (0..WORD_CHANNELS).rev() {
-        for k in (k..k + WORD_CODES).rev() {
-            let index = (k / WORD_CODES * WORD_CHANNELS + channel) * WORD_CODES + k % WORD_CODES;
-            codes = codes << levels.bits | u32::from(read_code(pair, levels.bits, index));
+impl Run<'_> {
+    const NONE: Run<'static> = Run { codes: &[], bits: 1, flip: 0, k: 0 };
+
+    /// Weights `4 * i` to `4 * i + 4` of both filters, those of the first in the lower half.
+    #[inline(always)]
+    fn eight(&self, i: usize) -> u32 {
+        let bytes = self.bits as usize;
+        let at = (self.k / WORD_CODES + i) * bytes;
+        match self.codes.get(at..at + bytes) {
+            Some(codes) => codes.iter().rev().fold(0, |word, &byte| word << 8 | u32::from(byte)) ^ self.flip,
+            None => 0,
         }
     }
-    codes ^ levels.flip
-}
 
-#[inline]
-fn expand_taps<const BITS: usize>(
-    levels: &Levels,
-    pair: &[u8],
-    parts: [Option<usize>; TAPS],
-    to: &mut [u32],
-) {
-    let mask = (1 << levels.bits) - 1;
-    for (i, to) in to.chunks_mut(WORD_CODES * TILE).enumerate() {
-        let all = parts.map(|part| part.map_or(0, |k| quad(levels, pair, k + i * WORD_CODES)));
-        for half in 0..TILE {
-            let mut codes = all.map(|codes| codes >> (half as u32 * WORD_CODES as u32 * levels.bits));
-            for to in to.iter_mut().skip(half).step_by(TILE) {
-                *to = (codes[0] & mask) << (2 * BITS) | (codes[1] & mask) << BITS | codes[2] & mask;
-                codes = codes.map(|codes| codes >> levels.bits);
+    /// The same if the run begins within the four codes that a filter has in a row.
+    #[cold]
+    #[inline(never)]
+    fn scattered_eight(&self, i: usize) -> u32 {
+        if self.codes.is_empty() {
+            return 0;
+        }
+        let mut codes = 0;
+        for filter in (0..WORD_CHANNELS).rev() {
+            let first = self.k + i * WORD_CODES;
+            for k in (first..first + WORD_CODES).rev() {
+                let index = (k / WORD_CODES * WORD_CHANNELS + filter) * WORD_CODES + k % WORD_CODES;
+                codes = codes << self.bits | u32::from(read_code(self.codes, self.bits, index));
             }
         }
+        codes ^ self.flip
     }
 }
 
-#[inline]
-fn expand_filters(levels: &Levels, shift: usize, pair: &[u8], k: usize, to: &mut [u32]) {
-    let mask = (1 << levels.bits) - 1;
-    for (i, to) in to.chunks_mut(WORD_CODES * TILE).enumerate() {
-        let mut codes = if pair.is_empty() { 0 } else { quad(levels, pair, k + i * WORD_CODES) };
-        for to in to.iter_mut().step_by(TILE) {
-            *to = codes & mask | (codes >> (4 * levels.bits) & mask) << shift;
-            codes >>= levels.bits;
+/// Words `to[c * TILE + half]` out of the codes of each run: `word` makes one out of eight codes of each, `c % 4` and
+/// `half`.
+#[inline(always)]
+fn spread<const N: usize>(runs: [Run<'_>; N], to: &mut [u32], word: impl Fn([u32; N], u32, u32) -> u32) {
+    let (quads, rest) = to.as_chunks_mut::<{ WORD_CODES * TILE }>();
+    if rest.is_empty() {
+        for (i, to) in quads.iter_mut().enumerate() {
+            let codes = runs.map(|run| run.eight(i));
+            for (n, to) in to.iter_mut().enumerate() {
+                *to = word(codes, (n / TILE) as u32, (n % TILE) as u32);
+            }
+        }
+    } else {
+        for (i, to) in to.chunks_mut(WORD_CODES * TILE).enumerate() {
+            let codes = runs.map(|run| run.scattered_eight(i));
+            for (n, to) in to.iter_mut().enumerate() {
+                *to = word(codes, (n / TILE) as u32, (n % TILE) as u32);
+            }
         }
     }
 }
@@ -557,21 +581,23 @@ impl<'a> Finish<'a> {
     /// A row of pixels, `N` sums each.
     fn row<const N: usize>(&self, sums: &[i32], windows: &[i32], output: &mut [u8]) {
         let (pixels, _) = sums.as_chunks::<N>();
+        let (pre, zero) = (u32::from(self.requantise.pre), self.requantise.zero.into());
         let every = |byte: u8| u32::from_le_bytes([byte; 4]);
-        let (pre, zero) = (self.requantise.pre & 31, self.requantise.zero.into());
         let (lo, hi) = (every(self.requantise.lo), every(self.requantise.hi));
-        let shift = self.scale - 1;
+        let shift = pre + self.scale as u32 - 1;
+        let biases: [i32; N] = core::array::from_fn(|i| self.bias[i].wrapping_shl(pre));
+        let mults: [i32; N] = core::array::from_fn(|i| self.mult[i]);
         for ((sums, &window), output) in pixels.iter().zip(windows).zip(output.chunks_exact_mut(self.pitch)) {
+            let window = window.wrapping_shl(pre);
             let mut codes = 0;
             for i in (0..N).rev() {
-                let sum = (sums[i] << shift).wrapping_add(window).wrapping_add(self.bias[i]);
-                let scaled = high_multiply_add(sum.wrapping_shl(pre.into()), self.mult[i], zero);
-                codes = codes << 8 | saturate(scaled);
+                let sum = sums[i].wrapping_shl(shift).wrapping_add(window).wrapping_add(biases[i]);
+                codes = codes << 8 | saturate(high_multiply_add(sum, mults[i], zero));
             }
             let codes = clamp_bytes(codes, lo, hi).to_le_bytes();
             let Some(to) = output.get_mut(self.first..) else { return };
             match (to.first_chunk_mut::<N>(), self.channels == N) {
-                (Some(to), true) => to.copy_from_slice(&codes[..N]),
+                (Some(to), true) => *to = core::array::from_fn(|i| codes[i]),
                 _ => to.iter_mut().zip(codes).take(self.channels).for_each(|(to, code)| *to = code),
             }
         }
