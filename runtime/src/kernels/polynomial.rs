@@ -192,10 +192,18 @@ impl Polynomial {
 
     /// Columns of the sums of a row.
     pub(super) const fn columns(&self) -> usize {
-        let activations = self.fields.activations(self.form);
-        let tiled = self.tiles.saturating_mul(TILE * activations);
-        let most = if tiled > self.output.w { tiled } else { self.output.w };
-        most.saturating_add(TAPS - 1)
+        let tiled = self.tiled_columns();
+        let needed = self.output.w.saturating_add(TAPS - 1);
+        if tiled > needed { tiled } else { needed }
+    }
+
+    /// Those that tiles contribute to.
+    pub(super) const fn tiled_columns(&self) -> usize {
+        let overlap = match self.form {
+            Form::Taps => TAPS - 1,
+            Form::Filters => 0,
+        };
+        self.tiles.saturating_mul(TILE * self.fields.activations(self.form)).saturating_add(overlap)
     }
 
     /// Words of the sums of a row.

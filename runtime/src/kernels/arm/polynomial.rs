@@ -75,7 +75,6 @@ fn strips<const BITS: usize, const A: usize>(
             expand(plan, conv, group, channel, weights)?;
             let finish = Finish::of(conv, group, channel, plan.filters(), &levels)?;
             for row in 0..outputs {
-                sums.fill(0);
                 multiply(plan, conv, row, activations, weights, sums)?;
                 let windows = windows.get(row * plan.output.w..)?.get(..plan.output.w)?;
                 let at = (first + row) * plan.output.w * conv.output.c;
@@ -357,14 +356,19 @@ fn multiply(
     let start = (row * conv.stride[0]).checked_mul(row_words)?;
     let last = plan.tiles.checked_sub(1)?.checked_mul(tile_words)?.checked_add(start)?;
     let cover = plan.columns() * plan.filters() <= sums.len();
+    let tiled = plan.tiled_columns() * plan.filters();
     if last.checked_add(weights.len())? > activations.len() || !cover || plan.run == 0 {
         return None;
     }
+    // The first tile adds to those too that others overlap; the last may leave some beyond its own alone.
+    sums.iter_mut().take(OVERLAP).for_each(|sum| *sum = 0);
+    sums.get_mut(tiled..)?.fill(0);
     let mut job = Job {
         activations: activations.get(start..)?.as_ptr(),
         tile_bytes: tile_words * 4,
         weights: weights.as_ptr(),
         weights_end: weights.as_ptr_range().end,
+        first_end: weights.get(..plan.run * TILE)?.as_ptr_range().end,
         run_bytes: plan.run * TILE * 4,
         sums: sums.as_mut_ptr(),
         tiles: plan.tiles,
@@ -381,6 +385,9 @@ fn multiply(
     Some(())
 }
 
+/// Sums of a tile that those of the next one overlap.
+const OVERLAP: usize = (TAPS - 1) * TILE;
+
 /// A row of tiles.
 #[repr(C)]
 struct Job {
@@ -390,8 +397,11 @@ struct Job {
     tile_bytes: usize,
     /// Whole runs of words.
     weights: *const u32,
+    /// Where the last of them ends.
     weights_end: *const u32,
-    /// Of a run of weights.
+    /// Where the first of them ends.
+    first_end: *const u32,
+    /// Of a run.
     run_bytes: usize,
     /// Column after column, filter after filter.
     sums: *mut i32,
@@ -417,136 +427,158 @@ macro_rules! field {
     (14, 3, $to:literal, $lo:literal, $hi:literal) => { concat!("lsr ", $to, ", ", $hi, ", #10\n") };
 }
 
-/// Adds r8 and r9 to the sums at an offset from r12.
-macro_rules! add_pair {
-    ($at:literal) => {
-        concat!(
-            "ldrd r10, r11, [r12, #", $at, "]\n",
-            "add r8, r8, r10\n",
-            "add r9, r9, r11\n",
-            "strd r8, r9, [r12, #", $at, "]\n"
-        )
+/// Stores r8 and r9 as the sums at an offset from r12, or adds them there.
+macro_rules! keep {
+    (put, $at:literal) => { concat!("strd r8, r9, [r12, #", $at, "]\n") };
+    (add, $at:literal) => {
+        concat!("ldrd r10, r11, [r12, #", $at, "]\n add r8, r8, r10\n add r9, r9, r11\n", keep!(put, $at))
     };
 }
 
-/// Sums of a column to which only the first word (`alone`: `first`), only the second or both contribute.
+/// Sums of a column of two filters: fields of the products by the first word of activations, by the second, or by both.
 macro_rules! column {
-    ($bits:tt, first $i:tt, $at:literal) => {
-        concat!(field!($bits, $i, "r8", "r0", "r1"), field!($bits, $i, "r9", "r4", "r5"), add_pair!($at))
+    ($keep:tt, $bits:tt, $i:tt -, $at:literal) => {
+        concat!(field!($bits, $i, "r8", "r0", "r1"), field!($bits, $i, "r9", "r4", "r5"), keep!($keep, $at))
     };
-    ($bits:tt, second $i:tt, $at:literal) => {
-        concat!(field!($bits, $i, "r8", "r2", "r3"), field!($bits, $i, "r9", "r6", "r7"), add_pair!($at))
+    ($keep:tt, $bits:tt, - $i:tt, $at:literal) => {
+        concat!(field!($bits, $i, "r8", "r2", "r3"), field!($bits, $i, "r9", "r6", "r7"), keep!($keep, $at))
     };
-    ($bits:tt, both $i:tt $j:tt, $at:literal) => {
+    ($keep:tt, $bits:tt, $i:tt $j:tt, $at:literal) => {
         concat!(
-            field!($bits, $i, "r8", "r0", "r1"), field!($bits, $j, "r10", "r2", "r3"),
-            field!($bits, $i, "r9", "r4", "r5"), field!($bits, $j, "r11", "r6", "r7"),
-            "add r8, r8, r10\n", "add r9, r9, r11\n", add_pair!($at)
+            field!($bits, $i, "r8", "r0", "r1"), field!($bits, $j, "r10", "r2", "r3"), "add r8, r8, r10\n",
+            field!($bits, $i, "r9", "r4", "r5"), field!($bits, $j, "r11", "r6", "r7"), "add r9, r9, r11\n",
+            keep!($keep, $at)
         )
     };
 }
 
-/// Sums of a column for two filters of one word each.
-macro_rules! filters {
-    ($bits:tt, $i:tt $j:tt, $lo:literal $hi:literal, $at:literal) => {
-        concat!(field!($bits, $i, "r8", $lo, $hi), field!($bits, $j, "r9", $lo, $hi), add_pair!($at))
+/// Sums of all columns of a tile, two filters each; those that the tile before overlaps are added in any case.
+macro_rules! taps {
+    ($keep:tt, 14) => {
+        concat!(
+            column!(add, 14, 0 -, 0), column!(add, 14, 1 -, 8), column!($keep, 14, 2 0, 16),
+            column!($keep, 14, 3 1, 24), column!($keep, 14, - 2, 32), column!($keep, 14, - 3, 40)
+        )
+    };
+    ($keep:tt, 10) => {
+        concat!(
+            column!(add, 10, 0 -, 0), column!(add, 10, 1 -, 8), column!($keep, 10, 2 -, 16),
+            column!($keep, 10, 3 -, 24), column!($keep, 10, 4 0, 32), column!($keep, 10, 5 1, 40),
+            column!($keep, 10, - 2, 48), column!($keep, 10, - 3, 56), column!($keep, 10, - 4, 64),
+            column!($keep, 10, - 5, 72)
+        )
     };
 }
 
-/// A function for a row of tiles; `$empty` adds the fields in r0 to r7 (word 0 of the weights by words 0 and 1 of the
-/// activations, then word 1) to the sums at r12; `$step` is from the sums of a tile to those of the next.
+/// Sums of a column for the two filters of a word.
+macro_rules! pair {
+    ($keep:tt, $bits:tt, $i:tt $j:tt, $lo:literal $hi:literal, $at:literal) => {
+        concat!(field!($bits, $i, "r8", $lo, $hi), field!($bits, $j, "r9", $lo, $hi), keep!($keep, $at))
+    };
+}
+
+/// Sums of all columns of a tile, four filters each.
+macro_rules! filters {
+    ($keep:tt, 14) => {
+        concat!(
+            pair!($keep, 14, 0 2, "r0" "r1", 0), pair!($keep, 14, 0 2, "r4" "r5", 8),
+            pair!($keep, 14, 1 3, "r0" "r1", 16), pair!($keep, 14, 1 3, "r4" "r5", 24),
+            pair!($keep, 14, 0 2, "r2" "r3", 32), pair!($keep, 14, 0 2, "r6" "r7", 40),
+            pair!($keep, 14, 1 3, "r2" "r3", 48), pair!($keep, 14, 1 3, "r6" "r7", 56)
+        )
+    };
+    ($keep:tt, 10) => {
+        concat!(
+            pair!($keep, 10, 0 3, "r0" "r1", 0), pair!($keep, 10, 0 3, "r4" "r5", 8),
+            pair!($keep, 10, 1 4, "r0" "r1", 16), pair!($keep, 10, 1 4, "r4" "r5", 24),
+            pair!($keep, 10, 2 5, "r0" "r1", 32), pair!($keep, 10, 2 5, "r4" "r5", 40),
+            pair!($keep, 10, 0 3, "r2" "r3", 48), pair!($keep, 10, 0 3, "r6" "r7", 56),
+            pair!($keep, 10, 1 4, "r2" "r3", 64), pair!($keep, 10, 1 4, "r6" "r7", 72),
+            pair!($keep, 10, 2 5, "r2" "r3", 80), pair!($keep, 10, 2 5, "r6" "r7", 88)
+        )
+    };
+}
+
+/// A step: two words of activations by two of weights, each by each, `umull` or `umlal`.
+macro_rules! step {
+    ($multiply:literal) => {
+        concat!(
+            "ldrd r8, r9, [r12], #8\n ldrd r10, r11, [lr], #8\n",
+            $multiply, " r0, r1, r8, r10\n", $multiply, " r2, r3, r9, r10\n",
+            $multiply, " r4, r5, r8, r11\n", $multiply, " r6, r7, r9, r11\n"
+        )
+    };
+}
+
+/// A function for a row of tiles of `$bytes` bytes of sums each.
 macro_rules! tiles {
-    ($name:ident, $step:literal, $empty:expr) => {
+    ($name:ident, $form:ident $bits:tt, $bytes:literal) => {
         #[unsafe(naked)]
         unsafe extern "C" fn $name(job: *mut Job) {
             naked_asm!(
                 "push {{r4-r11, lr}}",
-                // End of the run; job; activations, weights.
-                "sub sp, sp, #16",
+                // End of the run; job; activations.
+                "sub sp, sp, #12",
                 "str r0, [sp, #4]",
+                // A tile.
                 "2:",
-                "ldr r12, [r0]",
-                "ldr r1, [r0, #4]",
+                "ldrd r2, r3, [r0]",
                 "ldr lr, [r0, #8]",
-                "add r1, r1, r12",
-                "str r1, [r0]",
+                "mov r12, r2",
+                "add r2, r2, r3",
+                "str r2, [r0]",
+                // A run.
                 "3:",
-                "ldr r1, [r0, #16]",
+                "ldr r1, [r0, #20]",
                 "add r1, r1, lr",
                 "str r1, [sp]",
-                "mov r0, #0", "mov r1, #0", "mov r2, #0", "mov r3, #0",
-                "mov r4, #0", "mov r5, #0", "mov r6, #0", "mov r7, #0",
+                step!("umull"),
+                ".rept 7",
+                step!("umlal"),
+                ".endr",
+                "ldr r8, [sp]",
+                "cmp lr, r8",
+                "beq 5f",
                 "4:",
                 ".rept 8",
-                "ldrd r8, r9, [r12], #8",
-                "ldrd r10, r11, [lr], #8",
-                "umlal r0, r1, r8, r10",
-                "umlal r2, r3, r9, r10",
-                "umlal r4, r5, r8, r11",
-                "umlal r6, r7, r9, r11",
+                step!("umlal"),
                 ".endr",
                 "ldr r8, [sp]",
                 "cmp lr, r8",
                 "bne 4b",
+                "5:",
+                "ldr r10, [sp, #4]",
                 "str r12, [sp, #8]",
-                "ldr r8, [sp, #4]",
-                "ldr r12, [r8, #20]",
-                $empty,
+                "ldr r11, [r10, #16]",
+                "ldr r12, [r10, #24]",
+                "cmp lr, r11",
+                "bne 6f",
+                $form!(put, $bits),
+                "b 7f",
+                "6:",
+                $form!(add, $bits),
+                "7:",
                 "ldr r0, [sp, #4]",
-                "ldr r12, [sp, #8]",
                 "ldr r1, [r0, #12]",
+                "ldr r12, [sp, #8]",
                 "cmp lr, r1",
                 "bne 3b",
-                "ldr r1, [r0, #20]",
-                "add r1, r1, #{step}",
-                "str r1, [r0, #20]",
-                "ldr r1, [r0, #24]",
-                "subs r1, r1, #1",
-                "str r1, [r0, #24]",
+                "ldrd r2, r3, [r0, #24]",
+                concat!("add r2, r2, #", $bytes),
+                "subs r3, r3, #1",
+                "strd r2, r3, [r0, #24]",
                 "bne 2b",
-                "add sp, sp, #16",
+                "add sp, sp, #12",
                 "pop {{r4-r11, pc}}",
-                step = const $step,
             )
         }
     };
 }
 
-tiles!(
-    taps_14, 32,
-    concat!(
-        column!(14, first 0, 0), column!(14, first 1, 8), column!(14, both 2 0, 16), column!(14, both 3 1, 24),
-        column!(14, second 2, 32), column!(14, second 3, 40)
-    )
-);
-tiles!(
-    taps_10, 64,
-    concat!(
-        column!(10, first 0, 0), column!(10, first 1, 8), column!(10, first 2, 16), column!(10, first 3, 24),
-        column!(10, both 4 0, 32), column!(10, both 5 1, 40), column!(10, second 2, 48), column!(10, second 3, 56),
-        column!(10, second 4, 64), column!(10, second 5, 72)
-    )
-);
-tiles!(
-    filters_14, 64,
-    concat!(
-        filters!(14, 0 2, "r0" "r1", 0), filters!(14, 0 2, "r4" "r5", 8),
-        filters!(14, 1 3, "r0" "r1", 16), filters!(14, 1 3, "r4" "r5", 24),
-        filters!(14, 0 2, "r2" "r3", 32), filters!(14, 0 2, "r6" "r7", 40),
-        filters!(14, 1 3, "r2" "r3", 48), filters!(14, 1 3, "r6" "r7", 56)
-    )
-);
-tiles!(
-    filters_10, 96,
-    concat!(
-        filters!(10, 0 3, "r0" "r1", 0), filters!(10, 0 3, "r4" "r5", 8),
-        filters!(10, 1 4, "r0" "r1", 16), filters!(10, 1 4, "r4" "r5", 24),
-        filters!(10, 2 5, "r0" "r1", 32), filters!(10, 2 5, "r4" "r5", 40),
-        filters!(10, 0 3, "r2" "r3", 48), filters!(10, 0 3, "r6" "r7", 56),
-        filters!(10, 1 4, "r2" "r3", 64), filters!(10, 1 4, "r6" "r7", 72),
-        filters!(10, 2 5, "r2" "r3", 80), filters!(10, 2 5, "r6" "r7", 88)
-    )
-);
+tiles!(taps_10, taps 10, 64);
+tiles!(taps_14, taps 14, 32);
+tiles!(filters_10, filters 10, 96);
+tiles!(filters_14, filters 14, 64);
 
 /// From the sums of a few filters to codes.
 struct Finish<'a> {
