@@ -57,7 +57,7 @@ fn strips<const BITS: usize, const A: usize>(
     let (activations, scratch) = scratch.split_at_mut_checked(plan.activation_words())?;
     let (windows, scratch) = scratch.split_at_mut_checked(plan.windows())?;
     let windows: &mut [i32] = bytemuck::cast_slice_mut(windows);
-    let levels = Levels::of(group.format)?;
+    let levels = Levels::of(group.format, &conv.requantise)?;
     let rows = Rows { plan, conv, input, padding };
     let expand = match group.format.bits() {
         2 => expand::<BITS, A, 2>,
@@ -92,6 +92,8 @@ fn strips<const BITS: usize, const A: usize>(
 
 /// How codes of weights become fields, and fields levels: `level = scale * field + offset`.
 struct Levels {
+    /// Of the convolution.
+    pre: u32,
     /// In each of eight codes, what turns two's complement into numbers from the lowest level on.
     flip: u32,
     scale: i32,
@@ -99,18 +101,23 @@ struct Levels {
 }
 
 impl Levels {
-    fn of(format: WeightFormat) -> Option<Levels> {
-        let bits = format.bits();
+    fn of(format: WeightFormat, requantise: &Requantise) -> Option<Levels> {
+        let (bits, pre) = (format.bits(), requantise.pre.into());
         match format {
-            WeightFormat::Linear(1) => Some(Levels { flip: 0, scale: 2, offset: -1 }),
-            WeightFormat::Linear(2) => Some(Levels { flip: 0, scale: 2, offset: -3 }),
+            WeightFormat::Linear(1) => Some(Levels { pre, flip: 0, scale: 2, offset: -1 }),
+            WeightFormat::Linear(2) => Some(Levels { pre, flip: 0, scale: 2, offset: -3 }),
             WeightFormat::Linear(_) | WeightFormat::Ternary => {
                 let sign = 1 << (bits - 1);
                 let flip = (0..8).fold(0u32, |flip, _| flip << bits | sign);
-                Some(Levels { flip, scale: 1, offset: -(sign as i32) })
+                Some(Levels { pre, flip, scale: 1, offset: -(sign as i32) })
             }
             WeightFormat::Codebook(_) => None,
         }
+    }
+
+    /// A summand of what is to be requantised.
+    fn shifted(&self, summand: i32) -> i32 {
+        summand.wrapping_shl(self.pre)
     }
 }
 
@@ -170,6 +177,7 @@ impl<'a> Rows<'a> {
     ) -> Option<()> {
         let conv = self.conv;
         let ([kh, kw], [down, right], dilation) = (conv.kernel, conv.stride, conv.dilation[1]);
+        let offset = levels.shifted(levels.offset);
         let columns = padded(conv, 1, self.plan.output.w);
         let (columns, rows) = sums.split_at_mut_checked(columns)?;
         for (row, sums) in rows.chunks_exact_mut(columns.len()).take(padded(conv, 0, outputs)).enumerate() {
@@ -183,7 +191,7 @@ impl<'a> Rows<'a> {
             windows.fill(0);
             for tap in 0..kw {
                 let columns = columns.get(tap * dilation..)?.iter().step_by(right);
-                windows.iter_mut().zip(columns).for_each(|(window, column)| *window += column * levels.offset);
+                windows.iter_mut().zip(columns).for_each(|(window, column)| *window = column.wrapping_mul(offset).wrapping_add(*window));
             }
         }
         Some(())
@@ -241,7 +249,7 @@ fn expand<const BITS: usize, const A: usize, const CODE: u32>(
 ) -> Option<()> {
     let (c, taps) = (plan.input.c, conv.kernel[1]);
     let bits = if CODE == 0 { group.format.bits() } else { CODE };
-    let flip = Levels::of(group.format)?.flip;
+    let flip = Levels::of(group.format, &conv.requantise)?.flip;
     let (weights, beyond) = weights.split_at_mut_checked(conv.kernel[0] * plan.row_steps() * TILE)?;
     beyond.fill(0);
     let bytes = conv.packed_bytes(WORD_CHANNELS, group.format, group.layout);
@@ -580,103 +588,148 @@ tiles!(taps_14, taps 14, 32);
 tiles!(filters_10, filters 10, 96);
 tiles!(filters_14, filters 14, 64);
 
-/// From the sums of a few filters to codes.
-struct Finish<'a> {
+/// From the sums of a few filters to codes. The shift before the high multiplication is in all summands already.
+struct Finish {
     /// First channel of the output, and how many.
     first: usize,
     channels: usize,
-    bias: [i32; 4],
-    mult: [i32; 4],
+    bias: [i32; 2 * TILE],
+    mult: [i32; 2 * TILE],
     scale: i32,
-    requantise: &'a Requantise,
+    requantise: Requantise,
     /// Channels of the output.
     pitch: usize,
 }
 
-impl<'a> Finish<'a> {
+impl Finish {
     fn of(
-        conv: &'a Conv<'_>,
+        conv: &Conv<'_>,
         group: &WeightGroup<'_>,
         channel: usize,
         filters: usize,
         levels: &Levels,
-    ) -> Option<Finish<'a>> {
+    ) -> Option<Finish> {
         let first = group.first + channel;
         let channels = filters.min(group.channels - channel);
-        let (mut bias, mut mult) = ([0; 4], [0; 4]);
+        let (mut bias, mut mult) = ([0; 2 * TILE], [0; 2 * TILE]);
         bias.get_mut(..channels)?.copy_from_slice(conv.bias.get(first..first + channels)?);
         mult.get_mut(..channels)?.copy_from_slice(conv.mult.get(first..first + channels)?);
-        let requantise = &conv.requantise;
-        Some(Finish { first, channels, bias, mult, scale: levels.scale, requantise, pitch: conv.output.c })
+        let (requantise, pitch) = (conv.requantise, conv.output.c);
+        let bias = bias.map(|bias| levels.shifted(bias));
+        Some(Finish { first, channels, bias, mult, scale: levels.shifted(levels.scale), requantise, pitch })
     }
 
     /// A row of pixels, `N` sums each.
     fn row<const N: usize>(&self, sums: &[i32], windows: &[i32], output: &mut [u8]) {
-        let (pixels, _) = sums.as_chunks::<N>();
-        let (pre, zero) = (u32::from(self.requantise.pre), self.requantise.zero.into());
+        let pixels = windows.len().min(output.len() / self.pitch).min(sums.len() / N);
+        let fast = if self.channels == N { pixels - pixels % 2 } else { 0 };
+        let output = output.get_mut(self.first..).unwrap_or_default();
         let every = |byte: u8| u32::from_le_bytes([byte; 4]);
-        let (lo, hi) = (every(self.requantise.lo), every(self.requantise.hi));
-        let shift = pre + self.scale as u32 - 1;
-        let biases: [i32; N] = core::array::from_fn(|i| self.bias[i].wrapping_shl(pre));
-        let mults: [i32; N] = core::array::from_fn(|i| self.mult[i]);
-        for ((sums, &window), output) in pixels.iter().zip(windows).zip(output.chunks_exact_mut(self.pitch)) {
-            let window = window.wrapping_shl(pre);
-            let mut codes = 0;
-            for i in (0..N).rev() {
-                let sum = sums[i].wrapping_shl(shift).wrapping_add(window).wrapping_add(biases[i]);
-                codes = codes << 8 | saturate(high_multiply_add(sum, mults[i], zero));
+        for pair in (0..N).step_by(2).take_while(|_| fast > 0) {
+            let mut pixels = Pixels {
+                sums: sums.as_ptr().wrapping_add(pair),
+                windows: windows.as_ptr(),
+                output: output.as_mut_ptr().wrapping_add(pair),
+                pitch: self.pitch,
+                bias: [self.bias[pair], self.bias[pair + 1]],
+                mult: [self.mult[pair], self.mult[pair + 1]],
+                zero: self.requantise.zero.into(),
+                scale: self.scale,
+                hi: every(self.requantise.hi),
+                lo: every(self.requantise.lo),
+                windows_end: windows.as_ptr().wrapping_add(fast),
+            };
+            // SAFETY: so many pixels, an even number above 0, have `N` sums, a window, and `pitch` bytes of output each,
+            // of which the channels are the first ones.
+            unsafe {
+                if N == TILE { finish_2(&mut pixels) } else { finish_4(&mut pixels) }
             }
-            let codes = clamp_bytes(codes, lo, hi).to_le_bytes();
-            let Some(to) = output.get_mut(self.first..) else { return };
-            match (to.first_chunk_mut::<N>(), self.channels == N) {
-                (Some(to), true) => *to = core::array::from_fn(|i| codes[i]),
-                _ => to.iter_mut().zip(codes).take(self.channels).for_each(|(to, code)| *to = code),
+        }
+        let each = sums.chunks_exact(N).zip(windows).zip(output.chunks_mut(self.pitch));
+        for ((sums, &window), output) in each.take(pixels).skip(fast) {
+            for (i, (code, &sum)) in output.iter_mut().zip(sums).take(self.channels).enumerate() {
+                let sum = sum.wrapping_mul(self.scale).wrapping_add(window).wrapping_add(self.bias[i]);
+                let code_of = Requantise { pre: 0, ..self.requantise };
+                *code = code_of.apply(sum, self.mult[i]);
             }
         }
     }
 }
 
-/// `(a * b + 2^31 >> 32) + c`.
-#[inline(always)]
-fn high_multiply_add(a: i32, b: i32, c: i32) -> i32 {
-    let sum;
-    // SAFETY: registers alone; the DSP extension is there whenever this module is.
-    unsafe {
-        asm!("smmlar {sum}, {a}, {b}, {c}", sum = lateout(reg) sum, a = in(reg) a, b = in(reg) b, c = in(reg) c,
-            options(pure, nomem, nostack, preserves_flags));
-    }
-    sum
+/// Two channels of pixels, in the order of the registers that take them.
+#[repr(C)]
+struct Pixels {
+    sums: *const i32,
+    windows: *const i32,
+    output: *mut u8,
+    pitch: usize,
+    bias: [i32; 2],
+    mult: [i32; 2],
+    zero: i32,
+    scale: i32,
+    hi: u32,
+    lo: u32,
+    windows_end: *const i32,
 }
 
-/// Into a byte.
-#[inline(always)]
-fn saturate(value: i32) -> u32 {
-    let byte;
-    // SAFETY: registers alone.
-    unsafe {
-        asm!("usat {byte}, #8, {value}", byte = lateout(reg) byte, value = in(reg) value,
-            options(pure, nomem, nostack));
-    }
-    byte
+/// A function for two channels out of `$filters`, two pixels at a time.
+macro_rules! finish {
+    ($name:ident, $bytes:literal) => {
+        #[unsafe(naked)]
+        unsafe extern "C" fn $name(pixels: *mut Pixels) {
+            naked_asm!(
+                "push {{r4-r11, lr}}",
+                "ldr r1, [r0, #40]",
+                "ldr r2, [r0, #44]",
+                "ldr r3, [r0, #48]",
+                "push {{r1-r3}}",
+                "ldm r0, {{r0-r9}}",
+                "2:",
+                concat!("ldrd r10, r11, [r0], #", $bytes),
+                "ldr lr, [r1], #4",
+                "mla r10, r10, r9, lr",
+                "mla r11, r11, r9, lr",
+                "add r10, r10, r4",
+                "add r11, r11, r5",
+                "smmlar r10, r10, r6, r8",
+                "smmlar r11, r11, r7, r8",
+                "usat r10, #8, r10",
+                "usat r11, #8, r11",
+                "orr r12, r10, r11, lsl #8",
+                concat!("ldrd r10, r11, [r0], #", $bytes),
+                "ldr lr, [r1], #4",
+                "mla r10, r10, r9, lr",
+                "mla r11, r11, r9, lr",
+                "add r10, r10, r4",
+                "add r11, r11, r5",
+                "smmlar r10, r10, r6, r8",
+                "smmlar r11, r11, r7, r8",
+                "usat r10, #8, r10",
+                "usat r11, #8, r11",
+                "orr r10, r10, r11, lsl #8",
+                "orr r12, r12, r10, lsl #16",
+                // Each byte at most `hi`, at least `lo`.
+                "ldrd r10, r11, [sp]",
+                "uqsub8 r10, r12, r10",
+                "sub r12, r12, r10",
+                "uqsub8 r11, r11, r12",
+                "add r12, r12, r11",
+                "ldr lr, [sp, #8]",
+                "strh r12, [r2]",
+                "lsr r12, r12, #16",
+                "strh r12, [r2, r3]",
+                "add r2, r2, r3, lsl #1",
+                "cmp r1, lr",
+                "bne 2b",
+                "add sp, sp, #12",
+                "pop {{r4-r11, pc}}",
+            )
+        }
+    };
 }
 
-/// Each byte clamped to those of `lo` and `hi`.
-#[inline(always)]
-fn clamp_bytes(bytes: u32, lo: u32, hi: u32) -> u32 {
-    let (mut below, mut above): (u32, u32);
-    // SAFETY: registers alone.
-    unsafe {
-        asm!("uqsub8 {above}, {bytes}, {hi}", above = lateout(reg) above, bytes = in(reg) bytes, hi = in(reg) hi,
-            options(pure, nomem, nostack, preserves_flags));
-    }
-    let bytes = bytes.wrapping_sub(above);
-    // SAFETY: as above.
-    unsafe {
-        asm!("uqsub8 {below}, {lo}, {bytes}", below = lateout(reg) below, bytes = in(reg) bytes, lo = in(reg) lo,
-            options(pure, nomem, nostack, preserves_flags));
-    }
-    bytes.wrapping_add(below)
-}
+finish!(finish_2, 8);
+finish!(finish_4, 16);
 
 /// The bytes of a word, added to a sum.
 #[inline(always)]
