@@ -174,6 +174,24 @@ impl Polynomial {
         }
     }
 
+    /// Activations in a word.
+    pub(super) const fn activations(&self) -> usize {
+        self.fields.activations(self.form)
+    }
+
+    /// Sums before that of the first output of a row.
+    pub(super) const fn skipped_sums(&self) -> usize {
+        match self.form {
+            Form::Taps => (TAPS - 1 - self.first) * TILE,
+            Form::Filters => 0,
+        }
+    }
+
+    /// Bytes of the pixels of a word.
+    pub(super) const fn edge_bytes(&self) -> usize {
+        self.activations().saturating_mul(self.input.c).next_multiple_of(4)
+    }
+
     /// Multiplications of a row of a window.
     pub(super) const fn row_steps(&self) -> usize {
         self.words.saturating_mul(self.input.c)
@@ -203,7 +221,7 @@ impl Polynomial {
             Form::Taps => TAPS - 1,
             Form::Filters => 0,
         };
-        self.tiles.saturating_mul(TILE * self.fields.activations(self.form)).saturating_add(overlap)
+        self.tiles.saturating_mul(TILE * self.activations()).saturating_add(overlap)
     }
 
     /// Words of the sums of a row.
@@ -225,6 +243,6 @@ impl Polynomial {
     pub(super) fn scratch_bytes(&self, conv: &Conv<'_>) -> usize {
         let passing = self.weight_words().saturating_add(self.sum_words()).max(self.pixel_sums(conv));
         let words = self.activation_words().saturating_add(self.windows()).saturating_add(passing);
-        words.saturating_mul(4).saturating_add(conv.input.c).saturating_add(ALIGN)
+        words.saturating_mul(4).saturating_add(self.edge_bytes()).saturating_add(ALIGN)
     }
 }

@@ -1,0 +1,196 @@
+//! Rows of input as words, and what all filters have in common.
+
+use core::arch::{asm, naked_asm};
+
+use super::Levels;
+use crate::format::{Conv, Shape};
+use crate::kernels::polynomial::{Form, Polynomial, TAPS, TILE};
+use crate::kernels::scratch::padded;
+
+/// The input as rows of pixels, padding included.
+pub(super) struct Rows<'a> {
+    pub(super) plan: &'a Polynomial,
+    pub(super) conv: &'a Conv<'a>,
+    pub(super) input: &'a [u8],
+}
+
+impl Rows<'_> {
+    /// Packs the rows of the strip that begins at output row `first`; `edge` is for the pixels of a word.
+    pub(super) fn pack(&self, first: usize, edge: &mut [u8], to: &mut [u32]) -> Option<()> {
+        let plan = self.plan;
+        let (Shape { h, w, c }, pixels) = (plan.input, plan.activations());
+        let (step, word) = match plan.form {
+            Form::Taps => (1, TAPS),
+            Form::Filters => (self.conv.stride[1], self.conv.dilation[1]),
+        };
+        let span = (pixels - 1) * step;
+        for row in 0..plan.rows {
+            let y = (first * self.conv.stride[0] + row).wrapping_sub(self.conv.pad[0]);
+            let line = if y < h { self.input.get(y * w * c..).unwrap_or_default() } else { &[] };
+            for tile in 0..plan.tiles {
+                for tap in 0..plan.words {
+                    let at = ((tile * plan.rows + row) * plan.words + tap) * c * TILE;
+                    let to = to.get_mut(at..at + c * TILE)?;
+                    for half in 0..TILE {
+                        let column = plan.first + tap * word + (tile * TILE + half) * pixels * step;
+                        let x = column.wrapping_sub(self.conv.pad[1]);
+                        let inside = x < w && span < w - x;
+                        match line.get(x.wrapping_mul(c)..).filter(|from| inside && from.len() >= (span + 1) * c) {
+                            Some(from) => self.pack_word(from, step * c, half, to)?,
+                            None => {
+                                for (i, pixel) in edge.chunks_exact_mut(c).enumerate().take(pixels) {
+                                    let x = x.wrapping_add(i * step);
+                                    match line.get(x.wrapping_mul(c)..).and_then(|of| of.get(..c)).filter(|_| x < w) {
+                                        Some(of) => pixel.copy_from_slice(of),
+                                        None => pixel.fill(self.conv.zero_in),
+                                    }
+                                }
+                                self.pack_word(edge, c, half, to)?;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        Some(())
+    }
+
+    /// A word for every channel of pixels at a distance of `pitch` bytes: word `half` of each step.
+    fn pack_word(&self, from: &[u8], pitch: usize, half: usize, to: &mut [u32]) -> Option<()> {
+        let (pixels, c, bits) = (self.plan.activations(), self.plan.input.c, self.plan.fields.bits());
+        let quads = c / 4;
+        if from.len() < (pixels - 1) * pitch + c || to.len() < c * TILE {
+            return None;
+        }
+        if quads > 0 {
+            let leaf = match pixels {
+                2 => pack_2,
+                3 => pack_3,
+                _ => pack_4,
+            };
+            // SAFETY: `from` holds `c` codes of each pixel, `to` a step for each, as was just checked.
+            unsafe { leaf(to.as_mut_ptr().wrapping_add(half), from.as_ptr(), pitch, quads) };
+        }
+        for (channel, to) in to.iter_mut().skip(half).step_by(TILE).enumerate().skip(quads * 4) {
+            let codes = from.iter().skip(channel).step_by(pitch).take(pixels);
+            *to = codes.rev().fold(0, |word, &code| word << bits | u32::from(code));
+        }
+        Some(())
+    }
+
+    /// What all filters of the strip have in common: the sums of the windows, times the offset of the levels.
+    pub(super) fn sum_windows(
+        &self,
+        first: usize,
+        outputs: usize,
+        levels: &Levels,
+        sums: &mut [i32],
+        windows: &mut [i32],
+    ) -> Option<()> {
+        let conv = self.conv;
+        let ([kh, kw], [down, right], dilation) = (conv.kernel, conv.stride, conv.dilation[1]);
+        let offset = levels.shifted(levels.offset);
+        let columns = padded(conv, 1, self.plan.output.w);
+        let (columns, rows) = sums.split_at_mut_checked(columns)?;
+        for (row, sums) in rows.chunks_exact_mut(columns.len()).take(padded(conv, 0, outputs)).enumerate() {
+            self.sum_pixels(first * down + row, sums);
+        }
+        for (row, windows) in windows.chunks_exact_mut(self.plan.output.w).take(outputs).enumerate() {
+            columns.fill(0);
+            for sums in rows.chunks_exact(columns.len()).skip(row * down).take(kh) {
+                columns.iter_mut().zip(sums).for_each(|(column, sum)| *column += sum);
+            }
+            windows.fill(0);
+            for tap in 0..kw {
+                let columns = columns.get(tap * dilation..)?.iter().step_by(right);
+                windows.iter_mut().zip(columns).for_each(|(window, column)| *window = column.wrapping_mul(offset).wrapping_add(*window));
+            }
+        }
+        Some(())
+    }
+
+    /// The sums of the codes of the pixels of a row, padding included.
+    fn sum_pixels(&self, row: usize, sums: &mut [i32]) {
+        let Shape { h, w, c } = self.plan.input;
+        sums.fill(i32::from(self.conv.zero_in) * c as i32);
+        let y = row.wrapping_sub(self.conv.pad[0]);
+        if y < h {
+            let pixels = self.input.get(y * w * c..).unwrap_or_default().chunks_exact(c).take(w);
+            for (sum, pixel) in sums.iter_mut().skip(self.conv.pad[1]).zip(pixels) {
+                *sum = sum_codes(pixel);
+            }
+        }
+    }
+}
+
+/// The sum of the codes of a pixel.
+#[inline]
+fn sum_codes(codes: &[u8]) -> i32 {
+    let (words, rest) = codes.as_chunks::<4>();
+    let (pairs, last) = words.as_chunks::<2>();
+    let add = |sum, word: &[u8; 4]| add_bytes(u32::from_le_bytes(*word), sum);
+    let sum = pairs.iter().fold(0, |sum, [first, second]| add(add(sum, first), second));
+    let sum = last.iter().fold(sum, add);
+    rest.iter().fold(sum as i32, |sum, &code| sum + i32::from(code))
+}
+
+/// A function for words of activations at a distance of some bits: `to` every other word, `from` 4 channels for each of
+/// `quads`, at least one, `pitch` from pixel to pixel. `$load` brings the first pixel to r4, others to r5 and r6;
+/// `$word` makes a word in r8 of the byte at `\shift` of each.
+macro_rules! pack {
+    ($name:ident, [$($load:literal),*], [$($word:literal),*]) => {
+        #[unsafe(naked)]
+        unsafe extern "C" fn $name(to: *mut u32, from: *const u8, pitch: usize, quads: usize) {
+            naked_asm!(
+                "push {{r4-r9}}",
+                "add r9, r2, r2, lsl #1",
+                "2:",
+                $($load,)*
+                ".irp shift, 0, 8, 16, 24",
+                $($word,)*
+                "str r8, [r0], #8",
+                ".endr",
+                "subs r3, r3, #1",
+                "bne 2b",
+                "pop {{r4-r9}}",
+                "bx lr",
+            )
+        }
+    };
+}
+
+pack!(
+    pack_2,
+    ["ldr r5, [r1, r2]", "ldr r4, [r1], #4"],
+    ["ubfx r8, r4, #\\shift, #8", "ubfx r12, r5, #\\shift, #8", "orr r8, r8, r12, lsl #14"]
+);
+pack!(
+    pack_3,
+    ["ldr r5, [r1, r2]", "ldr r6, [r1, r2, lsl #1]", "ldr r4, [r1], #4"],
+    [
+        "ubfx r8, r4, #\\shift, #8", "ubfx r12, r5, #\\shift, #8", "orr r8, r8, r12, lsl #10",
+        "ubfx r12, r6, #\\shift, #8", "orr r8, r8, r12, lsl #20"
+    ]
+);
+// Codes of four pixels, two bits each, share a byte; of its four copies, each keeps one.
+pack!(
+    pack_4,
+    [
+        "ldr r5, [r1, r2]", "ldr r6, [r1, r2, lsl #1]", "ldr r7, [r1, r9]", "ldr r4, [r1], #4",
+        "orr r4, r4, r5, lsl #2", "orr r4, r4, r6, lsl #4", "orr r4, r4, r7, lsl #6",
+        "mov r5, #0x01010101", "movw r6, #0x0c03", "movt r6, #0xc030"
+    ],
+    ["ubfx r8, r4, #\\shift, #8", "mul r8, r8, r5", "and r8, r8, r6"]
+);
+
+/// The bytes of a word, added to a sum.
+#[inline(always)]
+fn add_bytes(bytes: u32, sum: u32) -> u32 {
+    let total;
+    // SAFETY: registers alone.
+    unsafe {
+        asm!("usada8 {total}, {bytes}, {zero}, {sum}", total = lateout(reg) total, bytes = in(reg) bytes,
+            zero = in(reg) 0, sum = in(reg) sum, options(pure, nomem, nostack, preserves_flags));
+    }
+    total
+}
