@@ -178,7 +178,7 @@ pack!(
     [
         "ldr r5, [r1, r2]", "ldr r6, [r1, r2, lsl #1]", "ldr r7, [r1, r9]", "ldr r4, [r1], #4",
         "orr r4, r4, r5, lsl #2", "orr r4, r4, r6, lsl #4", "orr r4, r4, r7, lsl #6",
-        "mov r5, #0x01010101", "movw r6, #0x0c03", "movt r6, #0xc030"
+        "movw r5, #0x0101", "movt r5, #0x0101", "movw r6, #0x0c03", "movt r6, #0xc030"
     ],
     ["ubfx r8, r4, #\\shift, #8", "mul r8, r8, r5", "and r8, r8, r6"]
 );
