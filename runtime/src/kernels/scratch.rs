@@ -4,7 +4,7 @@
 use super::lookup::Lookups;
 use super::polynomial::Polynomial;
 use super::portable;
-use crate::format::{Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH, WeightFormat};
+use crate::format::{Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH, WORD_CHANNELS, WORD_CODES, WeightFormat};
 
 /// The most that any kernel, of any instruction set that reads `layout`, wants for this convolution and a
 /// weight group of this format; its other groups may want more.
@@ -12,7 +12,8 @@ pub fn conv_scratch_bytes(conv: &Conv<'_>, layout: Layout, format: WeightFormat)
     match layout {
         Layout::Plain => portable::scratch_bytes(conv),
         Layout::Words => {
-            Polynomial::of(conv, format).map_or(0, |plan| plan.scratch_bytes(conv)).max(portable::scratch_bytes(conv))
+            let packed = Polynomial::of(conv, format).map_or(0, |plan| plan.scratch_bytes(conv));
+            packed.max(words(conv, format)).max(portable::scratch_bytes(conv))
         }
         Layout::Panels => panels(conv, format).max(portable::scratch_bytes(conv)),
         Layout::Lookup => {
@@ -69,8 +70,7 @@ const fn dense(conv: &Conv<'_>, format: WeightFormat) -> usize {
 /// Whether every window lies inside the input, segments being whole quads.
 const fn reads_in_place(conv: &Conv<'_>) -> bool {
     let (_, len) = conv.segments();
-    let [h, w] = [padded(conv, 0, conv.output.h), padded(conv, 1, conv.output.w)];
-    len.is_multiple_of(PANEL_DEPTH) && conv.pad[0] == 0 && conv.pad[1] == 0 && h <= conv.input.h && w <= conv.input.w
+    len.is_multiple_of(PANEL_DEPTH) && reads_inside(conv)
 }
 
 /// Whether the output is a single pixel and its window the start of the input, contiguous and whole quads.
@@ -256,6 +256,78 @@ impl Aarch64Rows {
         let ring = self.rows.saturating_mul(self.line).saturating_mul(PANEL_CHANNELS);
         ring.saturating_add(self.cells).saturating_add(self.weights)
     }
+}
+
+/// Bytes that the kernels which read [`Layout::Words`] want.
+pub(super) const fn words(conv: &Conv<'_>, format: WeightFormat) -> usize {
+    let used = if conv.is_depthwise() { 0 } else { WordDense::of(conv, format).total() };
+    if used == 0 { 0 } else { used.saturating_add(align_of::<WordAlign>() - 1) }
+}
+
+/// What the scratch of those kernels is aligned to.
+pub(super) type WordAlign = u32;
+
+/// What a dense kernel of [`Layout::Words`] keeps.
+pub(super) struct WordDense {
+    /// Bytes of the windows of a tile, two for each code.
+    pub(super) windows: usize,
+    /// Bytes of a pixel of padding, or of copies of windows.
+    pub(super) edges: usize,
+    /// Bytes of decoded levels.
+    pub(super) levels: usize,
+}
+
+impl WordDense {
+    /// Windows of a tile.
+    const WINDOWS: usize = 3;
+    /// Bytes of levels that are decoded at once, unless a pair of channels takes more.
+    const LEVELS: usize = 2048;
+
+    pub(super) const fn of(conv: &Conv<'_>, format: WeightFormat) -> WordDense {
+        let depth = conv.depth().div_ceil(WORD_CODES).saturating_mul(WORD_CODES);
+        let levels = if decodes(format) {
+            let pair = depth.saturating_mul(WORD_CHANNELS);
+            let pairs = most(WordDense::LEVELS / most(pair, 1), 1);
+            pair.saturating_mul(least(pairs, conv.output.c.div_ceil(WORD_CHANNELS)))
+        } else {
+            0
+        };
+        let (windows, edges) = if !WordDense::is_tiled(conv) {
+            (0, if WordDense::reads_in_place(conv) { 0 } else { depth })
+        } else {
+            let edges = if !conv.input.c.is_multiple_of(WORD_CODES) {
+                depth.saturating_mul(WordDense::WINDOWS)
+            } else if reads_inside(conv) {
+                0
+            } else {
+                conv.input.c
+            };
+            (depth.saturating_mul(2 * WordDense::WINDOWS), edges)
+        };
+        WordDense { windows, edges, levels }
+    }
+
+    /// Whether there are windows enough for a tile.
+    pub(super) const fn is_tiled(conv: &Conv<'_>) -> bool {
+        conv.output.h.saturating_mul(conv.output.w) >= WordDense::WINDOWS
+    }
+
+    /// Whether every window is whole words that lie in a row in the input.
+    pub(super) const fn reads_in_place(conv: &Conv<'_>) -> bool {
+        let columns = conv.kernel[1] == 1 || conv.dilation[1] == 1;
+        let rows = conv.kernel[0] == 1 || conv.dilation[0] == 1 && conv.kernel[1] == conv.input.w;
+        columns && rows && conv.depth().is_multiple_of(WORD_CODES) && reads_inside(conv)
+    }
+
+    const fn total(&self) -> usize {
+        self.windows.saturating_add(self.edges).saturating_add(self.levels)
+    }
+}
+
+/// Whether every window lies inside the input.
+const fn reads_inside(conv: &Conv<'_>) -> bool {
+    let [h, w] = [padded(conv, 0, conv.output.h), padded(conv, 1, conv.output.w)];
+    conv.pad[0] == 0 && conv.pad[1] == 0 && h <= conv.input.h && w <= conv.input.w
 }
 
 /// Rows or columns that a window spans.

@@ -5,7 +5,7 @@ use crate::format::{
 };
 
 /// A weight group, ready to be decoded 8 codes at a time.
-pub(super) struct Decoder<'a> {
+pub(in crate::kernels) struct Decoder<'a> {
     conv: &'a Conv<'a>,
     group: &'a WeightGroup<'a>,
     spread: Spread,
@@ -13,7 +13,7 @@ pub(super) struct Decoder<'a> {
 }
 
 impl<'a> Decoder<'a> {
-    pub(super) fn new(conv: &'a Conv<'a>, group: &'a WeightGroup<'a>) -> Decoder<'a> {
+    pub(in crate::kernels) fn new(conv: &'a Conv<'a>, group: &'a WeightGroup<'a>) -> Decoder<'a> {
         Decoder { conv, group, spread: Spread::new(group.format.bits()), levels: Levels::new(group) }
     }
 
@@ -99,6 +99,24 @@ impl<'a> Decoder<'a> {
                 let row = row.get_mut(word * WORD_CODES..depth).unwrap_or_default();
                 row.iter_mut().zip(levels).for_each(|(level, &of)| *level = of);
             }
+        }
+    }
+
+    /// Fills `levels` with those of pairs of channels from `first` on, an even number, in the order of dense
+    /// [`Layout::Words`]; 0 at padding.
+    #[cfg(pare_dsp)]
+    pub(in crate::kernels) fn pairs(&self, first: usize, levels: &mut [i8]) {
+        let (depth, bits) = (self.conv.depth(), self.group.format.bits() as usize);
+        let pair = self.conv.packed_bytes(WORD_CHANNELS, self.group.format, Layout::Words);
+        let stream = self.stream(first / WORD_CHANNELS * pair);
+        let steps = levels.as_chunks_mut::<{ WORD_CHANNELS * WORD_CODES }>().0;
+        steps.iter_mut().enumerate().for_each(|(i, levels)| *levels = self.eight(stream, i * bits));
+        let (words, counted) = (depth.div_ceil(WORD_CODES), depth % WORD_CODES);
+        if counted > 0 {
+            let last = steps.iter_mut().skip(words - 1).step_by(words);
+            last.flat_map(|step| step.chunks_exact_mut(WORD_CODES))
+                .flat_map(|word| word.iter_mut().skip(counted))
+                .for_each(|level| *level = 0);
         }
     }
 

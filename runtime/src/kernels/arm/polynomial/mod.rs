@@ -3,7 +3,6 @@
 //! A strip of input rows becomes words of activations, tile by tile, so that the words of a window follow one
 //! another from row to row (`rows`); the codes of a few filters become words of weights, and stay for the whole strip
 //! (`weights`). All words of a window meet in the innermost loop (`tiles`), whose sums become codes (`finish`).
-#![allow(unsafe_code, reason = "loops in assembly, and the addresses they read and write")]
 
 mod finish;
 mod rows;
@@ -13,15 +12,16 @@ mod weights;
 use self::finish::Finish;
 use self::rows::Rows;
 use self::tiles::Tiles;
-use crate::format::{Conv, Layout, Requantise, WeightFormat, WeightGroup};
+use crate::format::{Conv, Requantise, WeightFormat, WeightGroup};
 use crate::kernels::polynomial::Polynomial;
 use crate::kernels::{ConvKernel, Isa};
 
-/// The kernel for a convolution whose weights are all in [`Layout::Words`] and narrow enough; `None` for others.
+/// The kernel for a convolution of weights in [`Layout::Words`](crate::format::Layout::Words), if they and the input
+/// are narrow enough.
 pub(super) fn kernel(isa: Isa, conv: &Conv<'_>) -> Option<ConvKernel> {
     let mut scratch_bytes = 0;
     for group in conv.weight_groups() {
-        let plan = Polynomial::of(conv, group.format).filter(|_| group.layout == Layout::Words)?;
+        let plan = Polynomial::of(conv, group.format)?;
         scratch_bytes = scratch_bytes.max(plan.scratch_bytes(conv));
     }
     Some(ConvKernel { isa, scratch_bytes, run })

@@ -1,0 +1,278 @@
+//! Dense convolution: tiles of three windows and two output channels.
+//!
+//! The windows of a tile are gathered and taken apart once for all channels. A layer of one pixel or two, as fully
+//! connected ones are, multiplies each window where it lies.
+
+use core::array::from_fn;
+
+use super::tile::{self, Job, Runs, STEP, Scale, WINDOWS};
+use crate::format::{Conv, WORD_CHANNELS, WeightFormat, WeightGroup};
+use crate::kernels::portable::Decoder;
+use crate::kernels::scratch::{WordAlign, WordDense};
+
+/// Dense convolution of weights in [`Layout::Words`](crate::format::Layout::Words); leaves the output alone if the
+/// arguments do not fit together.
+pub(super) fn run(conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) {
+    let skip = scratch.as_ptr().align_offset(align_of::<WordAlign>()).min(scratch.len());
+    let scratch = scratch.get_mut(skip..).unwrap_or_default();
+    for group in conv.weight_groups() {
+        // `None` would come of arguments that do not fit together.
+        let _ran = self::group(conv, &group, input, output, scratch);
+    }
+}
+
+/// Block after block of channels, as many as are decoded at once.
+fn group(conv: &Conv<'_>, group: &WeightGroup<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) -> Option<()> {
+    let plan = WordDense::of(conv, group.format);
+    let (windows, scratch) = scratch.split_at_mut_checked(plan.windows)?;
+    let (edges, scratch) = scratch.split_at_mut_checked(plan.edges)?;
+    let depth = conv.depth().next_multiple_of(STEP);
+    let in_place = group.format == WeightFormat::Linear(8);
+    let most = if in_place { group.channels } else { plan.levels / depth };
+    for first in (0..group.channels).step_by(most.max(1)) {
+        let channels = most.min(group.channels - first);
+        let padded = channels.next_multiple_of(WORD_CHANNELS) * depth;
+        let levels: &[i8] = if in_place {
+            bytemuck::cast_slice(group.codes.get(..padded)?)
+        } else {
+            let levels = bytemuck::cast_slice_mut(scratch.get_mut(..padded)?);
+            Decoder::new(conv, group).pairs(first, levels);
+            levels
+        };
+        let first = group.first + first;
+        let numbers = first..first + channels;
+        let (bias, mult) = (conv.bias.get(numbers.clone())?, conv.mult.get(numbers)?);
+        let block = Block { first, bias, mult, levels, depth };
+        let gather = Gather::new(conv, input, edges)?;
+        if WordDense::is_tiled(conv) {
+            tiles(conv, &block, gather, windows, output)?;
+        } else {
+            singles(conv, &block, gather, output)?;
+        }
+    }
+    Some(())
+}
+
+/// A run of output channels with their levels: `depth` for each, a multiple of [`STEP`], and for a channel that makes
+/// their number even.
+struct Block<'a> {
+    first: usize,
+    bias: &'a [i32],
+    mult: &'a [i32],
+    levels: &'a [i8],
+    depth: usize,
+}
+
+fn tiles(
+    conv: &Conv<'_>,
+    block: &Block<'_>,
+    mut gather: Gather<'_>,
+    windows: &mut [u8],
+    output: &mut [u8],
+) -> Option<()> {
+    let pixels = conv.output.h * conv.output.w;
+    let window = windows.get_mut(..block.depth * 2 * WINDOWS)?;
+    let mut job = Job::new(Scale::new(&conv.requantise), block.depth);
+    job.end = window.as_ptr_range().end;
+    for first in (0..pixels).step_by(WINDOWS) {
+        // The last tile meets the one before it.
+        let first = first.min(pixels - WINDOWS);
+        gather.tile(first, window);
+        job.window = window.as_ptr();
+        let output = output.get_mut(first * conv.output.c..)?.get_mut(..WINDOWS * conv.output.c)?;
+        // SAFETY: `gather` has filled the window.
+        unsafe { block.multiply::<WINDOWS>(&mut job, tile::tile, conv.output.c, output)? };
+    }
+    Some(())
+}
+
+fn singles(conv: &Conv<'_>, block: &Block<'_>, mut gather: Gather<'_>, output: &mut [u8]) -> Option<()> {
+    let mut job = Job::new(Scale::new(&conv.requantise), block.depth);
+    for (pixel, output) in output.chunks_exact_mut(conv.output.c).enumerate() {
+        let window = gather.single(pixel)?.get(..block.depth)?.as_ptr_range();
+        (job.window, job.end) = (window.start, window.end);
+        // SAFETY: the window has as many codes as channels have levels.
+        unsafe { block.multiply::<1>(&mut job, tile::single, conv.output.c, output)? };
+    }
+    Some(())
+}
+
+impl Block<'_> {
+    /// All channels of `N` pixels, `step` bytes apart, to be stored in `output`.
+    ///
+    /// # Safety
+    /// `leaf` multiplies windows as the job has them by the levels of a channel, and stores `N` pixels.
+    unsafe fn multiply<const N: usize>(
+        &self,
+        job: &mut Job,
+        leaf: unsafe extern "C" fn(&mut Job),
+        step: usize,
+        output: &mut [u8],
+    ) -> Option<()> {
+        let channels = self.bias.len();
+        let pairs = channels / WORD_CHANNELS;
+        let paired = pairs * WORD_CHANNELS;
+        let fits = self.mult.len() == channels
+            && self.levels.len() >= channels.next_multiple_of(WORD_CHANNELS) * self.depth
+            && self.first + channels <= step
+            && output.len() >= N * step;
+        if !fits {
+            return None;
+        }
+        let output = output.get_mut(self.first..)?;
+        if pairs > 0 {
+            (job.levels, job.bias, job.mult) = (self.levels.as_ptr(), self.bias.as_ptr(), self.mult.as_ptr());
+            (job.output, job.step) = (output.as_mut_ptr(), step);
+            job.last = job.output.wrapping_add(paired);
+            // SAFETY: levels, biases and multipliers are those of as many channels, which lie in each pixel.
+            unsafe { leaf(job) };
+        }
+        if let (Some(&bias), Some(&mult)) = (self.bias.get(paired), self.mult.get(paired)) {
+            // The last channel of an odd number, with a neighbour that is not there.
+            let (bias, mult, mut codes) = ([bias, 0], [mult, 0], [[0; WORD_CHANNELS]; N]);
+            job.levels = self.levels.get(paired * self.depth..)?.as_ptr();
+            (job.bias, job.mult) = (bias.as_ptr(), mult.as_ptr());
+            (job.output, job.step) = (codes.as_mut_ptr().cast(), WORD_CHANNELS);
+            job.last = job.output.wrapping_add(WORD_CHANNELS);
+            // SAFETY: there is one pair of each of them.
+            unsafe { leaf(job) };
+            for (pixel, [code, _]) in output.chunks_mut(step).zip(codes) {
+                *pixel.get_mut(paired)? = code;
+            }
+        }
+        Some(())
+    }
+}
+
+/// Brings windows together.
+struct Gather<'a> {
+    conv: &'a Conv<'a>,
+    input: &'a [u8],
+    /// Codes of a pixel outside the input; or of windows on their way, where runs of them are no whole words.
+    edges: &'a mut [u8],
+    /// Rows of output, and columns, whose windows lie inside the input: the first, and how many.
+    inside: [(usize, usize); 2],
+    whole_words: bool,
+}
+
+impl<'a> Gather<'a> {
+    /// `None` if the input is not as large as its shape says.
+    fn new(conv: &'a Conv<'a>, input: &'a [u8], edges: &'a mut [u8]) -> Option<Gather<'a>> {
+        let inside =
+            [(0, conv.input.h, conv.output.h), (1, conv.input.w, conv.output.w)].map(|(axis, size, outputs)| {
+                let (stride, pad) = (conv.stride[axis], conv.pad[axis]);
+                let reach = (conv.kernel[axis] - 1) * conv.dilation[axis] + 1;
+                let first = pad.div_ceil(stride);
+                let end = (size + pad).checked_sub(reach).map_or(0, |last| last / stride + 1).min(outputs);
+                (first, end.saturating_sub(first))
+            });
+        let whole_words = conv.input.c.is_multiple_of(STEP);
+        if whole_words {
+            edges.fill(conv.zero_in);
+        }
+        (input.len() == conv.input.len()).then_some(Gather { conv, input, edges, inside, whole_words })
+    }
+
+    /// Three windows from pixel `first` on, taken apart.
+    fn tile(&mut self, first: usize, to: &mut [u8]) {
+        let mut at = [first / self.conv.output.w, first % self.conv.output.w];
+        let pixels: [[usize; 2]; WINDOWS] = from_fn(|_| {
+            let pixel = at;
+            at[1] += 1;
+            if at[1] == self.conv.output.w {
+                at = [at[0] + 1, 0];
+            }
+            pixel
+        });
+        let p = self.conv;
+        let [kh, kw] = p.kernel;
+        let (words, pitch) = (p.input.c / STEP, p.input.w * p.input.c);
+        let to = to.as_mut_ptr();
+        // SAFETY: the runs are of windows that lie inside the input, of pixels that do, or of a pixel or windows in
+        // `edges`; together they are as many words as a window has steps.
+        unsafe {
+            if !self.whole_words {
+                let depth = p.depth().next_multiple_of(STEP);
+                for (&pixel, window) in pixels.iter().zip(self.edges.chunks_exact_mut(depth)) {
+                    copy(p, self.input, self.inside, pixel, window);
+                }
+                let from = from_fn(|i| self.edges.as_ptr().wrapping_add(i * depth));
+                tile::take_apart(&Runs { from, words: depth / STEP, rows: 1, skip: 0 }, to);
+            } else if pixels.iter().all(|&pixel| self.is_inside(pixel)) {
+                let from = pixels.map(|[y, x]| self.code(y * p.stride[0] - p.pad[0], x * p.stride[1] - p.pad[1]));
+                if p.dilation[1] == 1 || kw == 1 {
+                    let skip = (p.dilation[0] * pitch).wrapping_sub(kw * p.input.c);
+                    tile::take_apart(&Runs { from, words: kw * words, rows: kh, skip }, to);
+                } else {
+                    let (mut from, mut to) = (from, to);
+                    let skip = (p.dilation[1] - 1) * p.input.c;
+                    for _ in 0..kh {
+                        to = tile::take_apart(&Runs { from, words, rows: kw, skip }, to);
+                        from = from.map(|from| from.wrapping_add(p.dilation[0] * pitch));
+                    }
+                }
+            } else {
+                let mut to = to;
+                for ky in 0..kh {
+                    for kx in 0..kw {
+                        let from = pixels.map(|pixel| match source(p, pixel, [ky, kx]) {
+                            Some([y, x]) => self.code(y, x),
+                            None => self.edges.as_ptr(),
+                        });
+                        to = tile::take_apart(&Runs { from, words, rows: 1, skip: 0 }, to);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The window of a pixel: where it lies if it lies there in a row, else a copy.
+    fn single(&mut self, pixel: usize) -> Option<&[u8]> {
+        let p = self.conv;
+        let pixel = [pixel / p.output.w, pixel % p.output.w];
+        if WordDense::reads_in_place(p) {
+            let [y, x] = [0, 1].map(|axis| pixel[axis] * p.stride[axis]);
+            return self.input.get((y * p.input.w + x) * p.input.c..);
+        }
+        copy(p, self.input, self.inside, pixel, self.edges);
+        Some(self.edges)
+    }
+
+    fn is_inside(&self, [y, x]: [usize; 2]) -> bool {
+        is_inside(self.inside, [y, x])
+    }
+
+    fn code(&self, y: usize, x: usize) -> *const u8 {
+        self.input.as_ptr().wrapping_add((y * self.conv.input.w + x) * self.conv.input.c)
+    }
+}
+
+fn is_inside([rows, columns]: [(usize, usize); 2], [y, x]: [usize; 2]) -> bool {
+    y.wrapping_sub(rows.0) < rows.1 && x.wrapping_sub(columns.0) < columns.1
+}
+
+/// Where a tap of the window of an output pixel reads; `None` outside the input.
+fn source(p: &Conv<'_>, pixel: [usize; 2], tap: [usize; 2]) -> Option<[usize; 2]> {
+    let [y, x] =
+        [0, 1].map(|axis| (pixel[axis] * p.stride[axis] + tap[axis] * p.dilation[axis]).wrapping_sub(p.pad[axis]));
+    (y < p.input.h && x < p.input.w).then_some([y, x])
+}
+
+/// Copies the window of an output pixel, `zero_in` where it is outside the input.
+fn copy(p: &Conv<'_>, input: &[u8], inside: [(usize, usize); 2], pixel: [usize; 2], to: &mut [u8]) {
+    let [kh, kw] = p.kernel;
+    let c = p.input.c;
+    // Runs of neighbouring codes.
+    let (runs, taps) = if p.dilation[1] == 1 && is_inside(inside, pixel) { (1, kw) } else { (kw, 1) };
+    let mut to = to.chunks_exact_mut(taps * c);
+    for ky in 0..kh {
+        for kx in 0..runs {
+            let Some(to) = to.next() else { return };
+            let at = source(p, pixel, [ky, kx]).map(|[y, x]| (y * p.input.w + x) * c);
+            match at.and_then(|at| input.get(at..at + taps * c)) {
+                Some(from) => to.iter_mut().zip(from).for_each(|(to, &from)| *to = from),
+                None => to.fill(p.zero_in),
+            }
+        }
+    }
+}
