@@ -79,10 +79,12 @@ fn code_at(pair: &[u8], bits: usize, filter: usize, k: usize, flip: u32) -> u32 
 /// another, `quads` of four channels.
 type TapsLeaf = unsafe extern "C" fn(to: *mut u32, from: *const u8, tap_bytes: usize, quads: usize, flip: u32);
 
+/// `None` at widths whose products leave no room in the fields.
 fn taps_leaf(fields: Fields, bits: usize) -> Option<TapsLeaf> {
     match (fields, bits) {
         (Fields::Ten, 1) => Some(taps_1_10),
         (Fields::Ten, 2) => Some(taps_2_10),
+        (Fields::Ten, 3) => Some(taps_3_10),
         (Fields::Fourteen, 1) => Some(taps_1_14),
         (Fields::Fourteen, 2) => Some(taps_2_14),
         (Fields::Fourteen, 3) => Some(taps_3_14),
@@ -94,6 +96,7 @@ fn taps_leaf(fields: Fields, bits: usize) -> Option<TapsLeaf> {
 /// `to` words, `first` and `second` the codes of two pairs of filters, `quads` of four steps.
 type FiltersLeaf = unsafe extern "C" fn(to: *mut u32, first: *const u8, second: *const u8, quads: usize, flip: u32);
 
+/// See [`taps_leaf`].
 fn filters_leaf(fields: Fields, bits: usize) -> Option<FiltersLeaf> {
     match (fields, bits) {
         (Fields::Ten, 1) => Some(filters_1_10),
@@ -173,6 +176,7 @@ macro_rules! taps {
 
 taps!(taps_1_10, 1, 10);
 taps!(taps_2_10, 2, 10);
+taps!(taps_3_10, 3, 10);
 taps!(taps_1_14, 1, 14);
 taps!(taps_2_14, 2, 14);
 taps!(taps_3_14, 3, 14);
