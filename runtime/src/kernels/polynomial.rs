@@ -234,15 +234,17 @@ impl Polynomial {
         self.outputs.saturating_mul(self.output.w)
     }
 
-    /// Sums of the pixels of a strip and of its columns: gone before weights and sums come.
+    /// Sums of the pixels of a strip.
     pub(super) const fn pixel_sums(&self, conv: &Conv<'_>) -> usize {
-        self.rows.saturating_add(1).saturating_mul(padded(conv, 1, self.output.w))
+        self.rows.saturating_mul(padded(conv, 1, self.output.w))
     }
 
     /// Bytes of all of it, and of what may be skipped before it.
     pub(super) fn scratch_bytes(&self, conv: &Conv<'_>) -> usize {
-        let passing = self.weight_words().saturating_add(self.sum_words()).max(self.pixel_sums(conv));
-        let words = self.activation_words().saturating_add(self.windows()).saturating_add(passing);
+        // Sums of columns are gone before weights and sums come.
+        let passing = self.weight_words().saturating_add(self.sum_words()).max(padded(conv, 1, self.output.w));
+        let sums = self.pixel_sums(conv).saturating_add(self.windows());
+        let words = self.activation_words().saturating_add(sums).saturating_add(passing);
         words.saturating_mul(4).saturating_add(self.edge_bytes()).saturating_add(ALIGN)
     }
 }

@@ -72,8 +72,9 @@ impl Finish {
             // each, of which the channels are the first ones.
             unsafe { leaf(&mut pixels) };
         }
-        let each = sums.chunks_exact(self.filters).zip(windows).zip(output.chunks_mut(self.pitch));
-        for ((sums, &window), output) in each.take(pixels).skip(fast) {
+        for pixel in fast..pixels {
+            let (sums, window) = (sums.get(pixel * self.filters..)?, *windows.get(pixel)?);
+            let output = output.get_mut(pixel * self.pitch..)?;
             let numbers = self.bias.iter().zip(&self.mult).take(self.channels);
             for ((code, &sum), (&bias, &mult)) in output.iter_mut().zip(sums).zip(numbers) {
                 let sum = sum.wrapping_mul(self.scale).wrapping_add(window).wrapping_add(bias);

@@ -50,15 +50,16 @@ fn strips(
     let words = scratch.len() / 4 * 4;
     let scratch: &mut [u32] = bytemuck::try_cast_slice_mut(scratch.get_mut(..words)?).ok()?;
     let (activations, scratch) = scratch.split_at_mut_checked(plan.activation_words())?;
+    let (pixels, scratch) = scratch.split_at_mut_checked(plan.pixel_sums(conv))?;
     let (windows, scratch) = scratch.split_at_mut_checked(plan.windows())?;
-    let windows: &mut [i32] = bytemuck::cast_slice_mut(windows);
+    let [pixels, windows]: [&mut [i32]; 2] = [bytemuck::cast_slice_mut(pixels), bytemuck::cast_slice_mut(windows)];
     let levels = Levels::of(group.format, &conv.requantise)?;
     let rows = Rows { plan, conv, input };
     let mut first = 0;
     while first < plan.output.h {
         let outputs = plan.outputs.min(plan.output.h - first);
         rows.pack(first, edge, activations)?;
-        rows.sum_windows(first, outputs, &levels, bytemuck::cast_slice_mut(scratch), windows)?;
+        rows.sum_windows(first, outputs, &levels, pixels, bytemuck::cast_slice_mut(scratch), windows)?;
         let (weights, scratch) = scratch.split_at_mut_checked(plan.weight_words())?;
         let sums: &mut [i32] = bytemuck::cast_slice_mut(scratch.get_mut(..plan.sum_words())?);
         // Windows that lie in padding alone have no tile.

@@ -15,7 +15,8 @@ pub(super) struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    /// Packs the rows of the strip that begins at output row `first`; `edge` is for the pixels of a word.
+    /// Packs the rows of the strip that begins at output row `first`, or moves those that the strip before had too;
+    /// `edge` is for the pixels of a word.
     pub(super) fn pack(&self, first: usize, edge: &mut [u8], to: &mut [u32]) -> Option<()> {
         let plan = self.plan;
         let (Shape { h, w, c }, pixels) = (plan.input, plan.activations());
@@ -24,7 +25,12 @@ impl Rows<'_> {
             Form::Filters => (self.conv.stride[1], self.conv.dilation[1]),
         };
         let span = (pixels - 1) * step;
-        for row in 0..plan.rows {
+        let row_words = plan.row_steps() * TILE;
+        let kept = self.kept(first);
+        for to in to.chunks_exact_mut(plan.rows * row_words).take(plan.tiles).filter(|_| kept > 0) {
+            to.copy_within((plan.rows - kept) * row_words.., 0);
+        }
+        for row in kept..plan.rows {
             let y = (first * self.conv.stride[0] + row).wrapping_sub(self.conv.pad[0]);
             let line = if y < h { self.input.get(y * w * c..).unwrap_or_default() } else { &[] };
             for tile in 0..plan.tiles {
@@ -55,56 +61,73 @@ impl Rows<'_> {
         Some(())
     }
 
+    /// Rows that the strip from output row `first` on has in common with the one before, its first.
+    fn kept(&self, first: usize) -> usize {
+        let moved = self.plan.outputs * self.conv.stride[0];
+        if first == 0 { 0 } else { self.plan.rows.saturating_sub(moved) }
+    }
+
     /// A word for every channel of pixels at a distance of `pitch` bytes: word `half` of each step.
+    #[inline]
     fn pack_word(&self, from: &[u8], pitch: usize, half: usize, to: &mut [u32]) -> Option<()> {
-        let (pixels, c, bits) = (self.plan.activations(), self.plan.input.c, self.plan.fields.bits());
-        let quads = c / 4;
+        let (pixels, c) = (self.plan.activations(), self.plan.input.c);
         if from.len() < (pixels - 1) * pitch + c || to.len() < c * TILE {
             return None;
         }
-        if quads > 0 {
+        if c >= 4 {
             let leaf = match pixels {
                 2 => pack_2,
                 3 => pack_3,
                 _ => pack_4,
             };
             // SAFETY: `from` holds `c` codes of each pixel, `to` a step for each, as was just checked.
-            unsafe { leaf(to.as_mut_ptr().wrapping_add(half), from.as_ptr(), pitch, quads) };
+            unsafe { leaf(to.as_mut_ptr().wrapping_add(half), from.as_ptr(), pitch, c / 4) };
         }
-        for (channel, to) in to.iter_mut().skip(half).step_by(TILE).enumerate().skip(quads * 4) {
+        for channel in c / 4 * 4..c {
             let codes = from.iter().skip(channel).step_by(pitch).take(pixels);
-            *to = codes.rev().fold(0, |word, &code| word << bits | u32::from(code));
+            let shifted = codes.rev().fold(0, |word, &code| word << self.plan.fields.bits() | u32::from(code));
+            *to.get_mut(channel * TILE + half)? = shifted;
         }
         Some(())
     }
 
-    /// What all filters of the strip have in common: the sums of the windows, times the offset of the levels.
+    /// What all filters have in common: the sums of the windows of `outputs` rows of output, times the offset of the
+    /// levels. `sums` are those of the pixels of a strip, and stay; `columns` those of a few rows of them.
     pub(super) fn sum_windows(
         &self,
         first: usize,
         outputs: usize,
         levels: &Levels,
         sums: &mut [i32],
+        columns: &mut [i32],
         windows: &mut [i32],
     ) -> Option<()> {
         let conv = self.conv;
         let ([kh, kw], [down, right], dilation) = (conv.kernel, conv.stride, conv.dilation[1]);
         let offset = levels.shifted(levels.offset);
-        let columns = padded(conv, 1, self.plan.output.w);
-        let (columns, rows) = sums.split_at_mut_checked(columns)?;
-        for (row, sums) in rows.chunks_exact_mut(columns.len()).take(padded(conv, 0, outputs)).enumerate() {
+        let width = padded(conv, 1, self.plan.output.w);
+        let (columns, kept) = (columns.get_mut(..width)?, self.kept(first));
+        if kept > 0 {
+            sums.copy_within((self.plan.rows - kept) * width.., 0);
+        }
+        for (row, sums) in (kept..).zip(sums.get_mut(kept * width..)?.chunks_exact_mut(width)) {
             self.sum_pixels(first * down + row, sums);
         }
         for (row, windows) in windows.chunks_exact_mut(self.plan.output.w).take(outputs).enumerate() {
             columns.fill(0);
-            for sums in rows.chunks_exact(columns.len()).skip(row * down).take(kh) {
+            for sums in sums.get(row * down * width..)?.get(..kh * width)?.chunks_exact(width) {
                 columns.iter_mut().zip(sums).for_each(|(column, sum)| *column += sum);
             }
             windows.fill(0);
             for tap in 0..kw {
-                let columns = columns.get(tap * dilation..)?.iter().step_by(right);
-                windows.iter_mut().zip(columns).for_each(|(window, column)| *window = column.wrapping_mul(offset).wrapping_add(*window));
+                let columns = columns.get(tap * dilation..)?;
+                if right == 1 {
+                    windows.iter_mut().zip(columns).for_each(|(window, &column)| *window += column);
+                } else {
+                    windows.iter_mut().zip(columns.iter().step_by(right)).for_each(|(window, &column)| *window += column);
+                }
             }
+            windows.iter_mut().for_each(|window| *window = window.wrapping_mul(offset));
         }
         Some(())
     }
