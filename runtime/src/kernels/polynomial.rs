@@ -116,22 +116,15 @@ impl Polynomial {
             return None;
         }
         let form = if kw > 1 && conv.stride[1] == 1 && conv.dilation[1] == 1 { Form::Taps } else { Form::Filters };
-        let room = |fields: Fields| fields.room(form, format.bits() as usize, conv.bits_in.min(8).into());
-        let fields = if room(Fields::Ten) >= 3 * UNROLLED { Fields::Ten } else { Fields::Fourteen };
-        let most = room(fields) / UNROLLED * UNROLLED;
-        let activations = fields.activations(form);
         let words = if form == Form::Taps { kw.div_ceil(TAPS) } else { kw };
         let (mut input, mut output) = (conv.input, conv.output);
-        if [conv.kernel, conv.stride] == [[1; 2]; 2] && conv.pad == [0; 2] && input.h == output.h && input.w == output.w {
-            let w = pixels.min(2 * TILE * activations);
+        if [conv.kernel, conv.stride] == [[1; 2]; 2] && conv.pad == [0; 2] && input.h == output.h && input.w == output.w
+        {
+            // Whole tiles of either width of fields.
+            let w = pixels.min(2 * TILE * 6);
             let h = pixels.div_ceil(w);
             (input, output) = (Shape { h, w, ..input }, Shape { h, w, ..output });
         }
-        let steps = kh.checked_mul(words)?.checked_mul(input.c)?;
-        if most == 0 || steps == 0 {
-            return None;
-        }
-        let runs = steps.div_ceil(most);
         // Columns of the padded input beyond the input hold nothing if they hold 0.
         let (first, columns) = match form {
             Form::Taps => {
@@ -145,7 +138,17 @@ impl Polynomial {
             }
             Form::Filters => (0, output.w),
         };
-        let tiles = columns.div_ceil(TILE * activations);
+        let room = |fields: Fields| fields.room(form, format.bits() as usize, conv.bits_in.min(8).into());
+        let tiles = |fields: Fields| columns.div_ceil(TILE * fields.activations(form));
+        // More activations in a word are worth fields that fill sooner, if they save tiles.
+        let ten = room(Fields::Ten) >= 3 * UNROLLED && tiles(Fields::Ten) < tiles(Fields::Fourteen);
+        let fields = if ten { Fields::Ten } else { Fields::Fourteen };
+        let (most, tiles) = (room(fields) / UNROLLED * UNROLLED, tiles(fields));
+        let steps = kh.checked_mul(words)?.checked_mul(input.c)?;
+        if most == 0 || steps == 0 {
+            return None;
+        }
+        let runs = steps.div_ceil(most);
         let row = tiles.checked_mul(words)?.checked_mul(input.c)?.checked_mul(TILE * 4)?;
         let strip = LAYER_BYTES.saturating_sub(conv.input.len().saturating_add(conv.output.len())).max(STRIP_BYTES);
         let fitting = (strip / row.max(1)).saturating_sub(kh) / conv.stride[0].max(1) + 1;

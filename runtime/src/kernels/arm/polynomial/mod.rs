@@ -38,13 +38,7 @@ fn run(conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) {
 }
 
 /// All strips of a group of weights.
-fn strips(
-    conv: &Conv<'_>,
-    group: &WeightGroup<'_>,
-    input: &[u8],
-    output: &mut [u8],
-    scratch: &mut [u8],
-) -> Option<()> {
+fn strips(conv: &Conv<'_>, group: &WeightGroup<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) -> Option<()> {
     let plan = &Polynomial::of(conv, group.format)?;
     let (edge, scratch) = scratch.split_at_mut_checked(plan.edge_bytes())?;
     let words = scratch.len() / 4 * 4;
@@ -110,4 +104,3 @@ impl Levels {
         summand.wrapping_shl(self.pre)
     }
 }
-

@@ -1,6 +1,6 @@
 //! Rows of input as words, and what all filters have in common.
 
-use core::arch::{asm, naked_asm};
+use core::arch::naked_asm;
 
 use super::Levels;
 use crate::format::{Conv, Shape};
@@ -124,7 +124,10 @@ impl Rows<'_> {
                 if right == 1 {
                     windows.iter_mut().zip(columns).for_each(|(window, &column)| *window += column);
                 } else {
-                    windows.iter_mut().zip(columns.iter().step_by(right)).for_each(|(window, &column)| *window += column);
+                    windows
+                        .iter_mut()
+                        .zip(columns.iter().step_by(right))
+                        .for_each(|(window, &column)| *window += column);
                 }
             }
             windows.iter_mut().for_each(|window| *window = window.wrapping_mul(offset));
@@ -137,24 +140,18 @@ impl Rows<'_> {
         let Shape { h, w, c } = self.plan.input;
         sums.fill(i32::from(self.conv.zero_in) * c as i32);
         let y = row.wrapping_sub(self.conv.pad[0]);
-        if y < h {
-            let pixels = self.input.get(y * w * c..).unwrap_or_default().chunks_exact(c).take(w);
-            for (sum, pixel) in sums.iter_mut().skip(self.conv.pad[1]).zip(pixels) {
-                *sum = sum_codes(pixel);
+        let (Some(sums), true) = (sums.get_mut(self.conv.pad[1]..), y < h) else { return };
+        let line = self.input.get(y * w * c..).unwrap_or_default();
+        let pixels = w.min(line.len() / c).min(sums.len());
+        if c.is_multiple_of(4) && pixels > 0 {
+            // SAFETY: there are so many pixels, one at least, and sums.
+            unsafe { sum_quads(sums.as_mut_ptr(), line.as_ptr(), c / 4, pixels) };
+        } else {
+            for (sum, pixel) in sums.iter_mut().zip(line.chunks_exact(c)).take(pixels) {
+                *sum = pixel.iter().map(|&code| i32::from(code)).sum();
             }
         }
     }
-}
-
-/// The sum of the codes of a pixel.
-#[inline]
-fn sum_codes(codes: &[u8]) -> i32 {
-    let (words, rest) = codes.as_chunks::<4>();
-    let (pairs, last) = words.as_chunks::<2>();
-    let add = |sum, word: &[u8; 4]| add_bytes(u32::from_le_bytes(*word), sum);
-    let sum = pairs.iter().fold(0, |sum, [first, second]| add(add(sum, first), second));
-    let sum = last.iter().fold(sum, add);
-    rest.iter().fold(sum as i32, |sum, &code| sum + i32::from(code))
 }
 
 /// A function for words of activations at a distance of some bits: `to` every other word, `from` 4 channels for each of
@@ -191,29 +188,50 @@ pack!(
     pack_3,
     ["ldr r5, [r1, r2]", "ldr r6, [r1, r2, lsl #1]", "ldr r4, [r1], #4"],
     [
-        "ubfx r8, r4, #\\shift, #8", "ubfx r12, r5, #\\shift, #8", "orr r8, r8, r12, lsl #10",
-        "ubfx r12, r6, #\\shift, #8", "orr r8, r8, r12, lsl #20"
+        "ubfx r8, r4, #\\shift, #8",
+        "ubfx r12, r5, #\\shift, #8",
+        "orr r8, r8, r12, lsl #10",
+        "ubfx r12, r6, #\\shift, #8",
+        "orr r8, r8, r12, lsl #20"
     ]
 );
 // Codes of four pixels, two bits each, share a byte; of its four copies, each keeps one.
 pack!(
     pack_4,
     [
-        "ldr r5, [r1, r2]", "ldr r6, [r1, r2, lsl #1]", "ldr r7, [r1, r9]", "ldr r4, [r1], #4",
-        "orr r4, r4, r5, lsl #2", "orr r4, r4, r6, lsl #4", "orr r4, r4, r7, lsl #6",
-        "movw r5, #0x0101", "movt r5, #0x0101", "movw r6, #0x0c03", "movt r6, #0xc030"
+        "ldr r5, [r1, r2]",
+        "ldr r6, [r1, r2, lsl #1]",
+        "ldr r7, [r1, r9]",
+        "ldr r4, [r1], #4",
+        "orr r4, r4, r5, lsl #2",
+        "orr r4, r4, r6, lsl #4",
+        "orr r4, r4, r7, lsl #6",
+        "movw r5, #0x0101",
+        "movt r5, #0x0101",
+        "movw r6, #0x0c03",
+        "movt r6, #0xc030"
     ],
     ["ubfx r8, r4, #\\shift, #8", "mul r8, r8, r5", "and r8, r8, r6"]
 );
 
-/// The bytes of a word, added to a sum.
-#[inline(always)]
-fn add_bytes(bytes: u32, sum: u32) -> u32 {
-    let total;
-    // SAFETY: registers alone.
-    unsafe {
-        asm!("usada8 {total}, {bytes}, {zero}, {sum}", total = lateout(reg) total, bytes = in(reg) bytes,
-            zero = in(reg) 0, sum = in(reg) sum, options(pure, nomem, nostack, preserves_flags));
-    }
-    total
+/// The sums of `pixels` pixels of `quads` times 4 codes each, both at least one.
+#[unsafe(naked)]
+unsafe extern "C" fn sum_quads(to: *mut i32, from: *const u8, quads: usize, pixels: usize) {
+    naked_asm!(
+        "push {{r4-r6}}",
+        "mov r6, #0",
+        "2:",
+        "mov r4, #0",
+        "mov r5, r2",
+        "3:",
+        "ldr r12, [r1], #4",
+        "subs r5, r5, #1",
+        "usada8 r4, r12, r6, r4",
+        "bne 3b",
+        "subs r3, r3, #1",
+        "str r4, [r0], #4",
+        "bne 2b",
+        "pop {{r4-r6}}",
+        "bx lr",
+    )
 }

@@ -94,25 +94,43 @@ struct Job {
 
 /// Field `i`, counted from the lowest, of the pair of registers `lo` and `hi`.
 macro_rules! field {
-    (10, 0, $to:literal, $lo:literal, $hi:literal) => { concat!("ubfx ", $to, ", ", $lo, ", #0, #10\n") };
-    (10, 1, $to:literal, $lo:literal, $hi:literal) => { concat!("ubfx ", $to, ", ", $lo, ", #10, #10\n") };
-    (10, 2, $to:literal, $lo:literal, $hi:literal) => { concat!("ubfx ", $to, ", ", $lo, ", #20, #10\n") };
+    (10, 0, $to:literal, $lo:literal, $hi:literal) => {
+        concat!("ubfx ", $to, ", ", $lo, ", #0, #10\n")
+    };
+    (10, 1, $to:literal, $lo:literal, $hi:literal) => {
+        concat!("ubfx ", $to, ", ", $lo, ", #10, #10\n")
+    };
+    (10, 2, $to:literal, $lo:literal, $hi:literal) => {
+        concat!("ubfx ", $to, ", ", $lo, ", #20, #10\n")
+    };
     (10, 3, $to:literal, $lo:literal, $hi:literal) => {
         concat!("lsr ", $to, ", ", $lo, ", #30\n bfi ", $to, ", ", $hi, ", #2, #8\n")
     };
-    (10, 4, $to:literal, $lo:literal, $hi:literal) => { concat!("ubfx ", $to, ", ", $hi, ", #8, #10\n") };
-    (10, 5, $to:literal, $lo:literal, $hi:literal) => { concat!("lsr ", $to, ", ", $hi, ", #18\n") };
-    (14, 0, $to:literal, $lo:literal, $hi:literal) => { concat!("ubfx ", $to, ", ", $lo, ", #0, #14\n") };
-    (14, 1, $to:literal, $lo:literal, $hi:literal) => { concat!("ubfx ", $to, ", ", $lo, ", #14, #14\n") };
+    (10, 4, $to:literal, $lo:literal, $hi:literal) => {
+        concat!("ubfx ", $to, ", ", $hi, ", #8, #10\n")
+    };
+    (10, 5, $to:literal, $lo:literal, $hi:literal) => {
+        concat!("lsr ", $to, ", ", $hi, ", #18\n")
+    };
+    (14, 0, $to:literal, $lo:literal, $hi:literal) => {
+        concat!("ubfx ", $to, ", ", $lo, ", #0, #14\n")
+    };
+    (14, 1, $to:literal, $lo:literal, $hi:literal) => {
+        concat!("ubfx ", $to, ", ", $lo, ", #14, #14\n")
+    };
     (14, 2, $to:literal, $lo:literal, $hi:literal) => {
         concat!("lsr ", $to, ", ", $lo, ", #28\n bfi ", $to, ", ", $hi, ", #4, #10\n")
     };
-    (14, 3, $to:literal, $lo:literal, $hi:literal) => { concat!("lsr ", $to, ", ", $hi, ", #10\n") };
+    (14, 3, $to:literal, $lo:literal, $hi:literal) => {
+        concat!("lsr ", $to, ", ", $hi, ", #10\n")
+    };
 }
 
 /// Stores r8 and r9 as the sums at an offset from r12, or adds them there.
 macro_rules! keep {
-    (put, $at:literal) => { concat!("strd r8, r9, [r12, #", $at, "]\n") };
+    (put, $at:literal) => {
+        concat!("strd r8, r9, [r12, #", $at, "]\n")
+    };
     (add, $at:literal) => {
         concat!("ldrd r10, r11, [r12, #", $at, "]\n add r8, r8, r10\n add r9, r9, r11\n", keep!(put, $at))
     };
@@ -128,8 +146,12 @@ macro_rules! column {
     };
     ($keep:tt, $bits:tt, $i:tt $j:tt, $at:literal) => {
         concat!(
-            field!($bits, $i, "r8", "r0", "r1"), field!($bits, $j, "r10", "r2", "r3"), "add r8, r8, r10\n",
-            field!($bits, $i, "r9", "r4", "r5"), field!($bits, $j, "r11", "r6", "r7"), "add r9, r9, r11\n",
+            field!($bits, $i, "r8", "r0", "r1"),
+            field!($bits, $j, "r10", "r2", "r3"),
+            "add r8, r8, r10\n",
+            field!($bits, $i, "r9", "r4", "r5"),
+            field!($bits, $j, "r11", "r6", "r7"),
+            "add r9, r9, r11\n",
             keep!($keep, $at)
         )
     };
@@ -187,8 +209,14 @@ macro_rules! step {
     ($multiply:literal) => {
         concat!(
             "ldrd r8, r9, [r12], #8\n ldrd r10, r11, [lr], #8\n",
-            $multiply, " r0, r1, r8, r10\n", $multiply, " r2, r3, r9, r10\n",
-            $multiply, " r4, r5, r8, r11\n", $multiply, " r6, r7, r9, r11\n"
+            $multiply,
+            " r0, r1, r8, r10\n",
+            $multiply,
+            " r2, r3, r9, r10\n",
+            $multiply,
+            " r4, r5, r8, r11\n",
+            $multiply,
+            " r6, r7, r9, r11\n"
         )
     };
 }

@@ -111,8 +111,12 @@ fn filters_leaf(fields: Fields, bits: usize) -> Option<FiltersLeaf> {
 
 /// Loads eight codes of a width each: to r4 from r1, to r5 at r2 beyond, to r6 at r9 beyond; r1 moves on.
 macro_rules! load_taps {
-    (1) => { "ldrb r5, [r1, r2]\n ldrb r6, [r1, r9]\n ldrb r4, [r1], #1\n" };
-    (2) => { "ldrh r5, [r1, r2]\n ldrh r6, [r1, r9]\n ldrh r4, [r1], #2\n" };
+    (1) => {
+        "ldrb r5, [r1, r2]\n ldrb r6, [r1, r9]\n ldrb r4, [r1], #1\n"
+    };
+    (2) => {
+        "ldrh r5, [r1, r2]\n ldrh r6, [r1, r9]\n ldrh r4, [r1], #2\n"
+    };
     (3) => {
         concat!(
             "ldrh r5, [r1, r2]\n ldrh r6, [r1, r9]\n ldrh r4, [r1], #2\n",
@@ -120,20 +124,28 @@ macro_rules! load_taps {
             "ldrb r8, [r1], #1\n orr r4, r4, r8, lsl #16\n"
         )
     };
-    (4) => { "ldr r5, [r1, r2]\n ldr r6, [r1, r9]\n ldr r4, [r1], #4\n" };
+    (4) => {
+        "ldr r5, [r1, r2]\n ldr r6, [r1, r9]\n ldr r4, [r1], #4\n"
+    };
 }
 
 /// The same to r4 from r1 and to r5 from r2; both move on.
 macro_rules! load_pairs {
-    (1) => { "ldrb r4, [r1], #1\n ldrb r5, [r2], #1\n" };
-    (2) => { "ldrh r4, [r1], #2\n ldrh r5, [r2], #2\n" };
+    (1) => {
+        "ldrb r4, [r1], #1\n ldrb r5, [r2], #1\n"
+    };
+    (2) => {
+        "ldrh r4, [r1], #2\n ldrh r5, [r2], #2\n"
+    };
     (3) => {
         concat!(
             "ldrh r4, [r1], #2\n ldrb r8, [r1], #1\n orr r4, r4, r8, lsl #16\n",
             "ldrh r5, [r2], #2\n ldrb r8, [r2], #1\n orr r5, r5, r8, lsl #16\n"
         )
     };
-    (4) => { "ldr r4, [r1], #4\n ldr r5, [r2], #4\n" };
+    (4) => {
+        "ldr r4, [r1], #4\n ldr r5, [r2], #4\n"
+    };
 }
 
 /// A function for codes of `$bits` bits; the first tap comes to the highest field.
