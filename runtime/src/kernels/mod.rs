@@ -155,7 +155,8 @@ impl FromStr for Isa {
 pub struct KernelName {
     /// Whose kernel it is.
     pub isa: Isa,
-    /// What it computes: `conv`, `depthwise`, or `lookup`: a convolution by table look-up.
+    /// What it computes: `conv`, `depthwise`, `lookup`: a convolution by table look-up, or `packed`: one by packed
+    /// multiplication.
     pub operator: &'static str,
     /// How its weights are coded; `None` when mixed.
     pub format: Option<WeightFormat>,
@@ -171,6 +172,7 @@ impl KernelName {
         let operator = match (conv.is_depthwise(), looked_up && isa == Isa::Avx512Vnni) {
             (true, _) => "depthwise",
             (false, true) => "lookup",
+            (false, false) if isa == Isa::Dsp && polynomial::takes(conv) => "packed",
             (false, false) => "conv",
         };
         KernelName { isa, operator, format }

@@ -38,6 +38,11 @@ pub(super) enum Form {
     Filters,
 }
 
+/// Whether the kernel takes all weights of a convolution.
+pub(super) fn takes(conv: &Conv<'_>) -> bool {
+    conv.weight_groups().all(|group| Polynomial::of(conv, group.format).is_some())
+}
+
 /// How operands share a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fields {
@@ -80,6 +85,7 @@ impl Fields {
 }
 
 /// How a convolution becomes packed multiplications.
+#[cfg_attr(not(pare_dsp), allow(dead_code, reason = "for the kernel; the plan takes the total"))]
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Polynomial {
     /// How operands share a word.
@@ -106,6 +112,7 @@ pub(super) struct Polynomial {
     pub(super) rows: usize,
 }
 
+#[cfg_attr(not(pare_dsp), allow(dead_code, reason = "for the kernel; the plan takes the total"))]
 impl Polynomial {
     /// `None` where no kernel does it.
     pub(super) fn of(conv: &Conv<'_>, format: WeightFormat) -> Option<Polynomial> {
