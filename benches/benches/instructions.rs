@@ -106,7 +106,7 @@ fn guest() {
                 let conv = problem.conv();
                 let kernel = ConvKernel::choose(isa, &conv);
                 let mut output = vec![0; conv.output.len()];
-                let mut scratch = vec![0; kernel.scratch_bytes];
+                let mut scratch = vec![0; kernel.scratch_bytes(&conv)];
                 println!("{isa} {format} {name}");
                 counted_run(&kernel, &conv, &problem.input, &mut output, &mut scratch);
             }

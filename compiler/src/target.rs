@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::board::qemu::Qemu;
 use crate::board::{self, Board};
 use crate::policy::{Policy, WeightChoice, WeightFormat};
 use crate::units::TickUnit;
@@ -24,14 +25,18 @@ pub struct Target {
     pub weight_formats: Vec<WeightFormat>,
     /// Activation widths that its kernels take.
     pub activation_bits: Vec<u8>,
+    /// Channels that its kernels compute at once: where superfluous channels are removed, whole blocks stay.
+    pub channel_block: usize,
 }
 
 /// How blobs run on a target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Runner {
     /// In this process.
     Host,
+    /// As firmware, in an emulator.
+    Qemu(Qemu),
 }
 
 /// Why there is no such target.
@@ -61,6 +66,9 @@ pub enum TargetError {
         /// What is wrong, in one line.
         reason: String,
     },
+    /// It is none that an emulator runs.
+    #[error("no emulator runs the target `{0}`: name it without `qemu:`")]
+    NotEmulated(String),
     /// A policy asks for what the target has no kernels for.
     #[error("layer `{layer}`: target `{target}` has no kernels for {what}: choose from {instead}")]
     NoKernels {
@@ -75,8 +83,24 @@ pub enum TargetError {
     },
 }
 
+/// Path and text of the description of a name.
+macro_rules! built_in {
+    ($name:literal) => {
+        (concat!("targets/boards/", $name, ".toml"), include_str!(concat!("../../targets/boards/", $name, ".toml")))
+    };
+}
+
 /// Descriptions that come with the program.
-const BUILT_IN: [(&str, &str); 1] = [("targets/boards/host.toml", include_str!("../../targets/boards/host.toml"))];
+const BUILT_IN: [(&str, &str); 8] = [
+    built_in!("host"),
+    built_in!("cortex-m0plus"),
+    built_in!("cortex-m3"),
+    built_in!("cortex-m4"),
+    built_in!("cortex-m7"),
+    built_in!("cortex-m33"),
+    built_in!("cortex-m55"),
+    built_in!("rv32imac"),
+];
 
 impl Target {
     /// Every target that comes with the program.
@@ -87,11 +111,18 @@ impl Target {
         BUILT_IN.iter().map(|(path, text)| parse(path, text)).collect()
     }
 
-    /// A target by name, or by the path of its description.
+    /// A target by name, or by the path of its description; behind `qemu:` one that an emulator runs.
     ///
     /// # Errors
     /// When neither exists, or the file is no description.
     pub fn find(name: &str) -> Result<Target, TargetError> {
+        if let Some(name) = name.strip_prefix("qemu:") {
+            let target = Self::find(name)?;
+            return match target.runner {
+                Runner::Qemu(_) => Ok(target),
+                Runner::Host => Err(TargetError::NotEmulated(target.name)),
+            };
+        }
         let built_in = Self::built_in()?;
         if let Some(target) = built_in.iter().find(|t| t.name == name) {
             return Ok(target.clone());
@@ -106,7 +137,7 @@ impl Target {
 
     /// What runs its blobs.
     pub fn board(&self) -> Box<dyn Board> {
-        board::of(self.runner)
+        board::of(self)
     }
 
     /// Whether it has kernels for everything in a policy.
@@ -146,6 +177,9 @@ fn parse(path: &str, text: &str) -> Result<Target, TargetError> {
     if target.weight_formats.is_empty() || target.activation_bits.is_empty() {
         return refuse("it needs at least one weight format and one activation width");
     }
+    if target.channel_block == 0 {
+        return refuse("`channel_block` is 1 at least");
+    }
     if !target.activation_bits.iter().all(|bits| (2..=8).contains(bits)) {
         return refuse("activation widths go from 2 to 8 bits");
     }
@@ -168,8 +202,16 @@ mod tests {
 
     #[test]
     fn an_unknown_field_is_named() {
-        let text = BUILT_IN[0].1.to_owned() + "clock_mhz = 80\n";
-        assert!(parse("x.toml", &text).unwrap_err().to_string().contains("clock_mhz"));
+        for (_, text) in BUILT_IN {
+            let text = text.to_owned() + "clock_mhz = 80\n";
+            assert!(parse("x.toml", &text).unwrap_err().to_string().contains("clock_mhz"));
+        }
+    }
+
+    #[test]
+    fn an_emulator_may_be_asked_for_by_name() {
+        assert_eq!(Target::find("qemu:cortex-m4").unwrap(), Target::find("cortex-m4").unwrap());
+        assert!(Target::find("qemu:host").unwrap_err().to_string().contains("without `qemu:`"));
     }
 
     #[test]

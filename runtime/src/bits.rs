@@ -89,7 +89,7 @@ impl Conv<'_> {
             }
             Layout::Words => {
                 let (together, index) = if self.is_depthwise() {
-                    (WORD_CODES, k * WORD_CODES + channel % WORD_CODES)
+                    (WORD_CODES, k / 2 * 8 + channel % 4 / 2 * 4 + k % 2 * 2 + channel % 2)
                 } else {
                     let word = k / WORD_CODES * WORD_CHANNELS + channel % WORD_CHANNELS;
                     (WORD_CHANNELS, word * WORD_CODES + k % WORD_CODES)

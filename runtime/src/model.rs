@@ -161,7 +161,7 @@ impl<'a> Model<'a> {
         let mut at = self.header.layers as usize;
         for index in 0..self.header.n_layers {
             let (layer, bytes) = self.decode(at)?;
-            layer.check_tables()?;
+            layer.check()?;
             self.check_layout(&layer)?;
             self.check_memory(&layer).ok_or(FormatError::Arena { layer: index })?;
             at = at.saturating_add(bytes);
@@ -178,21 +178,23 @@ impl<'a> Model<'a> {
         }
     }
 
-    /// The output meets no operand, except that an Add or Lut may overwrite its first operand exactly. (How
-    /// much scratch there is depends on the kernels: [`Session`](crate::Session) checks that.)
+    /// The output meets no operand, except that an Add or Lut may overwrite its first operand exactly, and a Conv
+    /// does so with its second. (How much scratch there is depends on the kernels: [`Session`](crate::Session)
+    /// checks that.)
     fn check_memory(&self, layer: &Layer<'a>) -> Option<()> {
         let out = layer.output.range();
-        let in_place = matches!(layer.op, LayerOp::Add(_) | LayerOp::Lut(_));
         if layer.scratch > self.arena_bytes() {
             return None;
         }
-        for (i, operand) in self.operands(layer).enumerate() {
+        let sound = |(i, operand): (usize, Tensor)| {
             let range = operand.range();
-            if overlap(&range, &out) && !(in_place && i == 0 && range == out) {
-                return None;
+            match (&layer.op, i) {
+                (LayerOp::Conv(_), 1) => range == out,
+                (LayerOp::Add(_) | LayerOp::Lut(_), 0) => range == out || !overlap(&range, &out),
+                _ => !overlap(&range, &out),
             }
-        }
-        Some(())
+        };
+        self.operands(layer).enumerate().all(sound).then_some(())
     }
 
     #[inline(always)]
@@ -220,7 +222,8 @@ pub struct Layers<'a> {
 impl<'a> Iterator for Layers<'a> {
     type Item = Layer<'a>;
 
-    #[inline]
+    // A layer is large: built where it is used.
+    #[inline(always)]
     fn next(&mut self) -> Option<Layer<'a>> {
         self.left = self.left.checked_sub(1)?;
         let (layer, bytes) = self.model.decode(self.at).ok()?;

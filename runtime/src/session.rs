@@ -98,10 +98,9 @@ impl<'a> Session<'a> {
         let (from, to) = (layer.input.range(), layer.output.range());
         match &layer.op {
             LayerOp::Conv(p) => {
-                let kernel = ConvKernel::choose(isa, p);
-                let scratch = scratch_range(layer, &kernel)?;
+                let scratch = free_scratch(layer, self.arena.len());
                 let [input, output, scratch] = self.arena.get_disjoint_mut([from, to, scratch]).ok()?;
-                kernel.run_whole(p, input, output, scratch);
+                ConvKernel::choose(isa, p).run_whole(p, input, output, scratch);
             }
             LayerOp::Add(p) => {
                 let second = self.model.operands(layer).nth(1)?.range();
@@ -151,19 +150,21 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Whether the scratch that the layer's kernel wants is inside the arena and meets neither operand nor output.
+/// Whether there is as much scratch as the layer's kernel wants.
 fn has_scratch(layer: &Layer<'_>, isa: Isa, arena_bytes: usize) -> bool {
-    let LayerOp::Conv(p) = &layer.op else { return true };
-    let Some(scratch) = scratch_range(layer, &ConvKernel::choose(isa, p)) else { return false };
-    let apart = |other: Range<usize>| scratch.is_empty() || scratch.end <= other.start || other.end <= scratch.start;
-    scratch.end <= arena_bytes && apart(layer.input.range()) && apart(layer.output.range())
+    match &layer.op {
+        LayerOp::Conv(p) => ConvKernel::choose(isa, p).scratch_bytes(p) <= free_scratch(layer, arena_bytes).len(),
+        _ => true,
+    }
 }
 
-/// Where the kernel's scratch lies; at 0 when it wants none, since an empty range inside an operand would
-/// count as an overlap.
-fn scratch_range(layer: &Layer<'_>, kernel: &ConvKernel) -> Option<Range<usize>> {
-    match kernel.scratch_bytes {
-        0 => Some(0..0),
-        bytes => Some(layer.scratch..layer.scratch.checked_add(bytes)?),
-    }
+/// The arena from the layer's scratch on, as far as it meets neither operand nor output: no less than the kernel
+/// wants, which takes longer to tell. At 0 if it is empty, since an empty range inside an operand would count as
+/// an overlap.
+#[inline]
+fn free_scratch(layer: &Layer<'_>, arena_bytes: usize) -> Range<usize> {
+    let start = layer.scratch;
+    let ahead = |tensor: Range<usize>| if start < tensor.end { tensor.start } else { arena_bytes };
+    let end = ahead(layer.input.range()).min(ahead(layer.output.range()));
+    if start < end { start..end } else { 0..0 }
 }

@@ -6,7 +6,7 @@ use std::fmt;
 
 use pare_runtime::Isa;
 use pare_runtime::bits::write_code;
-use pare_runtime::format::{CODEBOOK_BYTES, Conv, Layout, Requantise, SECTION_ALIGN, Shape, WeightFormat};
+use pare_runtime::format::{Add, CODEBOOK_BYTES, Conv, Layout, Requantise, SECTION_ALIGN, Shape, WeightFormat};
 use pare_runtime::kernels::ConvKernel;
 use proptest::prelude::*;
 
@@ -35,6 +35,8 @@ pub struct ConvSpec {
     pub zero_in: u8,
     /// From accumulator to code.
     pub requantise: Requantise,
+    /// The sum that the code is the second operand of; the first is drawn.
+    pub residual: Option<Add>,
     /// What the numbers are like.
     pub numbers: Numbers,
     /// Of the random numbers.
@@ -74,6 +76,7 @@ impl ConvSpec {
             bits_in: 8,
             zero_in: 3,
             requantise: Requantise { pre: 8, zero: 9, lo: 0, hi: 255 },
+            residual: None,
             numbers: Numbers::Random,
             seed: 1,
         }
@@ -174,16 +177,22 @@ impl ConvProblem {
         (conv.input, conv.output) = (self.spec.input, self.spec.output());
         (conv.kernel, conv.stride, conv.dilation) = (self.spec.kernel, self.spec.stride, self.spec.dilation);
         (conv.pad, conv.groups, conv.zero_in) = (self.spec.pad, self.spec.groups, self.spec.zero_in);
-        (conv.bits_in, conv.requantise) = (self.spec.bits_in, self.spec.requantise);
+        (conv.bits_in, conv.requantise, conv.residual) = (self.spec.bits_in, self.spec.requantise, self.spec.residual);
         conv
+    }
+
+    /// What is where the output will be: rubbish, or the first operand of the sum.
+    pub fn residual(&self) -> Vec<u8> {
+        let mut random = Random(!self.spec.seed);
+        (0..self.spec.output().len()).map(|_| random.next() as u8).collect()
     }
 
     /// The output codes by the kernel of an instruction set, its scratch full of rubbish.
     pub fn run(&self, isa: Isa) -> Vec<u8> {
         let conv = self.conv();
         let kernel = ConvKernel::choose(isa, &conv);
-        let mut output = vec![0xaa; conv.output.len()];
-        kernel.run(&conv, &self.input, &mut output, &mut vec![0x55; kernel.scratch_bytes]);
+        let mut output = self.residual();
+        kernel.run(&conv, &self.input, &mut output, &mut vec![0x55; kernel.scratch_bytes(&conv)]);
         output
     }
 }
@@ -308,20 +317,37 @@ pub fn conv_problems_of(family: Family) -> impl Strategy<Value = ConvProblem> {
     let weights = proptest::collection::vec((format(), family.layouts(), 1..40usize), 1..4);
     let numbers = prop_oneof![6 => Just(Numbers::Random), 1 => Just(Numbers::Lowest), 1 => Just(Numbers::Highest)];
     let zero = || prop_oneof![Just(0u8), Just(255), any::<u8>()];
-    let bounds = prop_oneof![Just((0u8, 255u8)), (any::<u8>(), any::<u8>())];
-    let requantise =
-        (0..32u8, zero(), bounds).prop_map(|(pre, zero, (a, b))| Requantise { pre, zero, lo: a.min(b), hi: a.max(b) });
+    let bounds = || {
+        let any = (any::<u8>(), any::<u8>()).prop_map(|(a, b)| (a.min(b), a.max(b)));
+        prop_oneof![Just((0u8, 255u8)), any]
+    };
+    let requantise = (0..32u8, zero(), bounds()).prop_map(|(pre, zero, (lo, hi))| Requantise { pre, zero, lo, hi });
+    // As in compiled networks, and anything.
+    let factors =
+        || prop_oneof![(-1i32 << 15..1 << 15, -1i32 << 15..1 << 15, 10..22u8), (any::<i32>(), any::<i32>(), 1..32u8)];
+    let zeros = (zero(), zero(), zero());
+    let add = (factors(), zeros, bounds()).prop_map(|((ma, mb, shift), (zero_a, zero_b, zero), (lo, hi))| Add {
+        ma,
+        mb,
+        zero_a,
+        zero_b,
+        zero,
+        shift,
+        lo,
+        hi,
+    });
+    let residual = prop_oneof![3 => Just(None), 1 => add.prop_map(Some)];
     let extents = (1..12usize, 1..24usize, prop_oneof![1..8usize, 1..40usize, 60..70usize]);
     let code_in =
         (prop_oneof![Just(8u8), 1..9u8], zero()).prop_map(|(bits, zero)| (bits, zero & u8::MAX >> (8 - bits)));
-    (family.groupings(), extents, window, weights, code_in, requantise, numbers, any::<u64>()).prop_map(
+    (family.groupings(), extents, window, weights, code_in, (requantise, residual), numbers, any::<u64>()).prop_map(
         |(
             grouping,
             (h, w, c),
             (kernel, stride, dilation, pad, pad_end),
             weights,
             (bits_in, zero_in),
-            requantise,
+            (requantise, residual),
             numbers,
             seed,
         )| {
@@ -338,6 +364,7 @@ pub fn conv_problems_of(family: Family) -> impl Strategy<Value = ConvProblem> {
                 bits_in,
                 zero_in,
                 requantise,
+                residual,
                 numbers,
                 seed,
             };

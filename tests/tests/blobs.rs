@@ -1,9 +1,10 @@
 //! Blobs, whole and damaged.
 
-use pare_runtime::format::{HEADER_BYTES, Shape, op};
+use pare_runtime::format::{Add, HEADER_BYTES, Layout, Shape, WeightFormat, op};
 use pare_runtime::{FormatError, Isa, Model, Session, SetupError};
 use pare_tests::blob::{Builder, every_operator, seal};
 use pare_tests::fuzz;
+use pare_tests::problems::{ConvProblem, ConvSpec};
 
 const ROW: Shape = Shape { h: 1, w: 1, c: 8 };
 
@@ -76,6 +77,43 @@ fn every_truncation_is_refused() {
         assert!(Model::parse(&blob[..len]).is_err(), "{len} bytes passed");
         // With the length and checksum of the rest made right, what lacks may be padding alone.
         fuzz::blob(&blob[..len]);
+    }
+}
+
+#[test]
+fn a_convolution_that_adds_does_so_on_its_second_operand_and_nowhere_else() {
+    let add = Add { ma: 300, mb: 200, zero_a: 1, zero_b: 9, zero: 0, shift: 9, lo: 0, hi: 255 };
+    let adding = |add| {
+        let spec = ConvSpec::dense(ROW, 8, 1, 1, WeightFormat::Linear(8), Layout::Plain);
+        ConvProblem::new(ConvSpec { residual: Some(add), ..spec })
+    };
+    let parsed = |tensors: &dyn Fn(&mut Builder) -> [u16; 3], add| {
+        let mut b = Builder::default();
+        let [input, residual, sum] = tensors(&mut b);
+        (b.inputs, b.outputs) = (vec![input, residual], vec![sum]);
+        b.conv_into(sum, &[input, residual], &adding(add));
+        Model::parse(&b.finish()).map(|_| ())
+    };
+    let on_second = |b: &mut Builder| {
+        let (input, residual) = (b.tensor(ROW, 0), b.tensor(ROW, 1));
+        [input, residual, b.tensor_on(residual, ROW, 0)]
+    };
+    assert_eq!(parsed(&on_second, add), Ok(()));
+    for bad in [Add { shift: 0, ..add }, Add { shift: 32, ..add }, Add { lo: 9, hi: 8, ..add }] {
+        assert_eq!(parsed(&on_second, bad), Err(FormatError::Layer("the residual of a Conv")));
+    }
+    let smaller = |b: &mut Builder| {
+        let (input, residual) = (b.tensor(ROW, 0), b.tensor(Shape { c: 4, ..ROW }, 1));
+        [input, residual, b.tensor(ROW, 0)]
+    };
+    assert_eq!(parsed(&smaller, add), Err(FormatError::Layer("the residual of a Conv")));
+    let apart = |b: &mut Builder| [b.tensor(ROW, 0), b.tensor(ROW, 1), b.tensor(ROW, 0)];
+    let on_both = |b: &mut Builder| {
+        let input = b.tensor(ROW, 0);
+        [input, b.tensor_on(input, ROW, 1), b.tensor_on(input, ROW, 0)]
+    };
+    for tensors in [&apart as &dyn Fn(&mut Builder) -> [u16; 3], &on_both] {
+        assert_eq!(parsed(tensors, add), Err(FormatError::Arena { layer: 0 }));
     }
 }
 

@@ -55,6 +55,9 @@ fn half_of_mobilenet_is_dead() {
     let whole = Passes::all().without("remove-channels").run(imported).unwrap().graph;
     let macs = |graph: &Graph| graph.nodes.iter().map(|node| graph.macs(node)).sum::<u64>();
     assert_eq!((macs(&whole), macs(&task.graph)), (7_489_664, 3_742_091));
+    let imported = support::NETWORKS[2].imported().unwrap();
+    let blocks = Passes::all().with_channel_block(16).run(imported).unwrap().graph;
+    assert_eq!(macs(&blocks), 3_934_144, "a few dead channels fill the last block of a layer");
     let names = |graph: &Graph| graph.nodes.iter().map(|node| node.name.clone()).collect::<Vec<_>>();
     assert_eq!(names(&whole), names(&task.graph), "policies name the same layers");
 

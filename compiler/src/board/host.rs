@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use pare_runtime::format::{Layer, Layout};
+use pare_runtime::format::{Layer, LayerOp, Layout};
+use pare_runtime::kernels::ConvKernel;
 use pare_runtime::{Isa, Model, Probe, Session};
 use rayon::prelude::*;
 
-use super::{AlignedBytes, Board, BoardError, FirstInference, Timing, quantile};
+use super::{AlignedBytes, Board, BoardError, FirstInference, Timing, quantile, settle};
 use crate::emit::ObjectArch;
 use crate::units::TickUnit;
 
@@ -143,9 +144,18 @@ fn time(blob: &[u8], isa: Isa, codes: &[u8], runs: usize) -> Result<Timing, Boar
         quiet: total.len() as f64 / samples.len() as f64,
         total,
         layers,
+        isas: model.layers().map(|layer| family(isa, &layer)).collect(),
         first,
         yardstick,
     })
+}
+
+/// Whose kernel runs a layer here.
+fn family(isa: Isa, layer: &Layer<'_>) -> Isa {
+    match &layer.op {
+        LayerOp::Conv(conv) => ConvKernel::choose(isa, conv).isa,
+        _ => isa,
+    }
 }
 
 /// Passes over the samples of a timing, at most.
@@ -188,18 +198,6 @@ impl Yardstick {
             std::hint::black_box(&mut self.0);
         }
         begin.elapsed().as_nanos() as f64
-    }
-}
-
-/// Shifts the sorted samples of all layers alike, so that their medians add up to `total`.
-///
-/// What a layer costs in a network is a little more than what passes between the two readings of the
-/// clock around it (its record is decoded first), less what the readings cost: both are the same for all.
-fn settle(layers: &mut [Vec<f64>], total: f64) {
-    let sum: f64 = layers.iter().map(|samples| quantile(samples, 0.5)).sum();
-    let shift = (total - sum) / layers.len().max(1) as f64;
-    for ns in layers.iter_mut().flatten() {
-        *ns = (*ns + shift).max(0.0);
     }
 }
 

@@ -12,6 +12,7 @@ use crate::compile::Settings;
 use crate::data::{self, DataSpec, Metric, Preprocessing, Split};
 use crate::import;
 use crate::ir::Graph;
+use crate::lower::{FUSE_RESIDUAL, Sums};
 use crate::models::{CARD_FILE, Card, bundled};
 use crate::passes::{Passes, Saving, Simplified, drop_softmax};
 use crate::search::exact::Exact;
@@ -42,8 +43,8 @@ pub(super) struct DataArgs {
 /// How the network is rewritten before anything else.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct PassArgs {
-    /// Leave a pass over the graph out; give it once for each.
-    #[arg(long, value_name = "PASS", value_parser = PossibleValuesParser::new(Passes::names()))]
+    /// Leave a pass out; give it once for each.
+    #[arg(long, value_name = "PASS", value_parser = PossibleValuesParser::new(Passes::names().chain([FUSE_RESIDUAL])))]
     pub without: Vec<String>,
     /// Give logits rather than probabilities: the class is the same, the last softmax saved.
     #[arg(long)]
@@ -125,8 +126,10 @@ pub(super) enum RoundingArg {
 }
 
 impl PassArgs {
-    pub(super) fn simplify(&self, graph: Graph) -> Result<Simplified> {
-        let passes = self.without.iter().fold(Passes::all(), |passes, name| passes.without(name));
+    /// For kernels that compute `channel_block` channels at once.
+    pub(super) fn simplify(&self, graph: Graph, channel_block: usize) -> Result<Simplified> {
+        let all = Passes::all().with_channel_block(channel_block);
+        let passes = self.without.iter().fold(all, |passes, name| passes.without(name));
         let simplified = passes.run(graph)?;
         if !self.class_only {
             return Ok(simplified);
@@ -135,6 +138,11 @@ impl PassArgs {
             bail!("--class-only drops the last softmax, but the network's only output is none: leave it out");
         };
         Ok(Simplified { graph, ..simplified })
+    }
+
+    /// Where sums are computed: the pass over the integer network.
+    pub(super) fn sums(&self) -> Sums {
+        if self.without.iter().any(|name| name == FUSE_RESIDUAL) { Sums::Apart } else { Sums::Fused }
     }
 
     /// Whether they are all applied, and nothing else.
@@ -213,12 +221,17 @@ pub(super) fn cache(global: &Global) -> PathBuf {
 }
 
 /// A model file and its data, ready to compile, and what the passes saved; the built-in pair without a model.
-pub(super) fn task(model: Option<&Path>, args: &DataArgs, passes: &PassArgs) -> Result<(Task, Vec<Saving>)> {
+pub(super) fn task(
+    model: Option<&Path>,
+    args: &DataArgs,
+    passes: &PassArgs,
+    channel_block: usize,
+) -> Result<(Task, Vec<Saving>)> {
     let (simplified, card) = match model {
-        Some(path) => (network(path, passes)?, card(path)?),
+        Some(path) => (network(path, passes, channel_block)?, card(path)?),
         None => {
             let bundled = bundled();
-            (passes.simplify(bundled.graph)?, Some(bundled.card))
+            (passes.simplify(bundled.graph, channel_block)?, Some(bundled.card))
         }
     };
     let Some(spec) = args.data.clone().or_else(|| card.as_ref().map(|card| card.data.clone())) else {
@@ -238,10 +251,10 @@ pub(super) fn task(model: Option<&Path>, args: &DataArgs, passes: &PassArgs) -> 
     Ok((task, simplified.savings))
 }
 
-/// A model file, simplified.
-pub(super) fn network(path: &Path, passes: &PassArgs) -> Result<Simplified> {
+/// A model file, simplified for kernels that compute `channel_block` channels at once.
+pub(super) fn network(path: &Path, passes: &PassArgs, channel_block: usize) -> Result<Simplified> {
     let graph = import::import(path)?;
-    passes.simplify(graph).with_context(|| path.display().to_string())
+    passes.simplify(graph, channel_block).with_context(|| path.display().to_string())
 }
 
 /// What the options say, else what is recorded.

@@ -19,7 +19,6 @@ use crate::cost::Cost;
 use crate::cost::bitops::Bitops;
 use crate::cost::energy::Energy;
 use crate::cost::latency::Latency;
-use crate::cost::layers::Layers;
 use crate::cost::macs::Macs;
 use crate::cost::table::LatencyTable;
 use crate::data::Split;
@@ -139,8 +138,9 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let start = Instant::now();
     let progress = Progress::new(global);
     progress.stage("reading the network and its data");
-    let (task, savings) = args::task(args.model.as_deref(), &args.data, &args.passes)?;
-    let settings = args.target.settings(global)?;
+    let settings = Settings { sums: args.passes.sums(), ..args.target.settings(global)? };
+    let block = settings.target.channel_block;
+    let (task, savings) = args::task(args.model.as_deref(), &args.data, &args.passes, block)?;
     let calibration = OnceCell::new();
     let workshop = Workshop::new(&task, &settings, &calibration);
     let budget = args.budget.budget(&task)?;
@@ -228,7 +228,7 @@ fn check_costs(
     table: &LatencyTable,
     budget: &Budget,
 ) -> Result<()> {
-    let layers = Layers::of(&workshop.task.graph);
+    let layers = workshop.layers()?;
     for (metric, bound) in budget.bounds() {
         let reached = match metric {
             Metric::Flash => Quantity::Bytes(Bytes(deployed.blob.bytes.len() as u64)),

@@ -39,7 +39,7 @@ pub(super) fn run(args: Args) -> Result<Output> {
         let figure = samples.score_blob(&blob, Isa::best(), args.on.indices(&samples)?)?;
         (samples, figure)
     } else {
-        let (task, _) = args::task(Some(&args.artifact), &args.data, &args.passes)?;
+        let (task, _) = args::task(Some(&args.artifact), &args.data, &args.passes, 1)?;
         let indices = args.on.indices(&task.data)?;
         let figure = task.data.score_net(&Net::float(&task.graph)?, indices)?;
         (task.data, figure)

@@ -36,7 +36,7 @@ enum To {
 
 pub(super) fn run(args: Args) -> Result<Output> {
     let graph = match import(&args.model) {
-        Ok(graph) => args.passes.simplify(graph).with_context(|| args.model.display().to_string())?.graph,
+        Ok(graph) => args.passes.simplify(graph, 1).with_context(|| args.model.display().to_string())?.graph,
         Err(error @ ImportError::Unsupported { .. }) if args.check => return Ok(unsupported(&error)),
         Err(error) => return Err(error.into()),
     };

@@ -54,7 +54,7 @@ fn describe(path: &Path, args: &Args) -> Result<Output> {
     if path.extension().is_some_and(|e| e == "json") {
         return describe_json(path);
     }
-    let graph = args::network(path, &PassArgs::default())?.graph;
+    let graph = args::network(path, &PassArgs::default(), 1)?.graph;
     let macs: u64 = graph.nodes.iter().map(|node| graph.macs(node)).sum();
     let weights: usize = graph.values.iter().filter_map(|v| v.data.as_ref().map(|d| d.len())).sum();
     let layers: Vec<Value> = graph
@@ -170,8 +170,12 @@ fn memory_map(model: &Model<'_>) -> String {
 
 fn operator(op: &LayerOp<'_>) -> &'static str {
     match op {
-        LayerOp::Conv(conv) if conv.is_depthwise() => "depthwise",
-        LayerOp::Conv(_) => "conv",
+        LayerOp::Conv(conv) => match (conv.is_depthwise(), conv.residual) {
+            (true, None) => "depthwise",
+            (true, Some(_)) => "depthwise_add",
+            (false, None) => "conv",
+            (false, Some(_)) => "conv_add",
+        },
         LayerOp::Add(_) => "add",
         LayerOp::AvgPool(_) => "avg_pool",
         LayerOp::MaxPool(_) => "max_pool",

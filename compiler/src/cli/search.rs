@@ -11,7 +11,7 @@ use super::args::{self, BudgetArgs, DataArgs, Method, PassArgs, TargetArgs};
 use super::compile::search_sentence;
 use super::progress::Progress;
 use super::{Global, Output};
-use crate::compile::{Found, Workshop};
+use crate::compile::{Found, Settings, Workshop};
 use crate::data::Split;
 use crate::search::Point;
 use crate::search::budget::Metric;
@@ -37,8 +37,9 @@ pub(super) struct Args {
 pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let progress = Progress::new(global);
     progress.stage("reading the network and its data");
-    let (task, _) = args::task(args.model.as_deref(), &args.data, &args.passes)?;
-    let settings = args.target.settings(global)?;
+    let settings = Settings { sums: args.passes.sums(), ..args.target.settings(global)? };
+    let block = settings.target.channel_block;
+    let (task, _) = args::task(args.model.as_deref(), &args.data, &args.passes, block)?;
     let calibration = OnceCell::new();
     let start = Instant::now();
     let workshop = Workshop::new(&task, &settings, &calibration);

@@ -36,8 +36,9 @@ struct Pass {
 enum Rewrite {
     /// What to do about one node.
     Node(fn(&Graph, NodeId) -> Option<Edits>),
-    /// The whole graph in a new form, without what nothing needs; `None` where there is nothing to do.
-    Graph(fn(&Graph) -> Option<Graph>),
+    /// The whole graph in a new form, without what nothing needs, channels in blocks of so many; `None` where there
+    /// is nothing to do.
+    Graph(fn(&Graph, usize) -> Option<Graph>),
 }
 
 /// In this order, again and again until none finds anything.
@@ -69,7 +70,10 @@ pub struct PassError {
 }
 
 /// The passes to apply.
-pub struct Passes(Vec<&'static Pass>);
+pub struct Passes {
+    passes: Vec<&'static Pass>,
+    channel_block: usize,
+}
 
 /// A graph after the passes, and what they did.
 #[derive(Clone, Debug, PartialEq)]
@@ -107,7 +111,12 @@ pub fn simplify(graph: Graph) -> Result<Graph, PassError> {
 impl Passes {
     /// Every pass.
     pub fn all() -> Passes {
-        Passes(PASSES.iter().collect())
+        Passes { passes: PASSES.iter().collect(), channel_block: 1 }
+    }
+
+    /// For kernels that compute so many channels at once: removing channels leaves whole blocks.
+    pub fn with_channel_block(self, channels: usize) -> Passes {
+        Passes { channel_block: channels.max(1), ..self }
     }
 
     /// The names of all passes, in order.
@@ -117,7 +126,7 @@ impl Passes {
 
     /// All but the one of this name.
     pub fn without(mut self, name: &str) -> Passes {
-        self.0.retain(|pass| pass.name != name);
+        self.passes.retain(|pass| pass.name != name);
         self
     }
 
@@ -130,11 +139,11 @@ impl Passes {
         let mut graph = graph.compact();
         checked("compact", &graph)?;
         let mut savings: Vec<Saving> =
-            self.0.iter().map(|pass| Saving { pass: pass.name.to_owned(), ..Saving::default() }).collect();
+            self.passes.iter().map(|pass| Saving { pass: pass.name.to_owned(), ..Saving::default() }).collect();
         for _ in 0..MAX_ROUNDS {
             let mut changed = false;
-            for (pass, saving) in self.0.iter().zip(&mut savings) {
-                if let Some(rewritten) = run(pass, &graph) {
+            for (pass, saving) in self.passes.iter().zip(&mut savings) {
+                if let Some(rewritten) = run(pass, &graph, self.channel_block) {
                     checked(pass.name, &rewritten)?;
                     saving.add(&graph, &rewritten);
                     graph = rewritten;
@@ -164,10 +173,10 @@ impl Saving {
 }
 
 /// The graph after one sweep of a pass; `None` when there was nothing to do.
-fn run(pass: &Pass, graph: &Graph) -> Option<Graph> {
+fn run(pass: &Pass, graph: &Graph, channel_block: usize) -> Option<Graph> {
     let rewrite = match pass.rewrite {
         Rewrite::Node(rewrite) => rewrite,
-        Rewrite::Graph(rewrite) => return rewrite(graph),
+        Rewrite::Graph(rewrite) => return rewrite(graph, channel_block),
     };
     let mut rewritten = graph.clone();
     // A node may be rewritten more than once, but not for ever.

@@ -45,11 +45,12 @@
 //! 8 output tensor u16   10 input tensors u16 x n_inputs, padded to 4, then the operator's fields
 //! ```
 //! Layers run in the order of the records. A layer's output may lie on the very bytes of its first
-//! input where the operator allows that (Add, Lut); otherwise inputs, output and scratch are disjoint.
+//! input where the operator allows that (Add, Lut), and must lie on those of a Conv's second one;
+//! otherwise inputs, output and scratch are disjoint.
 //!
 //! | op | fields |
 //! |---|---|
-//! | 1 Conv | kh u16, kw u16, stride rows u8, columns u8, dilation rows u8, columns u8, pad top u8, left u8, pre u8, lo u8, hi u8, n_groups u8, channel_groups u16, channels index u32, then n_groups weight groups |
+//! | 1 Conv | kh u16, kw u16, stride rows u8, columns u8, dilation rows u8, columns u8, pad top u8, left u8, pre u8, lo u8, hi u8, n_groups u8, channel_groups u16, channels index u32, then n_groups weight groups, then a residual if there is a second operand |
 //! | 2 Add | ma i32, mb i32, shift u8, lo u8, hi u8, 0 |
 //! | 3 AvgPool | kh u16, kw u16, stride rows u8, columns u8, pad top u8, left u8, mult i32, pre u8, lo u8, hi u8, 0 |
 //! | 4 MaxPool | kh u16, kw u16, stride rows u8, columns u8, pad top u8, left u8, lo u8, hi u8, 0, 0 |
@@ -68,6 +69,14 @@
 //! ```
 //! `channels index` counts i32 entries in the channels section: `c_out` biases, then `c_out`
 //! multipliers. A fully connected layer is a 1x1 Conv on (rows, 1, k).
+//!
+//! A Conv with a second operand adds to it what it computes, and its output lies on that operand's bytes:
+//! ```text
+//! 0 ma i32   4 mb i32   8 shift u8   9 lo u8   10 hi u8   11 zero u8
+//! ```
+//! What the weights give becomes a code with this zero point between the Conv's own `lo` and `hi`; it is
+//! the second operand of an Add whose first is the Conv's second, `ma`, `mb`, `shift`, `lo` and `hi` being those
+//! of the Add. So the result is to the bit that of a Conv and an Add, but no tensor lies between them.
 //!
 //! # Weight formats
 //! A weight format is a decoder from a b-bit code to a small signed integer (a *level*):
@@ -108,8 +117,8 @@
 //! * [`Layout::Words`], dense: pairs of output channels. The `K` weights of a channel, padded to a multiple of 4,
 //!   are taken four at a time, those of one channel of the pair after those of the other: the code of channel `o`,
 //!   weight `k` is number `(k / 4 * 2 + o % 2) * 4 + k % 4`. One stream a pair. At 8 bits four codes are a word.
-//! * [`Layout::Words`], depthwise: quads of 4 channels; code of channel `o`, tap `t` at `t * 4 + o % 4`. One stream
-//!   a quad, starting on a byte.
+//! * [`Layout::Words`], depthwise: quads of 4 channels, two taps at a time: code of channel `o`, tap `t` at
+//!   `t / 2 * 8 + o % 4 / 2 * 4 + t % 2 * 2 + o % 2`. One stream a quad, of an even number of taps.
 //!
 //! Missing channels and padding positions hold code 0, which is level 0 in format 0x08: kernels multiply those
 //! panels and pairs as they lie. In the other formats a kernel must not let them count. Panels of
@@ -136,6 +145,7 @@ use core::fmt;
 
 mod crc;
 mod layer;
+mod part;
 mod read;
 mod records;
 
@@ -143,6 +153,7 @@ pub use crc::crc32;
 pub use layer::{
     Add, AvgPool, Conv, DepthToSpace, Layer, LayerOp, MaxPool, Pad, Pool, Requantise, Resize, WeightGroup, WeightGroups,
 };
+pub use part::Part;
 pub use records::{Header, Shape, Tensor};
 
 pub(crate) use layer::{Sections, decode_layer};

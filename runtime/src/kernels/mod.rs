@@ -22,6 +22,7 @@ mod panels;
 mod polynomial;
 pub mod portable;
 pub mod reference;
+mod residual;
 pub mod scratch;
 #[cfg(target_arch = "x86_64")]
 pub mod x86_64;
@@ -156,7 +157,7 @@ pub struct KernelName {
     /// Whose kernel it is.
     pub isa: Isa,
     /// What it computes: `conv`, `depthwise`, `lookup`: a convolution by table look-up, or `packed`: one by packed
-    /// multiplication.
+    /// multiplication; ending in `_add` if it adds.
     pub operator: &'static str,
     /// How its weights are coded; `None` when mixed.
     pub format: Option<WeightFormat>,
@@ -169,12 +170,13 @@ impl KernelName {
         let first = formats.next();
         let format = first.filter(|&first| formats.all(|format| format == first));
         let looked_up = conv.weight_groups().any(|group| group.layout == Layout::Lookup);
-        let operator = match (conv.is_depthwise(), looked_up && isa == Isa::Avx512Vnni) {
-            (true, _) => "depthwise",
-            (false, true) => "lookup",
-            (false, false) if isa == Isa::Dsp && polynomial::takes(conv) => "packed",
-            (false, false) => "conv",
+        let operators = match (conv.is_depthwise(), looked_up && isa == Isa::Avx512Vnni) {
+            (true, _) => ["depthwise", "depthwise_add"],
+            (false, true) => ["lookup", "lookup_add"],
+            (false, false) if isa == Isa::Dsp && polynomial::takes(conv) => ["packed", "packed_add"],
+            (false, false) => ["conv", "conv_add"],
         };
+        let operator = operators[usize::from(conv.residual.is_some())];
         KernelName { isa, operator, format }
     }
 }
@@ -194,41 +196,68 @@ impl fmt::Display for KernelName {
 pub struct ConvKernel {
     /// Whose kernel it is: less than what was asked for where the wider set has none.
     pub isa: Isa,
-    /// Bytes of scratch that a run wants, at most
-    /// [`conv_scratch_bytes`](scratch::conv_scratch_bytes).
-    pub scratch_bytes: usize,
-    run: fn(&Conv<'_>, &[u8], &mut [u8], &mut [u8]),
+    run: RunConv,
+    scratch: fn(&Conv<'_>) -> usize,
+    /// Whether `run` adds where the convolution does.
+    adds: bool,
 }
+
+/// A convolution, its input, its output, and scratch.
+type RunConv = fn(&Conv<'_>, &[u8], &mut [u8], &mut [u8]);
 
 impl ConvKernel {
     /// The kernel of `isa` for this convolution, else the portable one; the portable one too when the
     /// processor lacks the instruction set.
+    #[inline]
     pub fn choose(isa: Isa, conv: &Conv<'_>) -> ConvKernel {
         match isa {
-            Isa::Reference => {
-                ConvKernel { isa, scratch_bytes: 0, run: |conv, input, output, _| reference::conv(conv, input, output) }
-            }
+            Isa::Reference => ConvKernel {
+                isa,
+                run: |conv, input, output, _| reference::conv(conv, input, output),
+                scratch: |_| 0,
+                adds: true,
+            },
             Isa::Portable => portable::conv_kernel(conv),
             _ => native::conv_kernel(isa, conv).unwrap_or_else(|| portable::conv_kernel(conv)),
         }
     }
 
-    /// Computes a convolution like the one that this kernel was chosen for: `input` and `output` of the
-    /// lengths of its shapes, `scratch` of `scratch_bytes` at least. Does nothing when one of them differs
-    /// or the convolution lacks biases, multipliers or weight groups.
-    pub fn run(&self, conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) {
-        if conv.is_whole() {
-            // Kernels rely on the scratch that they asked for, and this may be another convolution.
-            ConvKernel::choose(self.isa, conv).run_whole(conv, input, output, scratch);
+    /// Bytes of scratch that a run wants for the convolution that this kernel was chosen for, at most
+    /// [`conv_scratch_bytes`](scratch::conv_scratch_bytes).
+    pub fn scratch_bytes(&self, conv: &Conv<'_>) -> usize {
+        match conv.residual {
+            Some(_) if !self.adds => {
+                residual::scratch_bytes(conv, |strip| ConvKernel::choose(self.isa, strip).scratch_bytes(strip))
+            }
+            _ => (self.scratch)(conv),
         }
     }
 
-    /// The same for the very convolution that the kernel was chosen for, out of a parsed model.
+    /// Computes a convolution like the one that this kernel was chosen for: `input` and `output` of the
+    /// lengths of its shapes, `scratch` of `scratch_bytes` at least. If the convolution adds, `output` holds the
+    /// other summand before and the sum after. Does nothing when a length differs
+    /// or the convolution lacks biases, multipliers or weight groups.
+    pub fn run(&self, conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) {
+        if !conv.is_whole() {
+            return;
+        }
+        // Kernels rely on the scratch that they asked for, and this may be another convolution.
+        let kernel = ConvKernel::choose(self.isa, conv);
+        if scratch.len() >= kernel.scratch_bytes(conv) {
+            kernel.run_whole(conv, input, output, scratch);
+        }
+    }
+
+    /// The same for the very convolution that the kernel was chosen for, out of a parsed model, with no less
+    /// scratch than it wants.
     #[inline]
     pub(crate) fn run_whole(&self, conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) {
-        let fits = input.len() == conv.input.len() && output.len() == conv.output.len();
-        if fits && scratch.len() >= self.scratch_bytes {
-            (self.run)(conv, input, output, scratch);
+        if input.len() != conv.input.len() || output.len() != conv.output.len() {
+            return;
+        }
+        match &conv.residual {
+            Some(add) if !self.adds => residual::run(self.isa, conv, add, input, output, scratch),
+            _ => (self.run)(conv, input, output, scratch),
         }
     }
 }

@@ -3,12 +3,16 @@
 
 use super::lookup::Lookups;
 use super::polynomial::Polynomial;
-use super::portable;
-use crate::format::{Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH, WORD_CHANNELS, WORD_CODES, WeightFormat};
+use super::{portable, residual};
+use crate::format::{Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH, WORD_CHANNELS, WORD_CODES, WeightFormat, WeightGroup};
 
 /// The most that any kernel, of any instruction set that reads `layout`, wants for this convolution and a
 /// weight group of this format; its other groups may want more.
 pub fn conv_scratch_bytes(conv: &Conv<'_>, layout: Layout, format: WeightFormat) -> usize {
+    if conv.residual.is_some() {
+        let adding = if layout == Layout::Panels && !conv.is_depthwise() { dense(conv, format) } else { 0 };
+        return residual::scratch_bytes(conv, |strip| conv_scratch_bytes(strip, layout, format)).max(adding);
+    }
     match layout {
         Layout::Plain => portable::scratch_bytes(conv),
         Layout::Words => {
@@ -20,6 +24,21 @@ pub fn conv_scratch_bytes(conv: &Conv<'_>, layout: Layout, format: WeightFormat)
             Lookups::of(conv, format).map_or(0, |lookups| lookups.scratch_bytes()).max(portable::scratch_bytes(conv))
         }
     }
+}
+
+/// What the kernels of an instruction set want for this convolution: the largest need of its weight groups.
+#[cfg_attr(
+    not(any(target_arch = "x86_64", target_arch = "aarch64", pare_dsp)),
+    allow(dead_code, reason = "for kernels of an instruction set")
+)]
+pub(super) fn of_groups(conv: &Conv<'_>) -> usize {
+    let wanted = |group: WeightGroup<'_>| match group.layout {
+        Layout::Plain => 0,
+        Layout::Words => words(conv, group.format),
+        Layout::Panels => panels(conv, group.format),
+        Layout::Lookup => Lookups::of(conv, group.format).map_or(0, |lookups| lookups.scratch_bytes()),
+    };
+    conv.weight_groups().map(wanted).max().unwrap_or(0)
 }
 
 /// Bytes that the kernels which read [`Layout::Panels`] want, the largest need of any instruction set;
@@ -64,7 +83,16 @@ const fn dense(conv: &Conv<'_>, format: WeightFormat) -> usize {
         };
         levels.saturating_add(strip)
     };
+    let used = used.saturating_add(sums(conv));
     if used == 0 { 0 } else { used.saturating_add(ALIGN) }
+}
+
+/// Bytes of the codes that a dense kernel adds at once, where it adds.
+pub(super) const fn sums(conv: &Conv<'_>) -> usize {
+    match conv.residual {
+        Some(_) => aligned(residual::strip_bytes(conv)),
+        None => 0,
+    }
 }
 
 /// Whether every window lies inside the input, segments being whole quads.
@@ -108,8 +136,11 @@ impl Strip {
         let pitch = padded(conv, 1, conv.output.w).saturating_mul(conv.input.c);
         let fitting =
             (STRIP_BYTES / pitch).saturating_sub(reach(conv.kernel[0], conv.dilation[0])) / conv.stride[0] + 1;
-        // As many strips as there must be, of equal size.
-        let outputs = conv.output.h.div_ceil(conv.output.h.div_ceil(fitting));
+        // As many strips as there must be, of equal size; where codes are added, theirs.
+        let outputs = match conv.residual {
+            Some(_) => residual::strip_rows(conv),
+            None => conv.output.h.div_ceil(conv.output.h.div_ceil(fitting)),
+        };
         Some(Strip { pitch, outputs, rows: padded(conv, 0, outputs) })
     }
 
@@ -128,7 +159,7 @@ pub(super) const X86_MARGIN: usize = PANEL_CHANNELS;
 
 /// What depthwise kernels want: narrower vectors want no more than the widest.
 pub(super) const fn x86_depthwise(conv: &Conv<'_>) -> usize {
-    X86Depthwise::of(conv, X86_STRIP).total().saturating_add(X86_SLACK)
+    most(X86Depthwise::of(conv, X86_STRIP).total(), conv.input.w.saturating_mul(conv.input.c)).saturating_add(X86_SLACK)
 }
 
 /// What a depthwise kernel keeps for a strip of lanes: interleaved levels, and a ring of padded input rows.
@@ -260,7 +291,8 @@ impl Aarch64Rows {
 
 /// Bytes that the kernels which read [`Layout::Words`] want.
 pub(super) const fn words(conv: &Conv<'_>, format: WeightFormat) -> usize {
-    let used = if conv.is_depthwise() { 0 } else { WordDense::of(conv, format).total() };
+    let used =
+        if conv.is_depthwise() { WordDepthwise::of(conv, format).total() } else { WordDense::of(conv, format).total() };
     if used == 0 { 0 } else { used.saturating_add(align_of::<WordAlign>() - 1) }
 }
 
@@ -321,6 +353,37 @@ impl WordDense {
 
     const fn total(&self) -> usize {
         self.windows.saturating_add(self.edges).saturating_add(self.levels)
+    }
+}
+
+/// What a depthwise kernel of [`Layout::Words`] keeps.
+pub(super) struct WordDepthwise {
+    /// Bytes of two tables of taps.
+    pub(super) tables: usize,
+    /// Bytes of a pixel of padding.
+    pub(super) edge: usize,
+    /// Bytes of a window for less than four channels.
+    pub(super) part: usize,
+    /// Bytes of decoded levels.
+    pub(super) levels: usize,
+}
+
+impl WordDepthwise {
+    pub(super) const fn of(conv: &Conv<'_>, format: WeightFormat) -> WordDepthwise {
+        let taps = conv.depth();
+        let levels = if decodes(format) {
+            let quad = taps.saturating_add(taps % 2).saturating_mul(WORD_CODES);
+            let quads = most(WordDense::LEVELS / most(quad, 1), 1);
+            quad.saturating_mul(least(quads, conv.output.c.div_ceil(WORD_CODES)))
+        } else {
+            0
+        };
+        let edge = conv.input.c.div_ceil(WORD_CODES).saturating_mul(WORD_CODES);
+        WordDepthwise { tables: taps.saturating_mul(8), edge, part: taps.saturating_mul(WORD_CODES), levels }
+    }
+
+    const fn total(&self) -> usize {
+        self.tables.saturating_add(self.edge).saturating_add(self.part).saturating_add(self.levels)
     }
 }
 

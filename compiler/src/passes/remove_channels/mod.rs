@@ -7,6 +7,8 @@
 //! A row of weights whose result is constant reads nothing, and a column of zeros is not read; channels that
 //! operators take one by one stay or go together ([`ties`]). From the outputs, which stay as they are, this says
 //! what is needed. Every value keeps a channel at least, and every node stays, so that policies find their layers.
+//! Kernels compute channels in blocks: a last block that would have gaps keeps channels that were there to fill it,
+//! since gaps cost them more than zeros do.
 //!
 //! The outputs stay the same real numbers; in `f32` they may be rounded differently, as constants are summed
 //! beforehand.
@@ -22,13 +24,14 @@ use ties::Ties;
 /// Channels of all values together: beyond, the pass leaves the graph alone. A small file can declare large shapes.
 const MAX_CHANNELS: usize = 1 << 22;
 
-pub(super) fn rewrite(graph: &Graph) -> Option<Graph> {
+/// Values keep whole blocks of `block` channels, where they had as many.
+pub(super) fn rewrite(graph: &Graph, block: usize) -> Option<Graph> {
     let total = (0..graph.values.len()).map(|id| channels(graph, ValueId(id as u32)));
     if total.fold(0, usize::saturating_add) > MAX_CHANNELS {
         return None;
     }
     let bounds = bounds(graph);
-    let needed = Needed::of(graph, &bounds);
+    let needed = Needed::of(graph, &bounds, block);
     Shrinking { old: graph, bounds: &bounds, needed: &needed, new: graph.clone() }.run()
 }
 
@@ -92,7 +95,7 @@ struct Needed {
 }
 
 impl Needed {
-    fn of(graph: &Graph, bounds: &[Vec<Interval>]) -> Needed {
+    fn of(graph: &Graph, bounds: &[Vec<Interval>], block: usize) -> Needed {
         let ties = Ties::of(graph);
         let mut needed = Needed { stays: vec![false; ties.len()], ties };
         for value in needed.ties.whole().to_vec() {
@@ -107,7 +110,22 @@ impl Needed {
                 needed.spread(graph, bounds);
             }
         }
+        while needed.fill_blocks(graph, block) {
+            needed.spread(graph, bounds);
+        }
         needed
+    }
+
+    /// Keeps channels besides so that every value has whole blocks of them, or all it had; whether any were missing.
+    fn fill_blocks(&mut self, graph: &Graph, block: usize) -> bool {
+        let mut grows = false;
+        for id in (0..graph.values.len()).map(|id| ValueId(id as u32)) {
+            let kept = self.channels(graph, id).len();
+            let missing = kept.next_multiple_of(block) - kept;
+            let gone: Vec<usize> = (0..channels(graph, id)).filter(|&c| !self.stays(id, c)).take(missing).collect();
+            gone.into_iter().for_each(|c| grows |= self.keep(id, c));
+        }
+        grows
     }
 
     /// Whether that is new.

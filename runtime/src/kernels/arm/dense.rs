@@ -6,6 +6,7 @@
 use core::array::from_fn;
 
 use super::tile::{self, Job, Runs, STEP, Scale, WINDOWS};
+use super::windows::Windows;
 use crate::format::{Conv, WORD_CHANNELS, WeightFormat, WeightGroup};
 use crate::kernels::portable::Decoder;
 use crate::kernels::scratch::{WordAlign, WordDense};
@@ -36,7 +37,7 @@ fn group(conv: &Conv<'_>, group: &WeightGroup<'_>, input: &[u8], output: &mut [u
             bytemuck::cast_slice(group.codes.get(..padded)?)
         } else {
             let levels = bytemuck::cast_slice_mut(scratch.get_mut(..padded)?);
-            Decoder::new(conv, group).pairs(first, levels);
+            Decoder::new(conv, group).words(first, levels);
             levels
         };
         let first = group.first + first;
@@ -150,27 +151,19 @@ struct Gather<'a> {
     input: &'a [u8],
     /// Codes of a pixel outside the input; or of windows on their way, where runs of them are no whole words.
     edges: &'a mut [u8],
-    /// Rows of output, and columns, whose windows lie inside the input: the first, and how many.
-    inside: [(usize, usize); 2],
+    windows: Windows,
     whole_words: bool,
 }
 
 impl<'a> Gather<'a> {
     /// `None` if the input is not as large as its shape says.
     fn new(conv: &'a Conv<'a>, input: &'a [u8], edges: &'a mut [u8]) -> Option<Gather<'a>> {
-        let inside =
-            [(0, conv.input.h, conv.output.h), (1, conv.input.w, conv.output.w)].map(|(axis, size, outputs)| {
-                let (stride, pad) = (conv.stride[axis], conv.pad[axis]);
-                let reach = (conv.kernel[axis] - 1) * conv.dilation[axis] + 1;
-                let first = pad.div_ceil(stride);
-                let end = (size + pad).checked_sub(reach).map_or(0, |last| last / stride + 1).min(outputs);
-                (first, end.saturating_sub(first))
-            });
+        let windows = Windows::of(conv);
         let whole_words = conv.input.c.is_multiple_of(STEP);
         if whole_words {
             edges.fill(conv.zero_in);
         }
-        (input.len() == conv.input.len()).then_some(Gather { conv, input, edges, inside, whole_words })
+        (input.len() == conv.input.len()).then_some(Gather { conv, input, edges, windows, whole_words })
     }
 
     /// Three windows from pixel `first` on, taken apart.
@@ -194,11 +187,11 @@ impl<'a> Gather<'a> {
             if !self.whole_words {
                 let depth = p.depth().next_multiple_of(STEP);
                 for (&pixel, window) in pixels.iter().zip(self.edges.chunks_exact_mut(depth)) {
-                    copy(p, self.input, self.inside, pixel, window);
+                    copy(p, self.input, self.windows, pixel, window);
                 }
                 let from = from_fn(|i| self.edges.as_ptr().wrapping_add(i * depth));
                 tile::take_apart(&Runs { from, words: depth / STEP, rows: 1, skip: 0 }, to);
-            } else if pixels.iter().all(|&pixel| self.is_inside(pixel)) {
+            } else if pixels.iter().all(|&pixel| self.windows.is_inside(pixel)) {
                 let from = pixels.map(|[y, x]| self.code(y * p.stride[0] - p.pad[0], x * p.stride[1] - p.pad[1]));
                 if p.dilation[1] == 1 || kw == 1 {
                     let skip = (p.dilation[0] * pitch).wrapping_sub(kw * p.input.c);
@@ -215,7 +208,7 @@ impl<'a> Gather<'a> {
                 let mut to = to;
                 for ky in 0..kh {
                     for kx in 0..kw {
-                        let from = pixels.map(|pixel| match source(p, pixel, [ky, kx]) {
+                        let from = pixels.map(|pixel| match self.windows.source(p, pixel, [ky, kx]) {
                             Some([y, x]) => self.code(y, x),
                             None => self.edges.as_ptr(),
                         });
@@ -234,12 +227,8 @@ impl<'a> Gather<'a> {
             let [y, x] = [0, 1].map(|axis| pixel[axis] * p.stride[axis]);
             return self.input.get((y * p.input.w + x) * p.input.c..);
         }
-        copy(p, self.input, self.inside, pixel, self.edges);
+        copy(p, self.input, self.windows, pixel, self.edges);
         Some(self.edges)
-    }
-
-    fn is_inside(&self, [y, x]: [usize; 2]) -> bool {
-        is_inside(self.inside, [y, x])
     }
 
     fn code(&self, y: usize, x: usize) -> *const u8 {
@@ -247,28 +236,17 @@ impl<'a> Gather<'a> {
     }
 }
 
-fn is_inside([rows, columns]: [(usize, usize); 2], [y, x]: [usize; 2]) -> bool {
-    y.wrapping_sub(rows.0) < rows.1 && x.wrapping_sub(columns.0) < columns.1
-}
-
-/// Where a tap of the window of an output pixel reads; `None` outside the input.
-fn source(p: &Conv<'_>, pixel: [usize; 2], tap: [usize; 2]) -> Option<[usize; 2]> {
-    let [y, x] =
-        [0, 1].map(|axis| (pixel[axis] * p.stride[axis] + tap[axis] * p.dilation[axis]).wrapping_sub(p.pad[axis]));
-    (y < p.input.h && x < p.input.w).then_some([y, x])
-}
-
 /// Copies the window of an output pixel, `zero_in` where it is outside the input.
-fn copy(p: &Conv<'_>, input: &[u8], inside: [(usize, usize); 2], pixel: [usize; 2], to: &mut [u8]) {
+fn copy(p: &Conv<'_>, input: &[u8], windows: Windows, pixel: [usize; 2], to: &mut [u8]) {
     let [kh, kw] = p.kernel;
     let c = p.input.c;
     // Runs of neighbouring codes.
-    let (runs, taps) = if p.dilation[1] == 1 && is_inside(inside, pixel) { (1, kw) } else { (kw, 1) };
+    let (runs, taps) = if p.dilation[1] == 1 && windows.is_inside(pixel) { (1, kw) } else { (kw, 1) };
     let mut to = to.chunks_exact_mut(taps * c);
     for ky in 0..kh {
         for kx in 0..runs {
             let Some(to) = to.next() else { return };
-            let at = source(p, pixel, [ky, kx]).map(|[y, x]| (y * p.input.w + x) * c);
+            let at = windows.source(p, pixel, [ky, kx]).map(|[y, x]| (y * p.input.w + x) * c);
             match at.and_then(|at| input.get(at..at + taps * c)) {
                 Some(from) => to.iter_mut().zip(from).for_each(|(to, &from)| *to = from),
                 None => to.fill(p.zero_in),

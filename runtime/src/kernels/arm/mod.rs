@@ -5,8 +5,11 @@
 #![allow(unsafe_code, reason = "instructions of the extension, and loops in assembly")]
 
 mod dense;
+mod depthwise;
 mod polynomial;
+mod quad;
 mod tile;
+mod windows;
 
 use super::{ConvKernel, Isa, portable, reference, scratch};
 use crate::format::{Add, AvgPool, Conv, Layout, MaxPool};
@@ -18,13 +21,14 @@ pub fn detect(isa: Isa) -> bool {
 
 /// The kernel of `isa` for a convolution whose weights are all in [`Layout::Words`]; `None` for other layouts.
 pub(super) fn conv_kernel(isa: Isa, conv: &Conv<'_>) -> Option<ConvKernel> {
-    if isa != Isa::Dsp || conv.is_depthwise() || conv.weight_groups().any(|group| group.layout != Layout::Words) {
+    if isa != Isa::Dsp || conv.layout()? != Layout::Words {
         return None;
     }
-    polynomial::kernel(isa, conv).or_else(|| {
-        let scratch_bytes = conv.weight_groups().map(|group| scratch::words(conv, group.format)).max()?;
-        Some(ConvKernel { isa, scratch_bytes, run: dense::run })
-    })
+    if conv.is_depthwise() {
+        return Some(ConvKernel { isa, run: depthwise::run, scratch: scratch::of_groups, adds: false });
+    }
+    let dense = ConvKernel { isa, run: dense::run, scratch: scratch::of_groups, adds: false };
+    Some(polynomial::kernel(isa, conv).unwrap_or(dense))
 }
 
 pub(super) fn add(_isa: Isa, p: &Add, a: &mut [u8], b: &[u8]) {

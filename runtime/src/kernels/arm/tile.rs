@@ -26,7 +26,7 @@ pub(super) struct Scale {
     /// 0 if `pre` is and every code may come out, else `pre + 1`.
     special: u32,
     /// What brings bytes to `lo..=hi`: added, subtracted and added with saturation.
-    clamp: [u32; 3],
+    pub(super) clamp: [u32; 3],
 }
 
 impl Scale {

@@ -8,14 +8,17 @@
 use core::marker::PhantomData;
 
 use super::Panels;
-use crate::format::{Conv, PANEL_DEPTH, PANEL_STEP, Requantise, WeightGroup};
+use crate::format::{Add, Conv, PANEL_DEPTH, PANEL_STEP, Requantise, WeightGroup};
 use crate::kernels::scratch::{self, DECODED_PANELS, Strip};
+use crate::kernels::{Isa, residual};
 
 /// Bytes of the levels of a step of a panel.
 pub(in crate::kernels) const STEP: usize = PANEL_STEP;
 
 /// What an instruction set brings to dense convolution. A value is proof that the processor has the instructions.
 pub(in crate::kernels) trait Dense: Copy {
+    /// The instruction set, for what is not convolution.
+    const ISA: Isa;
     /// Panels of the largest block, a power of two: a block has that many, or a lesser power.
     const PANELS: usize;
     /// Panels of a full stream.
@@ -83,7 +86,7 @@ impl Walk {
     }
 
     /// All quads of the window.
-    fn len(&self) -> usize {
+    pub(in crate::kernels) fn len(&self) -> usize {
         self.rows.saturating_mul(self.taps).saturating_mul(self.quads)
     }
 }
@@ -222,7 +225,7 @@ pub(in crate::kernels) struct Stream<'a> {
     panels: Panels<'a>,
     window: &'a [u8],
     #[cfg_attr(target_arch = "aarch64", allow(dead_code, reason = "only AVX2 chooses its products by it"))]
-    largest: u32,
+    bits_in: u8,
     requantise: Requantise,
     output: *mut u8,
     memory: PhantomData<&'a mut [u8]>,
@@ -241,8 +244,8 @@ impl<'a> Stream<'a> {
         let quads = window.len() / PANEL_DEPTH;
         let coded = panels.len > 0 && panels.step >= quads.checked_mul(STEP / 8 * bits)?;
         let output = output.get_mut(panels.first..)?.get_mut(..panels.bias.len())?.as_mut_ptr();
-        let (largest, requantise) = (largest_product(conv, group), conv.requantise);
-        coded.then_some(Stream { panels, window, largest, requantise, output, memory: PhantomData })
+        let (bits_in, requantise) = (conv.bits_in, conv.requantise);
+        coded.then_some(Stream { panels, window, bits_in, requantise, output, memory: PhantomData })
     }
 
     /// The panels, whose codes are packed.
@@ -266,8 +269,8 @@ impl<'a> Stream<'a> {
     /// What no product of a code and a level exceeds in magnitude, if codes have the bits that they should.
     #[inline(always)]
     #[cfg_attr(target_arch = "aarch64", allow(dead_code, reason = "only AVX2 chooses its products by it"))]
-    pub(in crate::kernels) fn largest_product(&self) -> u32 {
-        self.largest
+    pub(in crate::kernels) fn largest_product(&self, group: &WeightGroup<'_>) -> u32 {
+        largest_product(self.bits_in, group)
     }
 
     /// From sum to code.
@@ -283,25 +286,79 @@ impl<'a> Stream<'a> {
     }
 }
 
-/// Dense convolution; leaves the output alone if the arguments do not fit together.
+/// Dense convolution, and addition; leaves the output alone if the arguments do not fit together.
 pub(in crate::kernels) fn run<D: Dense>(conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) {
     let Some(isa) = D::detected().filter(|_| conv.groups == 1) else { return };
     let skip = scratch.as_ptr().align_offset(scratch::ALIGN).min(scratch.len());
     let scratch = scratch.get_mut(skip..).unwrap_or_default();
     // `None` would come of arguments that do not fit together.
-    let _ran = match (conv.output.h, conv.output.w) {
-        (1, 1) => single(isa, conv, input, output, scratch),
-        _ => blocks(isa, conv, input, output, scratch),
+    let _ran = match (&conv.residual, conv.output.h, conv.output.w) {
+        (None, 1, 1) => single(isa, conv, input, output, scratch),
+        (None, ..) => pixels(isa, conv, input, output, scratch),
+        (Some(add), ..) => sums(isa, conv, add, input, output, scratch),
     };
 }
 
-/// Block after block.
-fn blocks<D: Dense>(isa: D, conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) -> Option<()> {
+/// Block after block, all pixels of each.
+fn pixels<D: Dense>(isa: D, conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) -> Option<()> {
     let strip = Strip::of(conv);
     let (copied, scratch) = scratch.split_at_mut_checked(strip.as_ref().map_or(0, Strip::bytes))?;
     copied.fill(conv.zero_in);
+    blocks(isa, conv, scratch, |block| match &strip {
+        None => rectangle(isa, conv, input, block, output),
+        Some(strip) => strips(isa, conv, input, strip, copied, block, output),
+    })
+}
+
+/// A few rows at a time, all blocks of each; then they are added.
+fn sums<D: Dense>(
+    isa: D,
+    conv: &Conv<'_>,
+    add: &Add,
+    input: &[u8],
+    output: &mut [u8],
+    scratch: &mut [u8],
+) -> Option<()> {
+    let (codes, scratch) = scratch.split_at_mut_checked(scratch::sums(conv))?;
+    if (conv.output.h, conv.output.w) == (1, 1) {
+        let codes = codes.get_mut(..output.len())?;
+        single(isa, conv, input, codes, scratch)?;
+        D::ISA.add(add, output, codes);
+        return Some(());
+    }
+    let strip = Strip::of(conv);
+    let (copied, scratch) = scratch.split_at_mut_checked(strip.as_ref().map_or(0, Strip::bytes))?;
+    copied.fill(conv.zero_in);
+    let row = conv.output.w * conv.output.c;
+    for (index, sum) in output.chunks_mut(residual::strip_rows(conv) * row).enumerate() {
+        let first = index * residual::strip_rows(conv) * conv.stride[0];
+        let (windows, pitch) = match &strip {
+            None => (input.get(first * conv.input.w * conv.input.c..)?, conv.input.w * conv.input.c),
+            Some(strip) => {
+                copy_rows(conv, input, strip, first, copied);
+                (&*copied, strip.pitch)
+            }
+        };
+        let codes = codes.get_mut(..sum.len())?;
+        blocks(isa, conv, scratch, |block| {
+            let grid = grid(conv, codes.len() / row, pitch);
+            isa.multiply(&Tiles::new(windows, grid, Walk::of(conv, pitch), block, codes)?);
+            Some(())
+        })?;
+        D::ISA.add(add, sum, codes);
+    }
+    Some(())
+}
+
+/// Does something with every block.
+fn blocks<D: Dense>(
+    isa: D,
+    conv: &Conv<'_>,
+    scratch: &mut [u8],
+    mut each: impl FnMut(Block<'_>) -> Option<()>,
+) -> Option<()> {
     for group in conv.weight_groups() {
-        let largest = largest_product(conv, &group);
+        let largest = largest_product(conv.bits_in, &group);
         let in_place = !scratch::decodes(group.format);
         let most = if in_place { D::PANELS } else { D::PANELS.min(DECODED_PANELS) };
         let mut index = 0;
@@ -327,10 +384,7 @@ fn blocks<D: Dense>(isa: D, conv: &Conv<'_>, input: &[u8], output: &mut [u8], sc
                 }
                 block(levels, level_step)
             };
-            match &strip {
-                None => rectangle(isa, conv, input, block, output)?,
-                Some(strip) => strips(isa, conv, input, strip, copied, block, output)?,
-            }
+            each(block)?;
         }
     }
     Some(())
@@ -390,7 +444,8 @@ fn copy_rows(conv: &Conv<'_>, input: &[u8], strip: &Strip, first: usize, copied:
 
 /// A single pixel, as fully connected layers have: each weight is used once.
 fn single<D: Dense>(isa: D, conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) -> Option<()> {
-    let depth = Walk::of(conv, 0).len() * PANEL_DEPTH;
+    let (segments, len) = conv.segments();
+    let depth = segments * len.next_multiple_of(PANEL_DEPTH);
     let window: &[u8] = if scratch::streams_in_place(conv) {
         input.get(..depth)?
     } else {
@@ -408,8 +463,8 @@ fn single<D: Dense>(isa: D, conv: &Conv<'_>, input: &[u8], output: &mut [u8], sc
     Some(())
 }
 
-fn largest_product(conv: &Conv<'_>, group: &WeightGroup<'_>) -> u32 {
-    ((1 << conv.bits_in.min(8)) - 1) * group.largest_level()
+fn largest_product(bits_in: u8, group: &WeightGroup<'_>) -> u32 {
+    ((1 << bits_in.min(8)) - 1) * group.largest_level()
 }
 
 /// Copies the window of the first pixel, `zero_in` where it is beyond an edge, 0 at padding.

@@ -13,18 +13,19 @@ use self::finish::Finish;
 use self::rows::Rows;
 use self::tiles::Tiles;
 use crate::format::{Conv, Requantise, WeightFormat, WeightGroup};
-use crate::kernels::polynomial::Polynomial;
+use crate::kernels::polynomial::{self, Polynomial};
 use crate::kernels::{ConvKernel, Isa};
 
 /// The kernel for a convolution of weights in [`Layout::Words`](crate::format::Layout::Words), if they and the input
 /// are narrow enough.
 pub(super) fn kernel(isa: Isa, conv: &Conv<'_>) -> Option<ConvKernel> {
-    let mut scratch_bytes = 0;
-    for group in conv.weight_groups() {
-        let plan = Polynomial::of(conv, group.format)?;
-        scratch_bytes = scratch_bytes.max(plan.scratch_bytes(conv));
-    }
-    Some(ConvKernel { isa, scratch_bytes, run })
+    polynomial::takes(conv).then_some(ConvKernel { isa, run, scratch: scratch_bytes, adds: false })
+}
+
+/// The largest need of the groups.
+fn scratch_bytes(conv: &Conv<'_>) -> usize {
+    let plans = conv.weight_groups().filter_map(|group| Polynomial::of(conv, group.format));
+    plans.map(|plan| plan.scratch_bytes(conv)).max().unwrap_or(0)
 }
 
 /// Leaves the output alone if the arguments do not fit together.
