@@ -235,6 +235,8 @@ pub enum Family {
     LookedUp,
     /// All of the first three, weights in the layout of microcontrollers.
     Words,
+    /// Dense in that layout, narrow weights.
+    Narrow,
     /// What the portable kernels alone take: groups, weights in several layouts, look-ups of wide codes.
     Portable,
 }
@@ -252,6 +254,10 @@ enum Grouping {
     Depthwise,
     /// Dense, weights in the layout of look-ups, input codes of so many bits.
     LookedUp(u8),
+    /// Narrow weights, input codes of so many bits.
+    Narrow(u8),
+    /// The same, the windows of neighbouring pixels overlapping by all but a column.
+    NarrowInRows(u8),
     /// Groups, inputs and outputs of each.
     Grouped(usize, usize),
 }
@@ -267,6 +273,11 @@ impl Family {
             Family::FullyConnected => single().boxed(),
             Family::Depthwise => Just(Grouping::Depthwise).boxed(),
             Family::LookedUp => (1..3u8).prop_map(Grouping::LookedUp).boxed(),
+            Family::Narrow => prop_oneof![
+                1 => (1..9u8).prop_map(Grouping::Narrow),
+                2 => (1..9u8).prop_map(Grouping::NarrowInRows),
+            ]
+            .boxed(),
             Family::Words => prop_oneof![3 => dense(), 1 => single(), 2 => Just(Grouping::Depthwise)].boxed(),
             Family::Portable => prop_oneof![
                 2 => dense(),
@@ -291,7 +302,7 @@ impl Family {
     /// Of one weight group; look-ups have their own.
     fn layouts(self) -> BoxedStrategy<Layout> {
         match self {
-            Family::Words => Just(Layout::Words).boxed(),
+            Family::Words | Family::Narrow => Just(Layout::Words).boxed(),
             Family::Portable => prop_oneof![Just(Layout::Plain), Just(Layout::Panels), Just(Layout::Words)].boxed(),
             _ => Just(Layout::Panels).boxed(),
         }
@@ -306,6 +317,7 @@ pub fn conv_problems() -> impl Strategy<Value = ConvProblem> {
         2 => conv_problems_of(Family::Depthwise),
         2 => conv_problems_of(Family::LookedUp),
         2 => conv_problems_of(Family::Words),
+        2 => conv_problems_of(Family::Narrow),
         3 => conv_problems_of(Family::Portable),
     ]
 }
@@ -407,6 +419,22 @@ impl ConvSpec {
                     // One slab or two.
                     *channels *= 2;
                 }
+            }
+            Grouping::Narrow(bits) => {
+                (self.bits_in, self.zero_in) = (bits, self.zero_in & u8::MAX >> (8 - bits));
+                self.dilation[0] = 1;
+                let formats = [1, 2, 3, 4].map(WeightFormat::Linear);
+                for (format, ..) in &mut self.weights {
+                    *format = *formats.get(usize::from(format.to_byte()) % 5).unwrap_or(&WeightFormat::Ternary);
+                }
+                // Every other input has the padding that needs no room.
+                self.zero_in *= (self.seed % 2) as u8;
+            }
+            Grouping::NarrowInRows(bits) => {
+                (self.stride[1], self.dilation[1]) = (1, 1);
+                // Mostly as wide as networks have them.
+                self.kernel[1] = if self.seed.is_multiple_of(4) { self.kernel[1] } else { 3 };
+                return self.regrouped(Grouping::Narrow(bits));
             }
             Grouping::Grouped(groups, inputs) => {
                 (self.input.c, self.groups) = (groups * inputs, groups);

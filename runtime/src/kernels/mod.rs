@@ -19,6 +19,7 @@ pub mod arm;
 mod lookup;
 #[cfg(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon")))]
 mod panels;
+mod polynomial;
 pub mod portable;
 pub mod reference;
 mod residual;
@@ -155,7 +156,8 @@ impl FromStr for Isa {
 pub struct KernelName {
     /// Whose kernel it is.
     pub isa: Isa,
-    /// What it computes: `conv`, `depthwise`, or `lookup`: a convolution by table look-up; ending in `_add` if it adds.
+    /// What it computes: `conv`, `depthwise`, `lookup`: a convolution by table look-up, or `packed`: one by packed
+    /// multiplication; ending in `_add` if it adds.
     pub operator: &'static str,
     /// How its weights are coded; `None` when mixed.
     pub format: Option<WeightFormat>,
@@ -171,6 +173,7 @@ impl KernelName {
         let operators = match (conv.is_depthwise(), looked_up && isa == Isa::Avx512Vnni) {
             (true, _) => ["depthwise", "depthwise_add"],
             (false, true) => ["lookup", "lookup_add"],
+            (false, false) if isa == Isa::Dsp && polynomial::takes(conv) => ["packed", "packed_add"],
             (false, false) => ["conv", "conv_add"],
         };
         let operator = operators[usize::from(conv.residual.is_some())];

@@ -2,6 +2,7 @@
 //! plans the arena with it.
 
 use super::lookup::Lookups;
+use super::polynomial::Polynomial;
 use super::{portable, residual};
 use crate::format::{Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH, WORD_CHANNELS, WORD_CODES, WeightFormat, WeightGroup};
 
@@ -14,7 +15,10 @@ pub fn conv_scratch_bytes(conv: &Conv<'_>, layout: Layout, format: WeightFormat)
     }
     match layout {
         Layout::Plain => portable::scratch_bytes(conv),
-        Layout::Words => words(conv, format),
+        Layout::Words => {
+            let packed = Polynomial::of(conv, format).map_or(0, |plan| plan.scratch_bytes(conv));
+            packed.max(words(conv, format))
+        }
         Layout::Panels => panels(conv, format).max(portable::scratch_bytes(conv)),
         Layout::Lookup => {
             Lookups::of(conv, format).map_or(0, |lookups| lookups.scratch_bytes()).max(portable::scratch_bytes(conv))

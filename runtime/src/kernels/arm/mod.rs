@@ -7,6 +7,7 @@
 mod add;
 mod dense;
 mod depthwise;
+mod polynomial;
 mod quad;
 mod tile;
 mod windows;
@@ -24,8 +25,11 @@ pub(super) fn conv_kernel(isa: Isa, conv: &Conv<'_>) -> Option<ConvKernel> {
     if isa != Isa::Dsp || conv.layout()? != Layout::Words {
         return None;
     }
-    let run = if conv.is_depthwise() { depthwise::run } else { dense::run };
-    Some(ConvKernel { isa, run, scratch: scratch::of_groups, adds: false })
+    if conv.is_depthwise() {
+        return Some(ConvKernel { isa, run: depthwise::run, scratch: scratch::of_groups, adds: false });
+    }
+    let dense = ConvKernel { isa, run: dense::run, scratch: scratch::of_groups, adds: false };
+    Some(polynomial::kernel(isa, conv).unwrap_or(dense))
 }
 
 pub(super) fn add(_isa: Isa, p: &Add, a: &mut [u8], b: &[u8]) {
