@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Holds the MLPerf Tiny reference networks on emulated microcontrollers against the reference kernels, and counts
 # their instructions: w8a8 and two policies that mix widths from layer to layer, on 100 inputs each.
-# Needs ../shared (models and data) and what targets/setup installs; takes most of an hour of processor time.
+# Needs ../shared (models and data) and what targets/setup installs; takes a quarter of an hour of processor time.
 #
 #   benches/boards.sh [OUT [TARGET...]]     a line a network, policy and core; OUT: target/boards by default
 set -euo pipefail
