@@ -122,9 +122,9 @@ pub fn end_to_end(
 
 /// A network under one policy, and what each round of timing saw.
 struct Variant<'a> {
-    graph: &'a Graph,
     policy: &'a Policy,
     blob: AlignedBytes,
+    layers: Layers,
     served: Vec<Option<NodeId>>,
     rounds: Vec<Round>,
 }
@@ -138,7 +138,8 @@ fn variants_of<'a>(subject: &'a Subject<'_>, config: &LowerConfig) -> Result<Vec
     let variant = |policy: &'a Policy| {
         let deployed = deploy(&bank, policy, config, "")?;
         let blob = AlignedBytes::from(&deployed.blob.bytes[..]);
-        Ok(Variant { graph, policy, blob, served: deployed.plan.served(), rounds: Vec::new() })
+        let layers = Layers::of(graph).with_sums(deployed.plan.sums());
+        Ok(Variant { policy, blob, layers, served: deployed.plan.served(), rounds: Vec::new() })
     };
     subject.policies.iter().map(variant).collect()
 }
@@ -167,7 +168,7 @@ impl Variant<'_> {
     fn rows(mut self, yardstick: f64) -> Vec<Row> {
         self.rounds.sort_by(|a, b| a.yardstick.total_cmp(&b.yardstick));
         self.rounds.truncate(KEPT);
-        let layers = Layers::of(self.graph);
+        let layers = &self.layers;
         let timed = |(index, layer): (usize, &Layer)| {
             let node = NodeId(index as u32);
             let (kernel, _) = self.rounds.first()?.nodes.get(&node)?.clone();
@@ -203,7 +204,7 @@ pub fn per_node(served: &[Option<NodeId>], model: &Model<'_>, timing: &Timing) -
 /// Who measured what, and when.
 pub fn provenance(target: &Target, isa: Isa) -> Provenance {
     Provenance {
-        target: target.name.clone(),
+        target: target.measured(),
         cpu: target.board().processor(),
         isa: isa.to_string(),
         runtime_version: format!("{}+{}", pare_runtime::VERSION, env!("PARE_RUNTIME_SOURCES")),

@@ -357,3 +357,36 @@ fn usage_errors_exit_with_two() {
     bench.fails(&["compile", "--target", "toaster"], 2);
     bench.fails(&["search", "--search", "magic"], 2);
 }
+
+#[test]
+fn an_emulated_microcontroller_is_a_target_like_any_other() {
+    let bench = Bench::new();
+    let blob = bench.blob();
+    let first = bench.pare(&["bench", &blob, "--target", "qemu:cortex-m4", "--json"]);
+    let said = String::from_utf8_lossy(&first.stderr);
+    if !first.status.success() && said.contains("targets/setup") && std::env::var_os("PARE_EXPECT_BOARDS").is_none() {
+        eprintln!("skipped: {said}");
+        return;
+    }
+    assert!(first.status.success(), "{said}");
+    let counted: Value = serde_json::from_slice(&first.stdout).unwrap();
+    assert_eq!(counted["unit"], "instructions");
+    assert_eq!(counted["median"], counted["min"], "every run takes the same instructions");
+    let again = bench.json(&["bench", &blob, "--target", "cortex-m4"]);
+    assert_eq!(again["median"], counted["median"]);
+
+    let verified = bench.json(&["verify", &blob, "--limit", "4", "--backends", "reference,qemu:cortex-m4"]);
+    assert_eq!((&verified["bit_exact"], &verified["inputs"]), (&Value::from(true), &Value::from(4)));
+
+    // A board is counted on its core; its time is an estimate and says so.
+    let out = bench.path("board");
+    let args =
+        ["compile", "--bits", "w4a8", "--target", "nucleo-l4r5zi", "--limit", "4", "--out", out.to_str().unwrap()];
+    let compiled = bench.json(&args);
+    let [latency, predicted] = ["latency", "latency_predicted"].map(|key| compiled[key]["value"].as_f64().unwrap());
+    assert!((predicted / latency - 1.0).abs() < 0.05, "{predicted} instructions predicted, {latency} counted");
+    let estimate = &compiled["latency_estimate"];
+    assert!(estimate["unit"] == "ns" && estimate["how"].as_str().unwrap().contains("estimate"), "{estimate}");
+    let too_soon = bench.fails(&[&args[..], &["--max-latency", "1us"]].concat(), 1);
+    assert!(too_soon.contains("--max-latency"), "{too_soon}");
+}

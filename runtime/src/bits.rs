@@ -3,7 +3,10 @@
 //! The compiler packs and the reference kernels read through [`Conv::position`], so that a layout is
 //! defined once. Fast kernels walk the same bytes in order instead.
 
-use crate::format::{Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH, PANEL_STEP, SLAB_CHANNELS, WeightFormat, WeightGroup};
+use crate::format::{
+    Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH, PANEL_STEP, SLAB_CHANNELS, WORD_CHANNELS, WORD_CODES, WeightFormat,
+    WeightGroup,
+};
 
 /// Code `index` of a stream of `bits`-bit codes (1..=8); 0 beyond the end.
 #[inline]
@@ -83,6 +86,15 @@ impl Conv<'_> {
                 let byte = (tap * c.div_ceil(depth) + i / depth) * SLAB_CHANNELS + lane;
                 let slab = self.packed_bytes(SLAB_CHANNELS, format, layout);
                 Position { offset: channel / SLAB_CHANNELS * slab, index: byte * 8 / bits + i % depth }
+            }
+            Layout::Words => {
+                let (together, index) = if self.is_depthwise() {
+                    (WORD_CODES, k / 2 * 8 + channel % 4 / 2 * 4 + k % 2 * 2 + channel % 2)
+                } else {
+                    let word = k / WORD_CODES * WORD_CHANNELS + channel % WORD_CHANNELS;
+                    (WORD_CHANNELS, word * WORD_CODES + k % WORD_CODES)
+                };
+                Position { offset: channel / together * self.packed_bytes(together, format, layout), index }
             }
         }
     }

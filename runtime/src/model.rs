@@ -6,6 +6,7 @@ use crate::error::FormatError;
 use crate::format::{
     HEADER_BYTES, Header, Layer, LayerOp, Layout, Reader, Record, Sections, Shape, TENSOR_BYTES, Tensor, VERSION, crc32,
 };
+use crate::kernels::{ConvKernel, Isa};
 
 /// A blob whose every offset has been checked; reading it cannot fail afterwards.
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +64,19 @@ impl<'a> Model<'a> {
     /// Bytes of arena that a session needs.
     pub fn arena_bytes(&self) -> usize {
         self.header.arena_bytes as usize
+    }
+
+    /// Bytes of arena that a session with the kernels of one instruction set needs: more than
+    /// [`arena_bytes`](Self::arena_bytes) only for a blob of a microcontroller on another processor.
+    pub fn arena_bytes_with(&self, isa: Isa) -> usize {
+        let spare = self.layers().filter_map(|layer| match &layer.op {
+            LayerOp::Conv(p) => {
+                let kernel = ConvKernel::choose(isa, p);
+                (!kernel.is_planned(p)).then_some(kernel.scratch_bytes(p))
+            }
+            _ => None,
+        });
+        self.arena_bytes().saturating_add(spare.max().unwrap_or(0))
     }
 
     /// The layers, in the order they run.
@@ -188,21 +202,23 @@ impl<'a> Model<'a> {
         }
     }
 
-    /// The output meets no operand, except that an Add or Lut may overwrite its first operand exactly. (How
-    /// much scratch there is depends on the kernels: [`Session`](crate::Session) checks that.)
+    /// The output meets no operand, except that an Add or Lut may overwrite its first operand exactly, and a Conv
+    /// does so with its second. (How much scratch there is depends on the kernels: [`Session`](crate::Session)
+    /// checks that.)
     fn check_memory(&self, layer: &Layer<'a>) -> Option<()> {
         let out = layer.output.range();
-        let in_place = matches!(layer.op, LayerOp::Add(_) | LayerOp::Lut(_));
         if layer.scratch > self.arena_bytes() {
             return None;
         }
-        for (i, operand) in self.operands(layer).enumerate() {
+        let sound = |(i, operand): (usize, Tensor)| {
             let range = operand.range();
-            if overlap(&range, &out) && !(in_place && i == 0 && range == out) {
-                return None;
+            match (&layer.op, i) {
+                (LayerOp::Conv(_), 1) => range == out,
+                (LayerOp::Add(_) | LayerOp::Lut(_), 0) => range == out || !overlap(&range, &out),
+                _ => !overlap(&range, &out),
             }
-        }
-        Some(())
+        };
+        self.operands(layer).enumerate().all(sound).then_some(())
     }
 
     #[inline(always)]

@@ -23,7 +23,7 @@ impl<'a> Session<'a> {
     /// Takes the fastest kernels that this processor runs.
     ///
     /// # Errors
-    /// The arena is smaller than [`Model::arena_bytes`], or a layer's scratch than its kernel wants.
+    /// The arena is smaller than [`Model::arena_bytes_with`] the kernels, or a layer's scratch than its kernel wants.
     pub fn new(model: Model<'a>, arena: &'a mut [u8]) -> Result<Session<'a>, SetupError> {
         Session::with_isa(model, arena, Isa::best())
     }
@@ -36,10 +36,10 @@ impl<'a> Session<'a> {
         if !isa.is_available() {
             return Err(SetupError::Isa(isa));
         }
-        let (need, have) = (model.arena_bytes(), arena.len());
+        let (need, have) = (model.arena_bytes_with(isa), arena.len());
         let arena = arena.get_mut(..need).ok_or(SetupError::Arena { need, have })?;
         for (index, layer) in (0..).zip(model.layers()) {
-            if !has_scratch(&layer, isa, need) {
+            if !has_scratch(&layer, isa, model.arena_bytes()..need) {
                 return Err(SetupError::Scratch { layer: index, isa });
             }
         }
@@ -101,10 +101,14 @@ impl<'a> Session<'a> {
         let sections = self.model.sections();
         match record.conv(sections) {
             Some(conv) => {
-                let (from, to) = (record.input.range(), record.output.range());
-                let scratch = free_scratch(record.scratch, &from, &to, self.arena.len());
+                let kernel = ConvKernel::choose(self.isa, &conv);
+                let (from, to, spare) = (record.input.range(), record.output.range(), self.model.arena_bytes());
+                let scratch = match kernel.is_planned(&conv) {
+                    true => free_scratch(record.scratch, &from, &to, spare),
+                    false => spare..self.arena.len(),
+                };
                 let [input, output, scratch] = self.arena.get_disjoint_mut([from, to, scratch]).ok()?;
-                ConvKernel::choose(self.isa, &conv).run_whole(&conv, input, output, scratch);
+                kernel.run_whole(&conv, input, output, scratch);
                 Some(())
             }
             None => self.run_layer(&record.layer(sections).ok()?),
@@ -164,15 +168,12 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Whether there is as much scratch as the layer's kernel wants.
-fn has_scratch(layer: &Layer<'_>, isa: Isa, arena_bytes: usize) -> bool {
-    match &layer.op {
-        LayerOp::Conv(p) => {
-            let free = free_scratch(layer.scratch, &layer.input.range(), &layer.output.range(), arena_bytes);
-            ConvKernel::choose(isa, p).scratch_bytes(p) <= free.len()
-        }
-        _ => true,
-    }
+/// Whether there is as much scratch as the layer's kernel wants; `spare` is the end of the arena that is not planned.
+fn has_scratch(layer: &Layer<'_>, isa: Isa, spare: Range<usize>) -> bool {
+    let LayerOp::Conv(p) = &layer.op else { return true };
+    let kernel = ConvKernel::choose(isa, p);
+    let planned = free_scratch(layer.scratch, &layer.input.range(), &layer.output.range(), spare.start);
+    kernel.scratch_bytes(p) <= if kernel.is_planned(p) { planned.len() } else { spare.len() }
 }
 
 /// The arena from a layer's scratch on, as far as it meets neither operand nor output: no less than the kernel

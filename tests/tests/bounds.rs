@@ -12,6 +12,7 @@ fn run_guarded(kernel: ConvKernel, problem: &ConvProblem, scratch: usize, offset
     let conv = problem.conv();
     let len = conv.output.len();
     let mut output = vec![0xaa; len + 2 * GUARD];
+    output[GUARD..GUARD + len].copy_from_slice(&problem.residual());
     let mut memory = vec![0x55; scratch + offset + GUARD];
     kernel.run(&conv, &problem.input, &mut output[GUARD..GUARD + len], &mut memory[offset..offset + scratch]);
     let untouched = |bytes: &[u8], value| bytes.iter().all(|&byte| byte == value);

@@ -8,7 +8,7 @@ use pare::deploy::deploy;
 use pare::eval::Net;
 use pare::ir::verify::verify;
 use pare::ir::{Graph, Node};
-use pare::lower::LowerConfig;
+use pare::lower::{LowerConfig, Sums};
 use pare::passes::{Passes, simplify};
 use pare::policy::{LayerPolicy, Policy, WeightChoice, WeightFormat};
 use pare::quant::{BiasCorrection, CalibrationConfig, ClipMethod, CodeBank, QuantConfig, Rounding, calibrate};
@@ -64,8 +64,9 @@ proptest! {
         let bank = CodeBank::new(&graph, &calibration, &config).unwrap();
         let policy = policy(&graph, &mut Random(seed));
         let mut expected: Option<Vec<u8>> = None;
-        for layout in [Layout::Plain, Layout::Panels] {
-            let deployed = deploy(&bank, &policy, &LowerConfig { layout }, "");
+        let fused = [Layout::Plain, Layout::Panels].map(LowerConfig::new);
+        for config in [LowerConfig { sums: Sums::Apart, ..fused[1] }, fused[0], fused[1]] {
+            let deployed = deploy(&bank, &policy, &config, "");
             let deployed = deployed.map_err(|error| TestCaseError::reject(error.to_string()))?;
             let blob = AlignedBytes::from(&deployed.blob.bytes[..]);
             let model = Model::parse(&blob).unwrap();
@@ -74,7 +75,7 @@ proptest! {
             for isa in Isa::available() {
                 let outputs = host::infer(&blob, isa, &codes).unwrap();
                 let expected = expected.get_or_insert_with(|| outputs.clone());
-                prop_assert_eq!(&outputs, expected, "{:?} {} differs\n{}", layout, isa, graph);
+                prop_assert_eq!(&outputs, expected, "{:?} {} differs\n{}", config, isa, graph);
             }
         }
     }

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use pare_runtime::{Isa, Model};
+use pare_runtime::{Isa, Model, arena_bytes};
 use serde::{Deserialize, Serialize};
 
 use super::job::{self, CounterKind, Job};
@@ -87,11 +87,19 @@ pub enum FirmwareError {
         log: String,
     },
     /// The blob is larger than the place for it.
-    #[error("the network takes {need} bytes of the {have} that the board has for it")]
+    #[error("network and input take {need} bytes, but the board has {have} for them: compile with a lower --max-flash")]
     TooLarge {
         /// Blob and one sample, with the header.
         need: usize,
         /// Bytes of the job region.
+        have: usize,
+    },
+    /// The arena is larger than the memory.
+    #[error("the network's arena takes {need} bytes, but the board has {have} of RAM: compile with a lower --max-ram")]
+    ArenaTooLarge {
+        /// As the blob states it.
+        need: usize,
+        /// Bytes of RAM, some of which the firmware takes.
         have: usize,
     },
 }
@@ -112,6 +120,10 @@ pub fn build(board: &str, core: &Core, memory: &Memory) -> Result<PathBuf, Firmw
     let mut flags = format!("-Ctarget-cpu={}", core.cpu);
     if let Some(linker) = &toolchain.linker {
         flags += &format!("\x1f-Clinker={linker}\x1f-Clinker-flavor=ld");
+        if core.rust_target.starts_with("riscv32") {
+            // That linker is for 64 bits by default.
+            flags += "\x1f-Clink-arg=-melf32lriscv";
+        }
     }
     let output = Command::new("cargo")
         .args(["build", "--quiet", "--locked", "--release", "--bins", "--target", &core.rust_target])
@@ -133,8 +145,12 @@ pub fn build(board: &str, core: &Core, memory: &Memory) -> Result<PathBuf, Firmw
 /// What goes into the job region for a blob and samples back to back.
 ///
 /// # Errors
-/// [`FirmwareError::TooLarge`].
+/// [`FirmwareError::TooLarge`] or [`FirmwareError::ArenaTooLarge`].
 pub fn job(memory: &Memory, counter: &Counter, isa: Isa, blob: &[u8], codes: &[u8]) -> Result<Vec<u8>, FirmwareError> {
+    let (need, have) = (arena_bytes(blob), memory.ram.bytes as usize);
+    if need > have {
+        return Err(FirmwareError::ArenaTooLarge { need, have });
+    }
     let header = Job {
         isa: Isa::ALL.iter().position(|&known| known == isa).unwrap_or_default() as u32,
         counter: counter.kind,

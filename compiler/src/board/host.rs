@@ -33,9 +33,11 @@ impl Board for Host {
 
     fn layout(&self, isa: Isa) -> Layout {
         match isa {
-            Isa::Avx512Vnni => Layout::Lookup,
-            _ if cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) => Layout::Panels,
-            _ => Layout::Plain,
+            // So that its other kernels read the same blobs.
+            Isa::Reference | Isa::Portable if cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) => {
+                Layout::Panels
+            }
+            _ => isa.layout(),
         }
     }
 
@@ -44,7 +46,7 @@ impl Board for Host {
             () if cfg!(target_arch = "x86_64") => ObjectArch::X86_64,
             () if cfg!(target_arch = "aarch64") => ObjectArch::Aarch64,
             () if cfg!(target_arch = "riscv64") => ObjectArch::Riscv64,
-            () => ObjectArch::Arm,
+            () => ObjectArch::ArmHardFloat,
         }
     }
 
@@ -72,7 +74,7 @@ pub fn infer(blob: &[u8], isa: Isa, codes: &[u8]) -> Result<Vec<u8>, BoardError>
     const CHUNK: usize = 64;
     outputs.par_chunks_mut(output_len * CHUNK).zip(codes.par_chunks(input_len * CHUNK)).try_for_each(
         |(outputs, codes)| -> Result<(), BoardError> {
-            let mut arena = AlignedBytes::zeroed(model.arena_bytes());
+            let mut arena = AlignedBytes::zeroed(model.arena_bytes_with(isa));
             let mut session = Session::with_isa(model, &mut arena, isa)?;
             for (output, sample) in outputs.chunks_mut(output_len).zip(codes.chunks(input_len)) {
                 set_inputs(&mut session, sample);
@@ -95,7 +97,7 @@ fn time(blob: &[u8], isa: Isa, codes: &[u8], runs: usize) -> Result<Timing, Boar
     let model = Model::parse(blob)?;
     let parse = lap(begin);
     let begin = Instant::now();
-    let mut arena = AlignedBytes::zeroed(model.arena_bytes());
+    let mut arena = AlignedBytes::zeroed(model.arena_bytes_with(isa));
     let mut session = Session::with_isa(model, &mut arena, isa)?;
     let setup = lap(begin);
     let begin = Instant::now();

@@ -145,12 +145,16 @@ impl Board for Emulator {
         TickUnit::Instructions
     }
 
-    fn layout(&self, _isa: Isa) -> Layout {
-        Layout::Plain
+    fn layout(&self, isa: Isa) -> Layout {
+        isa.layout()
     }
 
     fn object_arch(&self) -> ObjectArch {
-        if self.qemu.core.rust_target.starts_with("riscv32") { ObjectArch::Riscv32 } else { ObjectArch::Arm }
+        match self.qemu.core.rust_target.as_str() {
+            target if target.starts_with("riscv32") => ObjectArch::Riscv32,
+            target if target.ends_with("eabihf") => ObjectArch::ArmHardFloat,
+            _ => ObjectArch::ArmSoftFloat,
+        }
     }
 
     fn run(&self, blob: &[u8], isa: Isa, codes: &[u8]) -> Result<Vec<u8>, BoardError> {

@@ -12,7 +12,7 @@ use super::eval::read_blob;
 use super::{Global, Output, args};
 use crate::board::{FirstInference, quantile};
 use crate::compile::remembered_table;
-use crate::cost::layers::Shape;
+use crate::cost::layers::{Shape, with_sum};
 use crate::cost::table::{KernelQuery, LatencyTable};
 use crate::measure::kernel_name;
 use crate::policy::WeightFormat;
@@ -193,7 +193,7 @@ fn predict(layer: &Layer<'_>, weights: Option<&str>, table: &LatencyTable) -> Op
                 1 => "fully_connected",
                 _ => "conv2d",
             };
-            (operator, shape)
+            (if conv.residual.is_some() { with_sum(operator) } else { operator }, shape)
         }
         LayerOp::Add(_) => ("add", plain),
         LayerOp::AvgPool(p) => ("avg_pool", Shape { kernel: p.window.kernel, stride: p.window.stride, ..plain }),

@@ -27,7 +27,7 @@ use crate::units::{Bytes, Count, Quantity, Ticks};
 impl Finished<'_> {
     pub(super) fn report(&self, global: &Global, wall_s: f64) -> Report {
         let graph = &self.task.graph;
-        let layers = Layers::of(graph);
+        let layers = Layers::of(graph).with_sums(self.deployed.plan.sums());
         let latency = Latency::new(layers.clone(), &self.table);
         let predicted = latency.of(&self.policy).ok();
         let float_bytes: usize = graph.values.iter().filter_map(|v| v.data.as_ref()).map(|data| 4 * data.len()).sum();

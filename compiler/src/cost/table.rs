@@ -21,6 +21,8 @@ use crate::units::{TickUnit, Ticks};
 use super::fit::Fit;
 use super::layers::Shape;
 
+/// What the operators of convolutions that take in a sum end in.
+const SUM: &str = "_add";
 /// Version of the file that [`LatencyTable::save`] writes.
 const SCHEMA: u32 = 2;
 /// Parts that the rows of a fit are cut into to measure its error on rows it did not see.
@@ -223,7 +225,8 @@ impl LatencyTable {
     }
 
     /// The time of a kernel: its row where one was measured (the fastest, where several kernels do
-    /// the same), else the fit of its operator and weight format; `None` where that has no row.
+    /// the same), else the fit of its operator and weight format; `None` where that has no row. A convolution with
+    /// a sum that was not measured takes what the two do.
     pub fn predict(&self, query: &KernelQuery) -> Option<Predicted> {
         let key = Key {
             operator: query.operator.to_owned(),
@@ -235,6 +238,14 @@ impl LatencyTable {
         let predicted = |value, source| Predicted { ticks: Ticks { value, unit: self.file.unit }, source };
         if let Some(&median) = self.fastest.get(&key) {
             return Some(predicted(median, Source::Measured));
+        }
+        if let Some(operator) = query.operator.strip_suffix(SUM) {
+            let Shape { h_out, w_out, c_out, .. } = query.shape;
+            let shape =
+                Shape { h: h_out, w: w_out, c_in: c_out, kernel: [1; 2], stride: [1; 2], groups: 1, ..query.shape };
+            let sum = self.predict(&KernelQuery { operator: "add", shape, weights: None, ..*query })?;
+            let conv = self.predict(&KernelQuery { operator, ..*query })?;
+            return Some(predicted(conv.ticks.value + sum.ticks.value, Source::Fitted));
         }
         let group = (key.operator, key.weights);
         let fit = self.fits.get(&group)?.get_or_init(|| fit(&self.group(&group)));
@@ -351,10 +362,10 @@ fn key(row: &Row) -> Key {
     }
 }
 
-/// The rows of one operator in one weight format, in order.
+/// The rows of one operator in one weight format, in order; convolutions with a sum have no fit of their own.
 fn groups(rows: &[Row]) -> BTreeMap<Group, Vec<&Row>> {
     let mut groups: BTreeMap<_, Vec<&Row>> = BTreeMap::new();
-    for row in rows {
+    for row in rows.iter().filter(|row| !row.operator.ends_with(SUM)) {
         groups.entry((row.operator.clone(), row.weights)).or_default().push(row);
     }
     groups

@@ -10,25 +10,37 @@
 //! | element-wise functions, products and sums with one constant | look-up table |
 //! | products and sums with one constant a channel | 1x1 depthwise convolution with level 127 |
 //! | concat of differing scales | look-up tables in front of it |
+//! | sum of a convolution's result and what is not read again | part of the convolution |
 
 mod arithmetic;
 mod legalise;
 pub mod memory;
 mod place;
 mod plan;
+mod residual;
 
 use pare_runtime::format::Layout;
 
 pub use plan::{MemoryBlock, Plan, PlannedConv, PlannedLayer, PlannedOp, PlannedTensor, PlannedWeights, PlannedWindow};
+pub use residual::{FUSE_RESIDUAL, Sums};
 
 use crate::quant::Quantized;
 use legalise::Lowering;
 
-/// What lowering needs to know of a target.
+/// What lowering needs to know of a target, and how it goes about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LowerConfig {
     /// The widest weight layout of the target's kernels; a layer has a lesser one where that is faster.
     pub layout: Layout,
+    /// Where sums are computed.
+    pub sums: Sums,
+}
+
+impl LowerConfig {
+    /// The usual way, for kernels that read `layout`.
+    pub fn new(layout: Layout) -> LowerConfig {
+        LowerConfig { layout, sums: Sums::default() }
+    }
 }
 
 /// Why a quantised graph cannot become integers.
@@ -84,6 +96,9 @@ pub fn lower(quantized: &Quantized, config: &LowerConfig) -> Result<Plan, LowerE
     let mut lowering = Lowering::new(quantized, *config)?;
     for index in 0..quantized.graph.nodes.len() {
         lowering.node(index)?;
+    }
+    if config.sums == Sums::Fused {
+        lowering.fuse_sums();
     }
     Ok(lowering.place())
 }

@@ -14,16 +14,20 @@ use crate::format::{Add, AvgPool, Conv, DepthToSpace, Layout, MaxPool, Pad, Resi
 
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 pub mod aarch64;
+#[cfg(pare_dsp)]
+pub mod arm;
 mod lookup;
 #[cfg(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon")))]
 mod panels;
+mod polynomial;
 pub mod portable;
 pub mod reference;
+mod residual;
 pub mod scratch;
 #[cfg(target_arch = "x86_64")]
 pub mod x86_64;
 
-#[cfg(not(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon"))))]
+#[cfg(not(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon"), pare_dsp)))]
 mod no_isa;
 
 pub use lookup::MOST_LOOKUPS;
@@ -31,7 +35,9 @@ pub use lookup::MOST_LOOKUPS;
 // The architecture's own kernels, the same few functions whatever it is.
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 use aarch64 as native;
-#[cfg(not(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon"))))]
+#[cfg(pare_dsp)]
+use arm as native;
+#[cfg(not(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon"), pare_dsp)))]
 use no_isa as native;
 #[cfg(target_arch = "x86_64")]
 use x86_64 as native;
@@ -55,11 +61,13 @@ pub enum Isa {
     NeonDotprod,
     /// AArch64 with those and with 8-bit matrix multiplication (FEAT_I8MM).
     NeonI8mm,
+    /// 32-bit Arm with the DSP extension: Cortex-M4, M7, M33; A-profile processors too.
+    Dsp,
 }
 
 impl Isa {
     /// All of them, those of one architecture slowest first.
-    pub const ALL: [Isa; 8] = [
+    pub const ALL: [Isa; 9] = [
         Isa::Reference,
         Isa::Portable,
         Isa::Avx2,
@@ -68,6 +76,7 @@ impl Isa {
         Isa::Neon,
         Isa::NeonDotprod,
         Isa::NeonI8mm,
+        Isa::Dsp,
     ];
 
     /// Whether this processor runs its kernels.
@@ -88,6 +97,16 @@ impl Isa {
         Isa::available().next_back().unwrap_or(Isa::Portable)
     }
 
+    /// The widest weight layout that its kernels read.
+    pub const fn layout(self) -> Layout {
+        match self {
+            Isa::Reference | Isa::Portable => Layout::Plain,
+            Isa::Avx2 | Isa::AvxVnni | Isa::Neon | Isa::NeonDotprod | Isa::NeonI8mm => Layout::Panels,
+            Isa::Avx512Vnni => Layout::Lookup,
+            Isa::Dsp => Layout::Words,
+        }
+    }
+
     /// Its name, as [`FromStr`] reads it and kernel names begin.
     pub const fn name(self) -> &'static str {
         match self {
@@ -99,6 +118,7 @@ impl Isa {
             Isa::Neon => "neon",
             Isa::NeonDotprod => "dotprod",
             Isa::NeonI8mm => "i8mm",
+            Isa::Dsp => "dsp",
         }
     }
 }
@@ -136,7 +156,8 @@ impl FromStr for Isa {
 pub struct KernelName {
     /// Whose kernel it is.
     pub isa: Isa,
-    /// What it computes: `conv`, `depthwise`, or `lookup`: a convolution by table look-up.
+    /// What it computes: `conv`, `depthwise`, `lookup`: a convolution by table look-up, or `packed`: one by packed
+    /// multiplication; ending in `_add` if it adds.
     pub operator: &'static str,
     /// How its weights are coded; `None` when mixed.
     pub format: Option<WeightFormat>,
@@ -149,11 +170,13 @@ impl KernelName {
         let first = formats.next();
         let format = first.filter(|&first| formats.all(|format| format == first));
         let looked_up = conv.weight_groups().any(|group| group.layout == Layout::Lookup);
-        let operator = match (conv.is_depthwise(), looked_up && isa == Isa::Avx512Vnni) {
-            (true, _) => "depthwise",
-            (false, true) => "lookup",
-            (false, false) => "conv",
+        let operators = match (conv.is_depthwise(), looked_up && isa == Isa::Avx512Vnni) {
+            (true, _) => ["depthwise", "depthwise_add"],
+            (false, true) => ["lookup", "lookup_add"],
+            (false, false) if isa == Isa::Dsp && polynomial::takes(conv) => ["packed", "packed_add"],
+            (false, false) => ["conv", "conv_add"],
         };
+        let operator = operators[usize::from(conv.residual.is_some())];
         KernelName { isa, operator, format }
     }
 }
@@ -175,6 +198,8 @@ pub struct ConvKernel {
     pub isa: Isa,
     run: RunConv,
     scratch: fn(&Conv<'_>) -> usize,
+    /// Whether `run` adds where the convolution does.
+    adds: bool,
 }
 
 /// A convolution, its input, its output, and scratch.
@@ -186,22 +211,38 @@ impl ConvKernel {
     #[inline]
     pub fn choose(isa: Isa, conv: &Conv<'_>) -> ConvKernel {
         match isa {
-            Isa::Reference => {
-                ConvKernel { isa, run: |conv, input, output, _| reference::conv(conv, input, output), scratch: |_| 0 }
-            }
+            Isa::Reference => ConvKernel {
+                isa,
+                run: |conv, input, output, _| reference::conv(conv, input, output),
+                scratch: |_| 0,
+                adds: true,
+            },
             Isa::Portable => portable::conv_kernel(conv),
             _ => native::conv_kernel(isa, conv).unwrap_or_else(|| portable::conv_kernel(conv)),
         }
     }
 
     /// Bytes of scratch that a run wants for the convolution that this kernel was chosen for, at most
-    /// [`conv_scratch_bytes`](scratch::conv_scratch_bytes).
+    /// [`conv_scratch_bytes`](scratch::conv_scratch_bytes) where [planned](Self::is_planned).
     pub fn scratch_bytes(&self, conv: &Conv<'_>) -> usize {
-        (self.scratch)(conv)
+        match conv.residual {
+            Some(_) if !self.adds => {
+                residual::scratch_bytes(conv, |strip| ConvKernel::choose(self.isa, strip).scratch_bytes(strip))
+            }
+            _ => (self.scratch)(conv),
+        }
+    }
+
+    /// Whether the arena that a blob states has room for the scratch. It has not for portable kernels that stand in for
+    /// those of a microcontroller: they need [more](crate::Model::arena_bytes_with).
+    #[inline]
+    pub fn is_planned(&self, conv: &Conv<'_>) -> bool {
+        self.isa != Isa::Portable || conv.weight_groups().all(|group| scratch::plans_for_portable(group.layout))
     }
 
     /// Computes a convolution like the one that this kernel was chosen for: `input` and `output` of the
-    /// lengths of its shapes, `scratch` of `scratch_bytes` at least. Does nothing when one of them differs
+    /// lengths of its shapes, `scratch` of `scratch_bytes` at least. If the convolution adds, `output` holds the
+    /// other summand before and the sum after. Does nothing when a length differs
     /// or the convolution lacks biases, multipliers or weight groups.
     pub fn run(&self, conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) {
         if !conv.is_whole() {
@@ -218,8 +259,12 @@ impl ConvKernel {
     /// scratch than it wants.
     #[inline]
     pub(crate) fn run_whole(&self, conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) {
-        if input.len() == conv.input.len() && output.len() == conv.output.len() {
-            (self.run)(conv, input, output, scratch);
+        if input.len() != conv.input.len() || output.len() != conv.output.len() {
+            return;
+        }
+        match &conv.residual {
+            Some(add) if !self.adds => residual::run(self.isa, conv, add, input, output, scratch),
+            _ => (self.run)(conv, input, output, scratch),
         }
     }
 }

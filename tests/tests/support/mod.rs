@@ -79,7 +79,7 @@ pub(crate) fn config() -> QuantConfig {
 
 /// A blob of a policy.
 pub(crate) fn deployed(bank: &CodeBank<'_>, policy: &Policy, layout: Layout) -> Deployed {
-    deploy(bank, policy, &LowerConfig { layout }, "").unwrap()
+    deploy(bank, policy, &LowerConfig::new(layout), "").unwrap()
 }
 
 /// A file or folder of the shared data.

@@ -40,7 +40,7 @@ pub(super) fn conv_kernel(isa: Isa, conv: &Conv<'_>) -> Option<ConvKernel> {
         Isa::NeonI8mm => panels::dense::run::<dot::I8mm>,
         _ => return None,
     };
-    Some(ConvKernel { isa, run, scratch: scratch::of_groups })
+    Some(ConvKernel { isa, run, scratch: scratch::of_groups, adds: !conv.is_depthwise() })
 }
 
 pub(super) fn add(_isa: Isa, p: &Add, a: &mut [u8], b: &[u8]) {

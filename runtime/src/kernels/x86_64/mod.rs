@@ -38,15 +38,16 @@ pub(super) fn conv_kernel(isa: Isa, conv: &Conv<'_>) -> Option<ConvKernel> {
         return None;
     }
     let looked_up = || conv.weight_groups().all(|group| Lookups::of(conv, group.format).is_some());
-    let run: RunConv = match (isa, conv.layout()?) {
+    let layout = conv.layout()?;
+    let run: RunConv = match (isa, layout) {
         (Isa::Avx2, Layout::Panels) if conv.is_depthwise() => depthwise::run::<avx2::Avx2>,
         (Isa::Avx2, Layout::Panels) => dense::run::<avx2::Avx2>,
         (Isa::AvxVnni, Layout::Panels) if conv.is_depthwise() => depthwise::run::<avx2::Avx2>,
         (Isa::AvxVnni, Layout::Panels) => dense::run::<avx2::AvxVnni>,
-        (Isa::Avx512Vnni, Layout::Panels) if conv.is_depthwise() => depthwise::run::<avx512::Avx512>,
+        (Isa::Avx512Vnni, Layout::Panels) if conv.is_depthwise() => avx512::windows::run,
         (Isa::Avx512Vnni, Layout::Panels) => dense::run::<avx512::Avx512>,
         (Isa::Avx512Vnni, Layout::Lookup) if looked_up() => avx512::lookup::run,
         _ => return None,
     };
-    Some(ConvKernel { isa, run, scratch: scratch::of_groups })
+    Some(ConvKernel { isa, run, scratch: scratch::of_groups, adds: layout == Layout::Panels && !conv.is_depthwise() })
 }

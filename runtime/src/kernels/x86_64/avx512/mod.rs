@@ -5,9 +5,11 @@ mod dense;
 mod depthwise;
 mod levels;
 pub(super) mod lookup;
+mod narrow;
 mod pool;
 mod requantise;
 mod stream;
+pub(super) mod windows;
 
 pub(super) use add::add;
 pub(super) use pool::avg_pool;

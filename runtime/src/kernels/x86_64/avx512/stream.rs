@@ -5,7 +5,7 @@ use core::arch::x86_64::*;
 
 use super::lanes;
 use super::levels::{Bytes, Levels, Table64, Table128, table64};
-use super::requantise::{Scale, load_channels, store_pixel};
+use super::requantise::{BY_VECTOR, Scale, load_channels, store_pixel};
 use crate::format::{PANEL_CHANNELS, WeightFormat, WeightGroup};
 use crate::kernels::panels::dense::{STEP, Stream};
 
@@ -301,9 +301,9 @@ unsafe fn sequence<const F: usize, const N: usize, const A: usize, S: Steps<F>>(
             for p in 0..TOGETHER {
                 let sum = _mm512_add_epi32(words[p], numbers(panels.bias, first + p));
                 let scale = all.with_mult(numbers(panels.mult, first + p));
-                words[p] = scale.apply(scale.shift(sum));
+                words[p] = scale.apply(if scale.is_wide() { scale.narrow(sum) } else { sum });
             }
-            _mm512_storeu_si512(output.add(first * PANEL_CHANNELS).cast(), all.pack(words));
+            _mm512_storeu_si512(output.add(first * PANEL_CHANNELS).cast(), all.pack(words, &BY_VECTOR));
             first += TOGETHER;
         }
         while first < panels.len {
