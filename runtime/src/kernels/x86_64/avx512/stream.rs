@@ -259,8 +259,7 @@ fn sum_of<const N: usize>(sums: &[__m512i; N]) -> __m512i {
 
 /// All panels, one after another, `N` sums each to keep the multipliers busy.
 ///
-/// Codes come from beyond the first cache, and a core fetches them half as fast again if it foresees where every
-/// load will read: hence one sequence, and a loop of few loads that runs through all panels.
+/// Codes come from beyond the first cache: a core fetches one sequence half as fast again as several side by side.
 ///
 /// # Safety
 /// The processor has the instructions; [`bytes`](Steps::bytes) hold `F` steps of the panels. `F` divides `N`.
@@ -286,7 +285,7 @@ unsafe fn sequence<const F: usize, const N: usize, const A: usize, S: Steps<F>>(
     group: &WeightGroup<'_>,
     stream: &Stream<'_>,
 ) {
-    let panels = stream.panels();
+    let (panels, output) = (stream.panels(), stream.output());
     let whole = panels.bias.len() / PANEL_CHANNELS;
     let mut first = 0;
     // SAFETY: the panels are there, those below `whole` with all their channels, which lie in the output: the contract.
@@ -294,30 +293,25 @@ unsafe fn sequence<const F: usize, const N: usize, const A: usize, S: Steps<F>>(
         let all = Scale::new(stream.requantise(), panels, 0);
         let numbers =
             |numbers: &[i32], index: usize| _mm512_loadu_si512(numbers.as_ptr().add(index * PANEL_CHANNELS).cast());
+        while first + TOGETHER <= whole {
+            let mut words = [_mm512_setzero_si512(); TOGETHER];
+            for p in 0..TOGETHER {
+                words[p] = panel::<F, N, A, S>(steps, group, stream, first + p);
+            }
+            for p in 0..TOGETHER {
+                let sum = _mm512_add_epi32(words[p], numbers(panels.bias, first + p));
+                let scale = all.with_mult(numbers(panels.mult, first + p));
+                words[p] = scale.apply(if scale.is_wide() { scale.narrow(sum) } else { sum });
+            }
+            _mm512_storeu_si512(output.add(first * PANEL_CHANNELS).cast(), all.pack(words, &BY_VECTOR));
+            first += TOGETHER;
+        }
         while first < panels.len {
-            let next = panels.len.min(first + TOGETHER);
-            let mut sums = [_mm512_setzero_si512(); TOGETHER];
-            // As many times as is not known, so that it stays one loop.
-            for index in first..next {
-                sums[index - first] = panel::<F, N, A, S>(steps, group, stream, index);
-            }
-            let output = stream.output().add(first * PANEL_CHANNELS);
-            if first + TOGETHER <= whole {
-                for p in 0..TOGETHER {
-                    let sum = _mm512_add_epi32(sums[p], numbers(panels.bias, first + p));
-                    let scale = all.with_mult(numbers(panels.mult, first + p));
-                    sums[p] = scale.apply(if scale.is_wide() { scale.narrow(sum) } else { sum });
-                }
-                _mm512_storeu_si512(output.cast(), all.pack(sums, &BY_VECTOR));
-            } else {
-                for index in first..next {
-                    let bias = load_channels(panels.bias, panels.channels(index));
-                    let sum = _mm512_add_epi32(sums[index - first], bias);
-                    let scale = Scale::new(stream.requantise(), panels, index);
-                    store_pixel(&[scale], [sum], output.add((index - first) * PANEL_CHANNELS));
-                }
-            }
-            first = next;
+            let sum = panel::<F, N, A, S>(steps, group, stream, first);
+            let sum = _mm512_add_epi32(sum, load_channels(panels.bias, panels.channels(first)));
+            let scale = Scale::new(stream.requantise(), panels, first);
+            store_pixel(&[scale], [sum], output.add(first * PANEL_CHANNELS));
+            first += 1;
         }
     }
 }
