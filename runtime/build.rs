@@ -7,9 +7,13 @@ use std::env::var;
 const WITH_DSP: [&str; 4] = ["cortex-m33", "cortex-m35p", "cortex-m55", "cortex-m85"];
 
 fn main() {
-    println!("cargo::rustc-check-cfg=cfg(pare_dsp)");
-    if has_dsp(&var("TARGET").unwrap_or_default(), &var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default()) {
+    println!("cargo::rustc-check-cfg=cfg(pare_dsp, pare_armv8m)");
+    let target = var("TARGET").unwrap_or_default();
+    if has_dsp(&target, &var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default()) {
         println!("cargo::rustc-cfg=pare_dsp");
+    }
+    if target.starts_with("thumbv8m.") {
+        println!("cargo::rustc-cfg=pare_armv8m");
     }
     println!("cargo::rerun-if-changed=build.rs");
 }

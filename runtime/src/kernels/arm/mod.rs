@@ -4,6 +4,21 @@
 //! so its instructions are there. Loops in assembly go through memory that their callers have checked.
 #![allow(unsafe_code, reason = "instructions of the extension, and loops in assembly")]
 
+/// Opens an assembly function: assemblers take the processor of the target's name for granted, and that of Armv8-M has
+/// no DSP extension. (There is no directive for an extension alone.)
+#[cfg(pare_armv8m)]
+macro_rules! processor {
+    () => {
+        ".cpu cortex-m33"
+    };
+}
+#[cfg(not(pare_armv8m))]
+macro_rules! processor {
+    () => {
+        ""
+    };
+}
+
 mod add;
 mod dense;
 mod depthwise;

@@ -100,6 +100,7 @@ macro_rules! pair {
 #[unsafe(naked)]
 pub(super) unsafe extern "C" fn quads(job: &mut Job) {
     naked_asm!(
+        processor!(),
         "push {{r4-r11, lr}}",
         "ldr r1, [r0, #{end}]",
         "ldr r3, [r0, #{skipped}]",

@@ -124,6 +124,7 @@ macro_rules! step {
 #[unsafe(naked)]
 pub(super) unsafe extern "C" fn tile(job: &mut Job) {
     naked_asm!(
+        processor!(),
         "push {{r4-r11, lr}}",
         "ldr r1, [r0, #{end}]",
         "ldr r3, [r0, #{skipped}]",
@@ -270,6 +271,7 @@ macro_rules! single_step {
 #[unsafe(naked)]
 pub(super) unsafe extern "C" fn single(job: &mut Job) {
     naked_asm!(
+        processor!(),
         "push {{r4-r11, lr}}",
         "ldr r1, [r0, #{end}]",
         "ldr r3, [r0, #{skipped}]",
@@ -374,6 +376,7 @@ pub(super) struct Runs {
 #[unsafe(naked)]
 pub(super) unsafe extern "C" fn take_apart(runs: &Runs, to: *mut u8) -> *mut u8 {
     naked_asm!(
+        processor!(),
         "push {{r4-r11, lr}}",
         "ldm r0, {{r0, r2, r3, r10, r11, r12}}",
         "10:",
@@ -430,6 +433,7 @@ pub(super) struct Rows {
 #[unsafe(naked)]
 pub(super) unsafe extern "C" fn copy_rows(from: *const u8, to: *mut u8, rows: &Rows) {
     naked_asm!(
+        processor!(),
         "push {{r4-r6, lr}}",
         "ldm r2, {{r4, r5, r6}}",
         "10:",

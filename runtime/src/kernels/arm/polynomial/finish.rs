@@ -107,6 +107,7 @@ macro_rules! finish {
         #[unsafe(naked)]
         unsafe extern "C" fn $name(pixels: *mut Pixels) {
             naked_asm!(
+                processor!(),
                 "push {{r4-r11, lr}}",
                 "ldr r1, [r0, #40]",
                 "ldr r2, [r0, #44]",

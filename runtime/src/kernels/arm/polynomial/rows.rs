@@ -162,6 +162,7 @@ macro_rules! pack {
         #[unsafe(naked)]
         unsafe extern "C" fn $name(to: *mut u32, from: *const u8, pitch: usize, quads: usize) {
             naked_asm!(
+                processor!(),
                 "push {{r4-r9}}",
                 "add r9, r2, r2, lsl #1",
                 "2:",
@@ -218,6 +219,7 @@ pack!(
 #[unsafe(naked)]
 unsafe extern "C" fn sum_quads(to: *mut i32, from: *const u8, quads: usize, pixels: usize) {
     naked_asm!(
+        processor!(),
         "push {{r4-r6}}",
         "mov r6, #0",
         "2:",

@@ -227,6 +227,7 @@ macro_rules! tiles {
         #[unsafe(naked)]
         unsafe extern "C" fn $name(job: *mut Job) {
             naked_asm!(
+                processor!(),
                 "push {{r4-r11, lr}}",
                 // End of the run; job; activations.
                 "sub sp, sp, #12",

@@ -154,6 +154,7 @@ macro_rules! taps {
         #[unsafe(naked)]
         unsafe extern "C" fn $name(to: *mut u32, from: *const u8, tap_bytes: usize, quads: usize, flip: u32) {
             naked_asm!(
+                processor!(),
                 "push {{r4-r11}}",
                 "ldr r7, [sp, #32]",
                 "lsl r9, r2, #1",
@@ -200,6 +201,7 @@ macro_rules! filters {
         #[unsafe(naked)]
         unsafe extern "C" fn $name(to: *mut u32, first: *const u8, second: *const u8, quads: usize, flip: u32) {
             naked_asm!(
+                processor!(),
                 "push {{r4-r11}}",
                 "ldr r7, [sp, #32]",
                 "2:",
