@@ -65,7 +65,7 @@ pub(super) const X86_SLACK: usize = ALIGN;
 /// Panels that a dense kernel decodes at once, at most.
 pub(super) const DECODED_PANELS: usize = 2;
 /// Bytes of a strip of input rows that a dense kernel copies at once, unless one row of windows takes more.
-const STRIP_BYTES: usize = 4096;
+const STRIP_BYTES: usize = 8192;
 
 /// Whether a dense kernel decodes weights of a format to scratch: codes of 8 bits are levels already.
 pub(super) const fn decodes(format: WeightFormat) -> bool {
