@@ -6,7 +6,7 @@ use core::arch::x86_64::*;
 use super::lanes;
 use super::levels::{Bytes, Levels, Table64, Table128, table64};
 use super::requantise::{BY_VECTOR, Scale, load_channels, store_pixel};
-use crate::format::{PANEL_CHANNELS, WeightFormat, WeightGroup};
+use crate::format::{PANEL_CHANNELS, Requantise, WeightFormat, WeightGroup};
 use crate::kernels::panels::dense::{STEP, Stream};
 
 /// Panels whose sums become codes together.
@@ -290,7 +290,7 @@ unsafe fn sequence<const F: usize, const N: usize, const A: usize, S: Steps<F>>(
     let mut first = 0;
     // SAFETY: the panels are there, those below `whole` with all their channels, which lie in the output: the contract.
     unsafe {
-        let all = Scale::new(stream.requantise(), panels, 0);
+        let once = Once::new(stream.requantise());
         let numbers =
             |numbers: &[i32], index: usize| _mm512_loadu_si512(numbers.as_ptr().add(index * PANEL_CHANNELS).cast());
         while first + TOGETHER <= whole {
@@ -300,10 +300,9 @@ unsafe fn sequence<const F: usize, const N: usize, const A: usize, S: Steps<F>>(
             }
             for p in 0..TOGETHER {
                 let sum = _mm512_add_epi32(words[p], numbers(panels.bias, first + p));
-                let scale = all.with_mult(numbers(panels.mult, first + p));
-                words[p] = scale.apply(if scale.is_wide() { scale.narrow(sum) } else { sum });
+                words[p] = once.apply(sum, numbers(panels.mult, first + p));
             }
-            _mm512_storeu_si512(output.add(first * PANEL_CHANNELS).cast(), all.pack(words, &BY_VECTOR));
+            _mm512_storeu_si512(output.add(first * PANEL_CHANNELS).cast(), once.pack(words));
             first += TOGETHER;
         }
         while first < panels.len {
@@ -313,6 +312,53 @@ unsafe fn sequence<const F: usize, const N: usize, const A: usize, S: Steps<F>>(
             store_pixel(&[scale], [sum], output.add(first * PANEL_CHANNELS));
             first += 1;
         }
+    }
+}
+
+/// From sums to codes where a multiplier is met once, so that no other form of it pays: see [`Scale`].
+struct Once {
+    pre: __m128i,
+    /// Half a unit, and the zero point above it.
+    round: __m512i,
+    lo: __m512i,
+    hi: __m512i,
+}
+
+impl Once {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+    fn new(requantise: &Requantise) -> Once {
+        Once {
+            pre: _mm_cvtsi32_si128(i32::from(requantise.pre & 31)),
+            round: _mm512_set1_epi64((i64::from(requantise.zero) << 32) + (1 << 31)),
+            lo: _mm512_set1_epi8(requantise.lo as i8),
+            hi: _mm512_set1_epi8(requantise.hi as i8),
+        }
+    }
+
+    /// `zero + ((sum << pre) * mult + 2^31 >> 32)`, not yet clamped: of every 4 channels, the second and the third
+    /// change places.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+    fn apply(&self, sums: __m512i, mult: __m512i) -> __m512i {
+        let sums = _mm512_sll_epi32(sums, self.pre);
+        let even = _mm512_add_epi64(_mm512_mul_epi32(sums, mult), self.round);
+        let [sums, mult] = [_mm512_srli_epi64::<32>(sums), _mm512_srli_epi64::<32>(mult)];
+        let odd = _mm512_add_epi64(_mm512_mul_epi32(sums, mult), self.round);
+        let [even, odd] = [_mm512_castsi512_ps(even), _mm512_castsi512_ps(odd)];
+        _mm512_castps_si512(_mm512_shuffle_ps::<0b11_01_11_01>(even, odd))
+    }
+
+    /// Clamps what [`apply`](Self::apply) made of four panels to their codes, one panel after another.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+    fn pack(&self, [a, b, c, d]: [__m512i; TOGETHER]) -> __m512i {
+        // Both packs saturate, which is within any clamp to codes.
+        let codes = _mm512_packus_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
+        let codes = _mm512_min_epu8(_mm512_max_epu8(codes, self.lo), self.hi);
+        // SAFETY: 64 bytes.
+        let order = unsafe { _mm512_loadu_si512(BY_VECTOR.as_ptr().cast()) };
+        _mm512_permutexvar_epi8(order, codes)
     }
 }
 
