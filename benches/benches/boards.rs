@@ -84,7 +84,7 @@ fn count(target: &Target, bank: &CodeBank<'_>, network: &Graph) -> Result<BTreeM
             counts.insert(name(shape), ticks[0] as u64);
         }
         let policy = Policy::uniform(network, policy::WeightFormat::Linear(weights), bits, EdgeLayers::EightBit);
-        let deployed = deploy(bank, &policy, &LowerConfig { layout }, "{}")?;
+        let deployed = deploy(bank, &policy, &LowerConfig::new(layout), "{}")?;
         let whole = timed(&*board, &AlignedBytes::from(&deployed.blob.bytes[..]))?;
         counts.insert(name(&network.name), whole.total[0] as u64);
     }
