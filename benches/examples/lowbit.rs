@@ -42,6 +42,7 @@ fn main() {
         let mut specs = vec![conv(w(8), 8, Layout::Panels), conv(w(4), 8, Layout::Panels)];
         specs.extend(low.map(|(format, bits)| conv(format, bits, Layout::Panels)));
         specs.extend(low.map(|(format, bits)| conv(format, bits, Layout::Lookup)));
+        specs.extend(low.map(|(format, bits)| conv(format, bits, Layout::Planes)));
         compare(&format!("3x3 {channels}-{channels} {extent}x{extent}"), &specs, 1);
     }
 }

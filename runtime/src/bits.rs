@@ -3,7 +3,7 @@
 //! The compiler packs and the reference kernels read through [`Conv::position`], so that a layout is
 //! defined once. Fast kernels walk the same bytes in order instead.
 
-use crate::format::{Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH, PANEL_STEP, SLAB_CHANNELS, WeightFormat, WeightGroup};
+use crate::format::{Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH, PANEL_STEP, PLANE_WORD, SLAB_CHANNELS, WeightFormat, WeightGroup};
 
 /// Code `index` of a stream of `bits`-bit codes (1..=8); 0 beyond the end.
 #[inline]
@@ -83,6 +83,19 @@ impl Conv<'_> {
                 let byte = (tap * c.div_ceil(depth) + i / depth) * SLAB_CHANNELS + lane;
                 let slab = self.packed_bytes(SLAB_CHANNELS, format, layout);
                 Position { offset: channel / SLAB_CHANNELS * slab, index: byte * 8 / bits + i % depth }
+            }
+            Layout::Planes => {
+                let c = self.group_inputs();
+                let (segments, words) = self.plane_segments();
+                // Taps of a segment.
+                let taps = self.kernel[0] * self.kernel[1] / segments;
+                let (tap, i) = (k / c, k % c);
+                let (segment, bit) = (tap / taps, tap % taps * c.next_multiple_of(8) + i);
+                let step = segment * words + bit / PLANE_WORD;
+                let lane = (step * bits + bit % bits) * PANEL_CHANNELS + channel % PANEL_CHANNELS;
+                let panel = self.packed_bytes(PANEL_CHANNELS, format, layout);
+                let index = lane * (PLANE_WORD / bits) + bit % PLANE_WORD / bits;
+                Position { offset: channel / PANEL_CHANNELS * panel, index }
             }
         }
     }

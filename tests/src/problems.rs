@@ -221,6 +221,8 @@ pub enum Family {
     Depthwise,
     /// Dense, by table look-up.
     LookedUp,
+    /// Dense, of bit planes.
+    Planes,
     /// What the portable kernels alone take: groups, weights in several layouts, look-ups of wide codes.
     Portable,
 }
@@ -236,8 +238,8 @@ enum Grouping {
     /// One window, whatever the input.
     SinglePixel,
     Depthwise,
-    /// Dense, weights in the layout of look-ups, input codes of so many bits.
-    LookedUp(u8),
+    /// Dense, weights of 1 and 2 bits in a layout of theirs, input codes of so many bits.
+    FewBits(Layout, u8),
     /// Groups, inputs and outputs of each.
     Grouped(usize, usize),
 }
@@ -247,17 +249,19 @@ impl Family {
         let dense =
             || prop_oneof![4 => Just(Grouping::Dense), 2 => Just(Grouping::Pointwise), 1 => Just(Grouping::Rows(3))];
         let single = || prop_oneof![Just(Grouping::Rows(1)), Just(Grouping::SinglePixel)];
+        let few = |layout, bits: std::ops::Range<u8>| bits.prop_map(move |bits| Grouping::FewBits(layout, bits));
         let grouped = (2..5usize, 1..4usize).prop_map(|(groups, inputs)| Grouping::Grouped(groups, inputs));
         match self {
             Family::Dense => dense().boxed(),
             Family::FullyConnected => single().boxed(),
             Family::Depthwise => Just(Grouping::Depthwise).boxed(),
-            Family::LookedUp => (1..3u8).prop_map(Grouping::LookedUp).boxed(),
+            Family::LookedUp => few(Layout::Lookup, 1..3).boxed(),
+            Family::Planes => few(Layout::Planes, 1..9).boxed(),
             Family::Portable => prop_oneof![
                 2 => dense(),
                 1 => single(),
                 1 => Just(Grouping::Depthwise),
-                1 => (3..5u8).prop_map(Grouping::LookedUp),
+                1 => few(Layout::Lookup, 3..5),
                 2 => grouped,
             ]
             .boxed(),
@@ -280,6 +284,7 @@ pub fn conv_problems() -> impl Strategy<Value = ConvProblem> {
         1 => conv_problems_of(Family::FullyConnected),
         2 => conv_problems_of(Family::Depthwise),
         2 => conv_problems_of(Family::LookedUp),
+        2 => conv_problems_of(Family::Planes),
         3 => conv_problems_of(Family::Portable),
     ]
 }
@@ -354,14 +359,14 @@ impl ConvSpec {
                 let c = self.output().c;
                 (self.input.c, self.groups) = (c, c);
             }
-            Grouping::LookedUp(bits) => {
-                (self.bits_in, self.zero_in) = (bits, self.zero_in & ((1 << bits) - 1));
+            Grouping::FewBits(layout_of_all, bits) => {
+                (self.bits_in, self.zero_in) = (bits, self.zero_in & u8::MAX >> (8 - bits));
                 self.input.h = self.input.h.div_ceil(2);
                 let formats = [WeightFormat::Linear(1), WeightFormat::Linear(2), WeightFormat::Ternary];
                 for (format, layout, channels) in &mut self.weights {
                     *format = formats[usize::from(format.to_byte()) % formats.len()];
-                    *layout = Layout::Lookup;
-                    // One slab or two.
+                    *layout = layout_of_all;
+                    // One slab or two, panels whole and not.
                     *channels *= 2;
                 }
             }

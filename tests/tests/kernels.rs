@@ -46,6 +46,11 @@ proptest! {
     }
 
     #[test]
+    fn every_convolution_of_bit_planes_equals_the_reference(problem in conv_problems_of(Family::Planes)) {
+        equals_the_reference(&problem)?;
+    }
+
+    #[test]
     fn what_only_portable_kernels_take_equals_the_reference(problem in conv_problems_of(Family::Portable)) {
         equals_the_reference(&problem)?;
     }

@@ -1,7 +1,7 @@
 //! A layer record as the kernels take it: shapes, numbers and borrowed tables.
 
 use super::{
-    CODEBOOK_BYTES, Layout, PANEL_CHANNELS, PANEL_DEPTH, Reader, SECTION_ALIGN, SLAB_CHANNELS, Shape, TENSOR_BYTES,
+    CODEBOOK_BYTES, Layout, PANEL_CHANNELS, PANEL_DEPTH, PLANE_WORD, Reader, SECTION_ALIGN, SLAB_CHANNELS, Shape, TENSOR_BYTES,
     Tensor, WeightFormat, op,
 };
 use crate::error::FormatError;
@@ -282,6 +282,19 @@ impl<'a> Conv<'a> {
         }
     }
 
+    /// Bits of a segment of a plane in [`Layout::Planes`]: a kernel row without column dilation, else a tap.
+    pub const fn plane_segment(&self) -> usize {
+        let taps = if self.dilation[1] == 1 { self.kernel[1] } else { 1 };
+        taps.saturating_mul(self.group_inputs().div_ceil(8)).saturating_mul(8)
+    }
+
+    /// Segments of an output channel in [`Layout::Planes`], and words of 32 bits of each.
+    pub const fn plane_segments(&self) -> (usize, usize) {
+        let [kh, kw] = self.kernel;
+        let segments = if self.dilation[1] == 1 { kh } else { kh.saturating_mul(kw) };
+        (segments, self.plane_segment().div_ceil(PLANE_WORD))
+    }
+
     /// Bytes that the codes of `channels` output channels take in a layout.
     #[inline]
     pub const fn packed_bytes(&self, channels: usize, format: WeightFormat, layout: Layout) -> usize {
@@ -299,6 +312,11 @@ impl<'a> Conv<'a> {
             }
             Layout::Lookup => {
                 channels.div_ceil(SLAB_CHANNELS).saturating_mul(self.lookups(format)).saturating_mul(SLAB_CHANNELS)
+            }
+            Layout::Planes => {
+                let (segments, words) = self.plane_segments();
+                let steps = segments.saturating_mul(words).saturating_mul(PANEL_CHANNELS * PLANE_WORD / 8 * bits);
+                channels.div_ceil(PANEL_CHANNELS).saturating_mul(steps)
             }
         }
     }
@@ -325,6 +343,7 @@ impl<'a> Conv<'a> {
             Layout::Plain => true,
             Layout::Panels => self.groups == 1 || self.is_depthwise(),
             Layout::Lookup => self.groups == 1 && format.looked_up().is_some(),
+            Layout::Planes => self.groups == 1 && format.has_planes(),
         };
         if channels == 0 || !at.is_multiple_of(align) || !fits_layout {
             return Err(bad);

@@ -106,6 +106,12 @@
 //!   two top bits are 0. Read as a stream of `b`-bit codes, the code of tap `t`, input channel `i` is number
 //!   `((t * ceil(c / d) + i / d) * 64 + j) * 8 / b + i % d` of the slab.
 //!
+//! * [`Layout::Planes`], dense, formats 0x01, 0x02 and 0x12: panels of 16 output channels; within a panel, segment
+//!   after segment as above, but for each tap's channels, which are padded to a multiple of 8, and the segment's codes, to
+//!   a multiple of 32: `w` *words* of 32 codes. The code of channel `o`, position `i` of segment `s`, where
+//!   `t = s * w + i / 32`, is number `((t * b + i % b) * 16 + o % 16) * 32 / b + i % 32 / b` of the panel's stream: so
+//!   32 codes of 16 channels are 64 bytes, or of two bits 64 bytes of the even ones and 64 of the odd ones.
+//!
 //! Missing channels and padding positions hold code 0, which is level 0 in format 0x08: kernels multiply those
 //! panels as they lie. In the other formats a kernel must not let them count. Panels of
 //! any width are whole bytes (16 codes), and data of a group begins at a multiple of 64 when its format
@@ -165,6 +171,9 @@ pub const PANEL_STEP: usize = PANEL_CHANNELS * PANEL_DEPTH;
 
 /// Output channels of a slab of [`Layout::Lookup`].
 pub const SLAB_CHANNELS: usize = 64;
+
+/// Consecutive codes of one channel in a panel of [`Layout::Planes`].
+pub const PLANE_WORD: usize = 32;
 
 /// Operator codes.
 pub mod op {
@@ -255,6 +264,11 @@ impl WeightFormat {
         }
     }
 
+    /// Whether [`Layout::Planes`] exists for it.
+    pub const fn has_planes(self) -> bool {
+        matches!(self, WeightFormat::Linear(1 | 2) | WeightFormat::Ternary)
+    }
+
     /// The level of `code` (its low [`bits`](Self::bits) count), `codebook` being the group's table.
     #[inline]
     pub fn level(self, code: u8, codebook: &[i8]) -> i8 {
@@ -295,6 +309,8 @@ pub enum Layout {
     Panels = 1,
     /// Slabs of 64 channels, 6 bits of codes each at a time.
     Lookup = 2,
+    /// Panels of 16 channels, 32 codes deep.
+    Planes = 3,
 }
 
 impl Layout {
@@ -304,6 +320,7 @@ impl Layout {
             0 => Some(Layout::Plain),
             1 => Some(Layout::Panels),
             2 => Some(Layout::Lookup),
+            3 => Some(Layout::Planes),
             _ => None,
         }
     }

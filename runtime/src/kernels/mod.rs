@@ -17,6 +17,7 @@ pub mod aarch64;
 mod lookup;
 #[cfg(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon")))]
 mod panels;
+mod planes;
 pub mod portable;
 pub mod reference;
 pub mod scratch;
@@ -47,7 +48,7 @@ pub enum Isa {
     Avx2,
     /// x86-64 with those and AVX-VNNI.
     AvxVnni,
-    /// x86-64 with AVX-512 (F, BW, VL, VBMI) and VNNI.
+    /// x86-64 with AVX-512 (F, BW, VL, VBMI, VPOPCNTDQ) and VNNI.
     Avx512Vnni,
     /// AArch64, whose every processor has NEON.
     Neon,
@@ -136,7 +137,7 @@ impl FromStr for Isa {
 pub struct KernelName {
     /// Whose kernel it is.
     pub isa: Isa,
-    /// What it computes: `conv`, `depthwise`, or `lookup`: a convolution by table look-up.
+    /// What it computes: `conv`, `depthwise`, or `lookup` and `planes`: a convolution by table look-up, or of bit planes.
     pub operator: &'static str,
     /// How its weights are coded; `None` when mixed.
     pub format: Option<WeightFormat>,
@@ -148,11 +149,12 @@ impl KernelName {
         let mut formats = conv.weight_groups().map(|group| group.format);
         let first = formats.next();
         let format = first.filter(|&first| formats.all(|format| format == first));
-        let looked_up = conv.weight_groups().any(|group| group.layout == Layout::Lookup);
-        let operator = match (conv.is_depthwise(), looked_up && isa == Isa::Avx512Vnni) {
-            (true, _) => "depthwise",
-            (false, true) => "lookup",
-            (false, false) => "conv",
+        let layout = conv.weight_groups().map(|group| group.layout).max();
+        let operator = match layout {
+            _ if conv.is_depthwise() => "depthwise",
+            Some(Layout::Lookup) if isa == Isa::Avx512Vnni => "lookup",
+            Some(Layout::Planes) if isa == Isa::Avx512Vnni => "planes",
+            _ => "conv",
         };
         KernelName { isa, operator, format }
     }

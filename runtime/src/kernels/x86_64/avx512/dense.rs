@@ -114,7 +114,7 @@ unsafe fn four_panels(tiles: &Tiles<'_>) {
 }
 
 /// How many columns a tile takes if they are shared out among as few as possible, `most` each.
-fn even_split(columns: usize, most: usize) -> usize {
+pub(super) fn even_split(columns: usize, most: usize) -> usize {
     columns.div_ceil(columns.div_ceil(most))
 }
 
@@ -255,7 +255,7 @@ macro_rules! unroll {
 /// The processor has the instructions; the panels' channels can be written for each of `N` pixels.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-unsafe fn store<const P: usize, const N: usize>(
+pub(super) unsafe fn store<const P: usize, const N: usize>(
     scales: &[Scale; P],
     sums: [[__m512i; P]; N],
     output: *mut u8,

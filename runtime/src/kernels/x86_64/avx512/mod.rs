@@ -5,6 +5,7 @@ mod dense;
 mod depthwise;
 mod levels;
 pub(super) mod lookup;
+pub(super) mod planes;
 mod pool;
 mod requantise;
 mod stream;
