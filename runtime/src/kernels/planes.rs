@@ -7,10 +7,15 @@
 //! and Jahre, "Streamlined deployment for quantized neural networks", 2017; Cowan et al. 2020.)
 
 use super::scratch::{ALIGN, padded};
-use crate::format::{Conv, PLANE_WORD, WeightFormat};
+use crate::format::{Conv, Layout, PANEL_CHANNELS, PLANE_WORD, WeightFormat};
 
 /// Bytes of a strip of planes, unless one row of windows takes more.
 const STRIP_BYTES: usize = 8192;
+
+/// Bytes of a word of each of 16 output channels.
+pub(super) const STEP: usize = PANEL_CHANNELS * PLANE_WORD / 8;
+/// Panels that are multiplied together, at most.
+pub(super) const PLANE_PANELS: usize = 4;
 
 /// What a bit-serial kernel keeps: rows of the input with what surrounds them, plane after plane.
 #[derive(Clone, Copy)]
@@ -59,10 +64,10 @@ impl Planes {
         self.rows.saturating_mul(self.columns).saturating_mul(size_of::<i32>())
     }
 
-    /// Bytes of the planes of a panel of weights that do not lie ready: those of one bit do.
-    pub(super) fn weights(conv: &Conv<'_>, format: WeightFormat) -> usize {
-        let (segments, words) = conv.plane_segments();
-        if format.bits() == 1 { 0 } else { segments.saturating_mul(words).saturating_mul(format.bits() as usize * STEP) }
+    /// Bytes of the planes of a few panels of weights that do not lie ready: those of one bit do.
+    fn weights(conv: &Conv<'_>, format: WeightFormat) -> usize {
+        let channels = conv.output.c.min(PLANE_PANELS * PANEL_CHANNELS);
+        if format.bits() == 1 { 0 } else { conv.packed_bytes(channels, format, Layout::Planes) }
     }
 
     /// Bytes of all of them, and what may be skipped before them.
@@ -72,5 +77,3 @@ impl Planes {
     }
 }
 
-/// Bytes of a word of each of 16 output channels.
-pub(super) const STEP: usize = crate::format::PANEL_CHANNELS * PLANE_WORD / 8;

@@ -8,7 +8,7 @@ use super::requantise::{Scale, load_channels};
 use crate::format::{Conv, Layout, PANEL_CHANNELS, PLANE_WORD, WeightFormat, WeightGroup};
 use crate::kernels::Isa;
 use crate::kernels::panels::Panels;
-use crate::kernels::planes::{Planes, STEP};
+use crate::kernels::planes::{PLANE_PANELS, Planes, STEP};
 use crate::kernels::scratch::{ALIGN, padded};
 use crate::kernels::x86_64::detect;
 
@@ -36,9 +36,10 @@ fn strips(conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) 
         strip.fill(input, first, padded(conv, 0, rows))?;
         strip.sum_windows(rows);
         for group in conv.weight_groups() {
-            for index in 0..group.channels.div_ceil(PANEL_CHANNELS) {
-                let panel = Panel::new(&strip, &group, index, decoded)?;
-                panel.rows(first, rows, output)?;
+            for index in (0..group.channels.div_ceil(PANEL_CHANNELS)).step_by(PLANE_PANELS) {
+                let weights = Weights::new(conv, &planes, &group, index, decoded)?;
+                let output = output.get_mut(first * conv.output.w * conv.output.c..)?;
+                Rows::new(&weights, &strip, rows, output)?.all();
             }
         }
         first += rows;
@@ -170,34 +171,39 @@ fn add_ones<const BYTES: usize>(bits: &[u8], plane: usize, sums: &mut [i32]) {
     }
 }
 
-/// The weights of 16 output channels.
-struct Panel<'a> {
-    strip: &'a Strip<'a>,
+/// The weights of a few panels.
+struct Weights<'a> {
+    conv: &'a Conv<'a>,
+    planes: &'a Planes,
+    panels: Panels<'a>,
     /// Planes of the weights.
-    planes: usize,
-    /// Words of the planes, step after step.
+    bits: usize,
+    /// Words of the planes: of a panel, step after step, of each plane.
     words: &'a [u8],
-    /// First output channel.
-    first: usize,
-    scale: [Scale; 1],
-    bias: __m512i,
     /// A level is `(u << shift) - offset`, where `u` is what its planes say.
-    shift: __m512i,
+    shift: u32,
     offset: i32,
 }
 
-impl<'a> Panel<'a> {
+impl<'a> Weights<'a> {
+    /// Those from panel `index` of a group on, as many as are multiplied together.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni,avx512vpopcntdq,popcnt")]
-    fn new(strip: &'a Strip<'a>, group: &WeightGroup<'a>, index: usize, decoded: &'a mut [u8]) -> Option<Panel<'a>> {
-        let conv = strip.conv;
-        let planes = group.format.bits() as usize;
+    fn new(
+        conv: &'a Conv<'a>,
+        planes: &'a Planes,
+        group: &WeightGroup<'a>,
+        index: usize,
+        decoded: &'a mut [u8],
+    ) -> Option<Weights<'a>> {
+        let bits = group.format.bits() as usize;
         let step = conv.packed_bytes(PANEL_CHANNELS, group.format, Layout::Planes);
         let at = index * PANEL_CHANNELS;
         let first = group.first + at;
-        let channels = first..first + (group.channels - at).min(PANEL_CHANNELS);
-        let codes = group.codes.get(index * step..(index + 1) * step)?;
-        let (bias, mult) = (conv.bias.get(channels.clone())?, conv.mult.get(channels)?);
-        let panels = Panels { len: 1, first, bias, mult, codes, step };
+        let channels = (group.channels - at).min(PLANE_PANELS * PANEL_CHANNELS);
+        let numbers = first..first + channels;
+        let len = channels.div_ceil(PANEL_CHANNELS);
+        let codes = group.codes.get(index * step..(index + len) * step)?;
+        let (bias, mult) = (conv.bias.get(numbers.clone())?, conv.mult.get(numbers)?);
         let (shift, offset) = match group.format {
             WeightFormat::Linear(1) => (1, 1),
             WeightFormat::Linear(2) => (1, 3),
@@ -205,50 +211,13 @@ impl<'a> Panel<'a> {
             WeightFormat::Ternary => (0, 2),
             _ => return None,
         };
-        let words = if planes == 1 { codes } else { decode(conv, group.format, codes, decoded)? };
-        Some(Panel {
-            strip,
-            planes,
-            words,
-            first,
-            scale: [Scale::new(&conv.requantise, &panels, 0)],
-            bias: load_channels(bias, panels.channels(0)),
-            shift: _mm512_set1_epi32(shift),
-            offset,
-        })
-    }
-
-    /// All pixels of `rows` output rows from `first` on, whose windows are those of the strip.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni,avx512vpopcntdq,popcnt")]
-    fn rows(&self, first: usize, rows: usize, output: &mut [u8]) -> Option<()> {
-        let (conv, strip) = (self.strip.conv, self.strip);
-        let (pitch, columns) = (strip.planes.pitch(), strip.planes.columns);
-        // The windows end where the strip does, or in the word behind it.
-        let planes = strip.planes.planes * strip.planes.plane();
-        if padded(conv, 0, rows) > strip.planes.rows || strip.bits.len() < planes {
-            return None;
-        }
-        let row_bytes = conv.output.w * conv.output.c;
-        for (y, output) in (0..rows).zip(output.get_mut(first * row_bytes..)?.chunks_exact_mut(row_bytes)) {
-            let row = Row {
-                panel: self,
-                windows: strip.bits.get(y * conv.stride[0] * pitch..)?,
-                sums: strip.sums.get(y * columns..)?.get(..conv.output.w)?,
-                output: output.get_mut(self.first..)?,
-            };
-            // SAFETY: the windows of a row of output lie in the strip, its pixels in the row.
-            unsafe {
-                match self.planes {
-                    1 => row.all::<1>(),
-                    _ => row.all::<2>(),
-                }
-            }
-        }
-        Some(())
+        let words = if bits == 1 { codes } else { decode(conv, group.format, codes, decoded)? };
+        let panels = Panels { len, first, bias, mult, codes, step };
+        Some(Weights { conv, planes, panels, bits, words, shift, offset })
     }
 }
 
-/// The planes of a panel of weights of 2 bits, whose words are of even codes and of odd ones.
+/// The planes of panels of weights of 2 bits, whose words are of even codes and of odd ones.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni,avx512vpopcntdq,popcnt")]
 fn decode<'a>(conv: &Conv<'_>, format: WeightFormat, codes: &[u8], decoded: &'a mut [u8]) -> Option<&'a [u8]> {
     let (_, words) = conv.plane_segments();
@@ -262,130 +231,184 @@ fn decode<'a>(conv: &Conv<'_>, format: WeightFormat, codes: &[u8], decoded: &'a 
         let counted = if (step + 1).is_multiple_of(words) { last } else { whole };
         // SAFETY: two vectors each.
         unsafe {
-            let [even, odds] = [0, STEP].map(|at| _mm512_loadu_si512(from.as_ptr().add(at).cast()));
-            let select = |odds, even| _mm512_ternarylogic_epi32::<0b1100_1010>(odd, odds, even);
-            let low = select(_mm512_slli_epi32::<1>(odds), even);
-            let high = select(odds, _mm512_srli_epi32::<1>(even));
-            _mm512_storeu_si512(to.as_mut_ptr().cast(), low);
+            let [even, odds] = [0, STEP].map(
+                #[inline(always)]
+                |at| _mm512_loadu_si512(from.as_ptr().add(at).cast()),
+            );
+            let low = _mm512_ternarylogic_epi32::<SELECT>(odd, _mm512_slli_epi32::<1>(odds), even);
+            let high = _mm512_ternarylogic_epi32::<SELECT>(odd, odds, _mm512_srli_epi32::<1>(even));
             let high = _mm512_xor_si512(high, _mm512_set1_epi32((flip & counted) as i32));
+            _mm512_storeu_si512(to.as_mut_ptr().cast(), low);
             _mm512_storeu_si512(to.as_mut_ptr().add(STEP).cast(), high);
         }
     }
     Some(decoded)
 }
 
-/// A row of output.
-struct Row<'a> {
-    panel: &'a Panel<'a>,
+/// For every bit: the second operand where the first is set, else the third.
+const SELECT: i32 = 0b1100_1010;
+
+/// Rows of output whose windows are in a strip.
+struct Rows<'a> {
+    weights: &'a Weights<'a>,
     /// Planes from the first window on.
-    windows: &'a [u8],
-    /// Sums of the windows' codes.
+    windows: *const u8,
+    /// Sums of the windows' codes, a row of windows after another.
     sums: &'a [i32],
-    /// From the panel's first channel of the first pixel on.
-    output: &'a mut [u8],
+    /// The first channel of the first pixel.
+    output: *mut u8,
+    rows: usize,
 }
 
-impl Row<'_> {
-    /// # Safety
-    /// The processor has the instructions; the windows and the output of every pixel are there.
+impl<'a> Rows<'a> {
+    /// `rows` of them; `output` begins with the first pixel.
+    fn new(weights: &'a Weights<'a>, strip: &'a Strip<'a>, rows: usize, output: &'a mut [u8]) -> Option<Rows<'a>> {
+        let (conv, planes) = (weights.conv, weights.planes);
+        let pixels = output.get_mut(..rows.checked_mul(conv.output.w)?.checked_mul(conv.output.c)?)?;
+        let channels = weights.panels.first..weights.panels.first + weights.panels.bias.len();
+        let whole = rows <= planes.outputs && strip.bits.len() >= planes.planes.checked_mul(planes.plane())?;
+        if !whole || channels.end > conv.output.c {
+            return None;
+        }
+        let output = pixels.get_mut(channels.start..)?.as_mut_ptr();
+        let sums = strip.sums.get(..rows.checked_mul(planes.columns)?)?;
+        Some(Rows { weights, windows: strip.bits.as_ptr(), sums, output, rows })
+    }
+
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni,avx512vpopcntdq,popcnt")]
-    unsafe fn all<const W: usize>(self) {
-        // SAFETY: the contract; no more pixels than there are.
+    fn all(&self) {
+        let columns = self.weights.conv.output.w;
+        // SAFETY: no more panels and pixels than there are.
         unsafe {
-            match even_split(self.panel.strip.conv.output.w, 8) {
-                1 => self.tiles::<W, 1>(),
-                2 => self.tiles::<W, 2>(),
-                3 => self.tiles::<W, 3>(),
-                4 => self.tiles::<W, 4>(),
-                5 => self.tiles::<W, 5>(),
-                6 => self.tiles::<W, 6>(),
-                7 => self.tiles::<W, 7>(),
-                _ => self.tiles::<W, 8>(),
+            match (self.weights.panels.len, even_split(columns, 8), even_split(columns, 4)) {
+                (4.., _, 1) => self.tiles::<4, 1>(),
+                (4.., _, 2) => self.tiles::<4, 2>(),
+                (4.., _, 3) => self.tiles::<4, 3>(),
+                (4.., _, _) => self.tiles::<4, 4>(),
+                (2.., 1, _) => self.tiles::<2, 1>(),
+                (2.., 2, _) => self.tiles::<2, 2>(),
+                (2.., 3, _) => self.tiles::<2, 3>(),
+                (2.., 4 | 5, _) => self.tiles::<2, 4>(),
+                (2.., 6 | 7, _) => self.tiles::<2, 6>(),
+                (2.., _, _) => self.tiles::<2, 8>(),
+                (_, 1, _) => self.tiles::<1, 1>(),
+                (_, 2, _) => self.tiles::<1, 2>(),
+                (_, 3, _) => self.tiles::<1, 3>(),
+                (_, 4 | 5, _) => self.tiles::<1, 4>(),
+                (_, 6 | 7, _) => self.tiles::<1, 6>(),
+                _ => self.tiles::<1, 8>(),
             }
         }
     }
 
-    /// `N` pixels at a time; the last tile covers again what it needs to be whole.
+    /// `P` panels by `N` pixels at a time; the last tile of a row covers again what it needs to be whole.
     ///
     /// # Safety
-    /// The same; the row has `N` pixels at least.
+    /// The processor has the instructions; there are `P` panels, and a row has `N` pixels at least.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni,avx512vpopcntdq,popcnt")]
-    unsafe fn tiles<const W: usize, const N: usize>(self) {
-        let panel = self.panel;
-        let conv = panel.strip.conv;
-        let step = conv.stride[1] * panel.strip.planes.pixel;
-        let output = self.output.as_mut_ptr();
-        let mut x = 0;
-        while x < conv.output.w {
-            let first = x.min(conv.output.w - N);
-            // SAFETY: the contract.
-            unsafe {
-                let counts = panel.counts::<W, N>(self.windows.as_ptr().add(first * step), step);
-                let mut sums = [[panel.bias]; N];
-                for n in 0..N {
-                    let offset = _mm512_set1_epi32(self.sums[first + n].wrapping_mul(panel.offset));
-                    let products = _mm512_sub_epi32(_mm512_sllv_epi32(counts[n], panel.shift), offset);
-                    sums[n][0] = _mm512_add_epi32(panel.bias, products);
-                }
-                store(&panel.scale, sums, output.add(first * conv.output.c), conv.output.c);
-            }
-            x += N;
+    unsafe fn tiles<const P: usize, const N: usize>(&self) {
+        let (conv, planes, panels) = (self.weights.conv, self.weights.planes, &self.weights.panels);
+        let mut biases = [_mm512_setzero_si512(); P];
+        let mut scales = [Scale::new(&conv.requantise, panels, 0); P];
+        for p in 0..P {
+            biases[p] = load_channels(panels.bias, panels.channels(p));
+            scales[p] = Scale::new(&conv.requantise, panels, p);
         }
-    }
-}
-
-impl Panel<'_> {
-    /// The sums of codes by what the planes of the weights say, for `N` pixels whose windows are `step` bytes apart.
-    ///
-    /// # Safety
-    /// The processor has the instructions; the windows are there.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni,avx512vpopcntdq,popcnt")]
-    unsafe fn counts<const W: usize, const N: usize>(&self, windows: *const u8, step: usize) -> [__m512i; N] {
-        let (conv, planes) = (self.strip.conv, self.strip.planes);
-        let (segments, words) = conv.plane_segments();
-        let [rows, _] = conv.kernel;
-        let taps = segments / rows;
-        let (row_step, tap_step) = (conv.dilation[0] * planes.pitch(), conv.dilation[1] * planes.pixel);
-        let mut counts = [[_mm512_setzero_si512(); W]; N];
-        // SAFETY: the contract; weights for all of it.
-        unsafe {
-            for plane in (0..planes.planes).rev() {
-                for n in 0..N {
-                    for w in 0..W {
-                        counts[n][w] = _mm512_add_epi32(counts[n][w], counts[n][w]);
-                    }
-                }
-                let plane = windows.add(plane * planes.plane());
-                let mut weights = self.words.as_ptr();
-                for ky in 0..rows {
-                    for kx in 0..taps {
-                        let mut at = plane.add(ky * row_step + kx * tap_step);
-                        for _ in 0..words {
-                            let mut bits = [_mm512_setzero_si512(); W];
-                            for w in 0..W {
-                                bits[w] = _mm512_loadu_si512(weights.add(w * STEP).cast());
-                            }
-                            for n in 0..N {
-                                let codes = _mm512_set1_epi32(at.add(n * step).cast::<i32>().read_unaligned());
-                                for w in 0..W {
-                                    let both = _mm512_popcnt_epi32(_mm512_and_si512(bits[w], codes));
-                                    counts[n][w] = _mm512_add_epi32(counts[n][w], both);
-                                }
-                            }
-                            at = at.add(PLANE_WORD / 8);
-                            weights = weights.add(W * STEP);
+        let shift = _mm512_set1_epi32(self.weights.shift as i32);
+        let step = conv.stride[1] * planes.pixel;
+        for y in 0..self.rows {
+            let mut x = 0;
+            while x < conv.output.w {
+                let first = x.min(conv.output.w - N);
+                // SAFETY: the windows lie in the strip, the pixels in the output: that was checked.
+                unsafe {
+                    let window = self.windows.add(y * conv.stride[0] * planes.pitch() + first * step);
+                    let mut sums = self.counts::<P, N>(window, step);
+                    for n in 0..N {
+                        let codes = self.sums.as_ptr().add(y * planes.columns + first + n).read();
+                        let offset = _mm512_set1_epi32(codes.wrapping_mul(self.weights.offset));
+                        for p in 0..P {
+                            let products = _mm512_sub_epi32(_mm512_sllv_epi32(sums[n][p], shift), offset);
+                            sums[n][p] = _mm512_add_epi32(biases[p], products);
                         }
                     }
+                    let pixel = y * conv.output.w + first;
+                    store(&scales, sums, self.output.add(pixel * conv.output.c), conv.output.c);
                 }
+                x += N;
             }
         }
-        let mut sums = [_mm512_setzero_si512(); N];
-        for n in 0..N {
-            for w in (0..W).rev() {
-                sums[n] = _mm512_add_epi32(_mm512_add_epi32(sums[n], sums[n]), counts[n][w]);
+    }
+
+    /// The sums of codes by what the planes of the weights say, for windows that are `step` bytes apart: the pairs of
+    /// planes that count most come first, and their sums are doubled where the next count half.
+    ///
+    /// # Safety
+    /// The same; the windows are there.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni,avx512vpopcntdq,popcnt")]
+    unsafe fn counts<const P: usize, const N: usize>(&self, windows: *const u8, step: usize) -> [[__m512i; P]; N] {
+        let Weights { planes, bits, .. } = *self.weights;
+        let mut sums = [[_mm512_setzero_si512(); P]; N];
+        for exponent in (0..planes.planes + bits - 1).rev() {
+            for n in 0..N {
+                for p in 0..P {
+                    sums[n][p] = _mm512_add_epi32(sums[n][p], sums[n][p]);
+                }
+            }
+            let of_codes = exponent.saturating_sub(bits - 1)..(exponent + 1).min(planes.planes);
+            for plane in of_codes {
+                // SAFETY: planes that are there: the contract.
+                unsafe {
+                    let weights = self.weights.words.as_ptr().add((exponent - plane) * STEP);
+                    self.count(&mut sums, windows.add(plane * planes.plane()), step, weights);
+                }
             }
         }
         sums
+    }
+
+    /// Counts where bits of one plane of the weights meet bits of one of the activations.
+    ///
+    /// # Safety
+    /// The same; both planes are there.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni,avx512vpopcntdq,popcnt")]
+    unsafe fn count<const P: usize, const N: usize>(
+        &self,
+        sums: &mut [[__m512i; P]; N],
+        windows: *const u8,
+        step: usize,
+        weights: *const u8,
+    ) {
+        let (conv, planes) = (self.weights.conv, self.weights.planes);
+        let (segments, words) = conv.plane_segments();
+        let rows = conv.kernel[0];
+        let (row_step, tap_step) = (conv.dilation[0] * planes.pitch(), conv.dilation[1] * planes.pixel);
+        let (panel, weight_step) = (self.weights.panels.step, self.weights.bits * STEP);
+        let mut weights = weights;
+        // SAFETY: the contract.
+        unsafe {
+            for ky in 0..rows {
+                for kx in 0..segments / rows {
+                    let mut at = windows.add(ky * row_step + kx * tap_step);
+                    for _ in 0..words {
+                        let mut bits = [_mm512_setzero_si512(); P];
+                        for p in 0..P {
+                            bits[p] = _mm512_loadu_si512(weights.add(p * panel).cast());
+                        }
+                        for n in 0..N {
+                            let codes = _mm512_set1_epi32(at.add(n * step).cast::<i32>().read_unaligned());
+                            for p in 0..P {
+                                let both = _mm512_popcnt_epi32(_mm512_and_si512(bits[p], codes));
+                                sums[n][p] = _mm512_add_epi32(sums[n][p], both);
+                            }
+                        }
+                        at = at.add(PLANE_WORD / 8);
+                        weights = weights.add(weight_step);
+                    }
+                }
+            }
+        }
     }
 }
