@@ -160,12 +160,12 @@ impl<'a> Workshop<'a> {
         })
     }
 
-    /// Applies a policy.
+    /// Applies a policy; layers have the layouts that `table` says are fastest.
     ///
     /// # Errors
     /// When calibration or deployment fails.
-    pub fn deploy(&self, policy: &Policy, metadata: &str) -> Result<Deployed, CompileError> {
-        Ok(deploy(self.bank()?, policy, &self.lower_config(), metadata)?)
+    pub fn deploy(&self, policy: &Policy, table: &LatencyTable, metadata: &str) -> Result<Deployed, CompileError> {
+        Ok(deploy(self.bank()?, policy, &self.lower_config().with(table.layouts()), metadata)?)
     }
 
     /// One policy for every pair of weight format and activation width that a search may choose from.
@@ -195,7 +195,7 @@ impl<'a> Workshop<'a> {
             events(Event::Stage { name: "measure kernels", steps: measure::ROUNDS });
             let mut step = || events(Event::Step { label: String::new() });
             let subject = measure::Subject { graph, policies };
-            new = measure::rows(board.as_ref(), *isa, &[subject], self.lower_config(), &mut step)?;
+            new = measure::rows(board.as_ref(), *isa, &[subject], &self.lower_config(), &mut step)?;
             events(Event::Finished { summary: format!("{} rows", new.len()) });
         }
         let table = LatencyTable::new(measure::provenance(target, *isa), target.unit, merged(known, new))?;
@@ -222,7 +222,7 @@ impl<'a> Workshop<'a> {
         let validation = self.scorer(Split::Val);
         let float = self.float_score()?;
         let layers = Layers::of(graph);
-        let config = self.lower_config();
+        let config = self.lower_config().with(table.layouts());
         let (latency, macs, bitops) =
             (Latency::new(layers.clone(), table), Macs(layers.clone()), Bitops(layers.clone()));
         let blob_bytes = |policy: &Policy| {
@@ -269,9 +269,9 @@ impl<'a> Workshop<'a> {
         serde_json::to_string(&metadata).unwrap_or_default()
     }
 
-    /// How plans are made for the target.
+    /// How plans are made for the target when it has not been measured.
     pub fn lower_config(&self) -> LowerConfig {
-        LowerConfig { layout: self.settings.target.board().layout(self.settings.isa) }
+        LowerConfig::new(self.settings.target.board().layout(self.settings.isa))
     }
 
     fn scorer(&self, split: Split) -> Cached<Scorer<'_, 'a>> {

@@ -151,8 +151,8 @@ fn parse(path: &str, text: &str) -> Result<Target, TargetError> {
     if target.channel_block == 0 {
         return refuse("`channel_block` is 1 at least");
     }
-    if !target.activation_bits.iter().all(|bits| (2..=8).contains(bits)) {
-        return refuse("activation widths go from 2 to 8 bits");
+    if !target.activation_bits.iter().all(|bits| (1..=8).contains(bits)) {
+        return refuse("activation widths go from 1 to 8 bits");
     }
     let unit = target.board().unit();
     if target.unit != unit {
@@ -181,8 +181,8 @@ mod tests {
     fn what_a_runner_cannot_do_is_refused() {
         let with = |from: &str, to: &str| parse("x.toml", &BUILT_IN[0].1.replace(from, to)).unwrap_err().to_string();
         assert!(with("unit = \"ns\"", "unit = \"cycles\"").contains("ns"));
-        assert!(with("[2, 3, 4, 5, 6, 7, 8]", "[]").contains("activation"));
-        assert!(with("[2, 3, 4, 5, 6, 7, 8]", "[9]").contains("2 to 8"));
+        assert!(with("[1, 2, 3, 4, 5, 6, 7, 8]", "[]").contains("activation"));
+        assert!(with("[1, 2, 3, 4, 5, 6, 7, 8]", "[9]").contains("1 to 8"));
     }
 
     #[test]

@@ -25,7 +25,7 @@ fn blob() -> AlignedBytes {
         QuantConfig { clip: ClipMethod::MinMax, rounding: Rounding::Nearest, bias_correction: BiasCorrection::Off };
     let bank = CodeBank::new(&graph, &calibration, &config).unwrap();
     let policy = Policy::uniform(&graph, WeightFormat::Linear(4), 8, EdgeLayers::EightBit);
-    let deployed = deploy(&bank, &policy, &LowerConfig { layout: Layout::Plain }, "{}").unwrap();
+    let deployed = deploy(&bank, &policy, &LowerConfig::new(Layout::Plain), "{}").unwrap();
     AlignedBytes::from(&deployed.blob.bytes[..])
 }
 

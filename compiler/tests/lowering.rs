@@ -13,7 +13,7 @@ use pare::deploy::deploy;
 use pare::eval::Net;
 use pare::ir::text::parse_with;
 use pare::ir::{Graph, verify::verify};
-use pare::lower::LowerConfig;
+use pare::lower::{Layouts, LowerConfig};
 use pare::policy::{LayerPolicy, Policy, WeightChoice, WeightFormat};
 use pare::quant::{
     BiasCorrection, CalibrationConfig, ClipMethod, CodeBank, QuantConfig, Quantized, Rounding, calibrate,
@@ -236,8 +236,7 @@ fn what_the_format_cannot_hold_is_an_error() {
         let inputs = noise(graph.value(graph.inputs[0]).len(), 3);
         let calibration = calibrate(&graph, &inputs, 1, &CalibrationConfig::with_seed(0)).unwrap();
         let bank = CodeBank::new(&graph, &calibration, &config()).unwrap();
-        let error =
-            deploy(&bank, &Policy::default(), &LowerConfig { layout: Layout::Plain }, "").unwrap_err().to_string();
+        let error = deploy(&bank, &Policy::default(), &LowerConfig::new(Layout::Plain), "").unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     }
 }
@@ -303,9 +302,9 @@ fn policies(graph: &Graph) -> Vec<Policy> {
 fn check(graph: &Graph, bank: &CodeBank<'_>, policy: &Policy, inputs: &[f32], tolerance: Tolerance) {
     let mut answer: Option<Vec<u8>> = None;
     let context = || format!("{graph}{}", serde_json::to_string(policy).unwrap());
-    for layout in [Layout::Plain, Layout::Panels, Layout::Lookup] {
-        let deployed =
-            deploy(bank, policy, &LowerConfig { layout }, "{}").unwrap_or_else(|e| panic!("{e}\n{}", context()));
+    for layout in [Layout::Plain, Layout::Panels, Layout::Planes] {
+        let deployed = deploy(bank, policy, &LowerConfig::new(layout).with(Layouts::All(layout)), "{}")
+            .unwrap_or_else(|e| panic!("{e}\n{}", context()));
         let blob = AlignedBytes::from(&deployed.blob.bytes[..]);
         let model = Model::parse(&blob).unwrap_or_else(|e| panic!("{e}\n{}", context()));
         let codes = encode(&model, inputs);

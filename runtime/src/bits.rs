@@ -3,7 +3,7 @@
 //! The compiler packs and the reference kernels read through [`Conv::position`], so that a layout is
 //! defined once. Fast kernels walk the same bytes in order instead.
 
-use crate::format::{Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH, PANEL_STEP, PLANE_WORD, SLAB_CHANNELS, WeightFormat, WeightGroup};
+use crate::format::{Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH, PANEL_STEP, PLANE_WORD, WeightFormat, WeightGroup};
 
 /// Code `index` of a stream of `bits`-bit codes (1..=8); 0 beyond the end.
 #[inline]
@@ -74,15 +74,6 @@ impl Conv<'_> {
                 };
                 let panel = self.packed_bytes(PANEL_CHANNELS, format, layout);
                 Position { offset: channel / PANEL_CHANNELS * panel, index }
-            }
-            Layout::Lookup => {
-                let c = self.group_inputs();
-                let depth = format.looked_up().unwrap_or(1);
-                let (tap, i) = (k / c, k % c);
-                let lane = channel % 32 * 2 + channel / 32 % 2;
-                let byte = (tap * c.div_ceil(depth) + i / depth) * SLAB_CHANNELS + lane;
-                let slab = self.packed_bytes(SLAB_CHANNELS, format, layout);
-                Position { offset: channel / SLAB_CHANNELS * slab, index: byte * 8 / bits + i % depth }
             }
             Layout::Planes => {
                 let c = self.group_inputs();

@@ -219,11 +219,9 @@ pub enum Family {
     FullyConnected,
     /// Every channel by itself.
     Depthwise,
-    /// Dense, by table look-up.
-    LookedUp,
     /// Dense, of bit planes.
     Planes,
-    /// What the portable kernels alone take: groups, weights in several layouts, look-ups of wide codes.
+    /// What the portable kernels alone take: groups, weights in several layouts.
     Portable,
 }
 
@@ -238,8 +236,8 @@ enum Grouping {
     /// One window, whatever the input.
     SinglePixel,
     Depthwise,
-    /// Dense, weights of 1 and 2 bits in a layout of theirs, input codes of so many bits.
-    FewBits(Layout, u8),
+    /// Dense, weights in the layout of bit planes, input codes of so many bits.
+    Planes(u8),
     /// Groups, inputs and outputs of each.
     Grouped(usize, usize),
 }
@@ -249,26 +247,23 @@ impl Family {
         let dense =
             || prop_oneof![4 => Just(Grouping::Dense), 2 => Just(Grouping::Pointwise), 1 => Just(Grouping::Rows(3))];
         let single = || prop_oneof![Just(Grouping::Rows(1)), Just(Grouping::SinglePixel)];
-        let few = |layout, bits: std::ops::Range<u8>| bits.prop_map(move |bits| Grouping::FewBits(layout, bits));
         let grouped = (2..5usize, 1..4usize).prop_map(|(groups, inputs)| Grouping::Grouped(groups, inputs));
         match self {
             Family::Dense => dense().boxed(),
             Family::FullyConnected => single().boxed(),
             Family::Depthwise => Just(Grouping::Depthwise).boxed(),
-            Family::LookedUp => few(Layout::Lookup, 1..3).boxed(),
-            Family::Planes => few(Layout::Planes, 1..9).boxed(),
+            Family::Planes => (1..9u8).prop_map(Grouping::Planes).boxed(),
             Family::Portable => prop_oneof![
                 2 => dense(),
                 1 => single(),
                 1 => Just(Grouping::Depthwise),
-                1 => few(Layout::Lookup, 3..5),
                 2 => grouped,
             ]
             .boxed(),
         }
     }
 
-    /// Of one weight group; look-ups have their own.
+    /// Of one weight group; bit planes have their own.
     fn layouts(self) -> BoxedStrategy<Layout> {
         match self {
             Family::Portable => prop_oneof![Just(Layout::Plain), Just(Layout::Panels)].boxed(),
@@ -283,7 +278,6 @@ pub fn conv_problems() -> impl Strategy<Value = ConvProblem> {
         3 => conv_problems_of(Family::Dense),
         1 => conv_problems_of(Family::FullyConnected),
         2 => conv_problems_of(Family::Depthwise),
-        2 => conv_problems_of(Family::LookedUp),
         2 => conv_problems_of(Family::Planes),
         3 => conv_problems_of(Family::Portable),
     ]
@@ -359,14 +353,14 @@ impl ConvSpec {
                 let c = self.output().c;
                 (self.input.c, self.groups) = (c, c);
             }
-            Grouping::FewBits(layout_of_all, bits) => {
+            Grouping::Planes(bits) => {
                 (self.bits_in, self.zero_in) = (bits, self.zero_in & u8::MAX >> (8 - bits));
                 self.input.h = self.input.h.div_ceil(2);
                 let formats = [WeightFormat::Linear(1), WeightFormat::Linear(2), WeightFormat::Ternary];
                 for (format, layout, channels) in &mut self.weights {
                     *format = formats[usize::from(format.to_byte()) % formats.len()];
-                    *layout = layout_of_all;
-                    // One slab or two, panels whole and not.
+                    *layout = Layout::Planes;
+                    // As many panels as are multiplied together, or more.
                     *channels *= 2;
                 }
             }

@@ -8,7 +8,7 @@ use pare::deploy::deploy;
 use pare::eval::Net;
 use pare::ir::verify::verify;
 use pare::ir::{Graph, Node};
-use pare::lower::LowerConfig;
+use pare::lower::{Layouts, LowerConfig};
 use pare::passes::{Passes, simplify};
 use pare::policy::{LayerPolicy, Policy, WeightChoice, WeightFormat};
 use pare::quant::{BiasCorrection, CalibrationConfig, ClipMethod, CodeBank, QuantConfig, Rounding, calibrate};
@@ -64,8 +64,8 @@ proptest! {
         let bank = CodeBank::new(&graph, &calibration, &config).unwrap();
         let policy = policy(&graph, &mut Random(seed));
         let mut expected: Option<Vec<u8>> = None;
-        for layout in [Layout::Plain, Layout::Panels] {
-            let deployed = deploy(&bank, &policy, &LowerConfig { layout }, "");
+        for layout in [Layout::Plain, Layout::Panels, Layout::Planes] {
+            let deployed = deploy(&bank, &policy, &LowerConfig::new(layout).with(Layouts::All(layout)), "");
             let deployed = deployed.map_err(|error| TestCaseError::reject(error.to_string()))?;
             let blob = AlignedBytes::from(&deployed.blob.bytes[..]);
             let model = Model::parse(&blob).unwrap();

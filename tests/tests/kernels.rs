@@ -41,11 +41,6 @@ proptest! {
     }
 
     #[test]
-    fn every_convolution_by_look_up_equals_the_reference(problem in conv_problems_of(Family::LookedUp)) {
-        equals_the_reference(&problem)?;
-    }
-
-    #[test]
     fn every_convolution_of_bit_planes_equals_the_reference(problem in conv_problems_of(Family::Planes)) {
         equals_the_reference(&problem)?;
     }

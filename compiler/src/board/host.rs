@@ -32,7 +32,7 @@ impl Board for Host {
 
     fn layout(&self, isa: Isa) -> Layout {
         match isa {
-            Isa::Avx512Vnni => Layout::Lookup,
+            Isa::Avx512Vnni => Layout::Planes,
             _ if cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) => Layout::Panels,
             _ => Layout::Plain,
         }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ir::{Graph, Node, Op, ValueId};
+use crate::ir::{Graph, Node, NodeId, Op, ValueId};
 use crate::policy::{Policy, WeightChoice, WeightFormat};
 use crate::quant::only_moves;
 
@@ -68,6 +68,11 @@ impl Layers {
     /// The nodes.
     pub fn iter(&self) -> impl Iterator<Item = &Layer> {
         self.0.iter()
+    }
+
+    /// The dimensions of a node of the graph.
+    pub fn shape(&self, node: NodeId) -> Shape {
+        self.0[node.0 as usize].shape
     }
 
     /// The kernel of every node that runs one under `policy`; none for a layer of several weight formats.

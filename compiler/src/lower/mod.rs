@@ -12,6 +12,7 @@
 //! | concat of differing scales | look-up tables in front of it |
 
 mod arithmetic;
+mod layouts;
 mod legalise;
 pub mod memory;
 mod place;
@@ -19,16 +20,40 @@ mod plan;
 
 use pare_runtime::format::Layout;
 
+pub use layouts::{ConvKey, Layouts};
 pub use plan::{MemoryBlock, Plan, PlannedConv, PlannedLayer, PlannedOp, PlannedTensor, PlannedWeights, PlannedWindow};
 
 use crate::quant::Quantized;
 use legalise::Lowering;
 
 /// What lowering needs to know of a target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LowerConfig {
-    /// The widest weight layout of the target's kernels; a layer has a lesser one where that is faster.
+    /// The widest weight layout of the target's kernels.
     pub layout: Layout,
+    /// Which layout a convolution gets where there are kernels of several.
+    pub layouts: Layouts,
+}
+
+impl LowerConfig {
+    /// A target whose kernels read layouts up to `layout`, chosen by rule of thumb.
+    pub fn new(layout: Layout) -> LowerConfig {
+        LowerConfig { layout, layouts: Layouts::RuleOfThumb }
+    }
+
+    /// The same target, layouts chosen otherwise.
+    pub fn with(&self, layouts: Layouts) -> LowerConfig {
+        LowerConfig { layout: self.layout, layouts }
+    }
+
+    /// The same target, as often as it takes for every convolution to have each layout that it can have.
+    pub fn candidates(&self) -> Vec<LowerConfig> {
+        let all = [Layout::Plain, Layout::Panels, Layout::Planes].into_iter().filter(|&layout| layout <= self.layout);
+        // Narrower ones than panels are for want of kernels.
+        all.filter(|&layout| layout >= self.layout.min(Layout::Panels))
+            .map(|layout| self.with(Layouts::All(layout)))
+            .collect()
+    }
 }
 
 /// Why a quantised graph cannot become integers.
@@ -81,7 +106,7 @@ pub enum LowerError {
 /// # Errors
 /// See [`LowerError`].
 pub fn lower(quantized: &Quantized, config: &LowerConfig) -> Result<Plan, LowerError> {
-    let mut lowering = Lowering::new(quantized, *config)?;
+    let mut lowering = Lowering::new(quantized, config)?;
     for index in 0..quantized.graph.nodes.len() {
         lowering.node(index)?;
     }

@@ -100,12 +100,6 @@
 //!   at other widths, are in sequence: number `t * 64 + j`. One stream a panel.
 //! * [`Layout::Panels`], depthwise (`channel_groups == c_in == c_out`): panels of 16 channels; code of
 //!   channel `o`, tap `t` at `t * 16 + o % 16`. One stream a panel.
-//! * [`Layout::Lookup`], dense, formats 0x01, 0x02 and 0x12: slabs of 64 output channels; within a slab, tap after
-//!   tap (`kh * kw`); within a tap, `d = 6 / b` input channels after `d`, the last padded; 64 bytes for them, whose
-//!   byte `j` holds the `d` codes of channel `o`, the first lowest, with `j = o % 32 * 2 + o / 32 % 2`; the
-//!   two top bits are 0. Read as a stream of `b`-bit codes, the code of tap `t`, input channel `i` is number
-//!   `((t * ceil(c / d) + i / d) * 64 + j) * 8 / b + i % d` of the slab.
-//!
 //! * [`Layout::Planes`], dense, formats 0x01, 0x02 and 0x12: panels of 16 output channels; within a panel, segment
 //!   after segment as above, but for each tap's channels, which are padded to a multiple of 8, and the segment's codes, to
 //!   a multiple of 32: `w` *words* of 32 codes. The code of channel `o`, position `i` of segment `s`, where
@@ -123,7 +117,7 @@
 //!   (MaxPool apart, which clamps) to a tensor of fewer bits than it reads;
 //! * windows that reach more than 255 positions beyond the far edge of the input; pools with a window that
 //!   misses the input, or of more than 2^23 positions;
-//! * padding of dense panels of format 0x08 that is not 0;
+//! * padding of dense panels of format 0x08 that is not 0; codes beyond a segment of bit planes that are not 0;
 //! * a weight group of a wider layout than the header's, channel counts that do not add up, records whose
 //!   length is no multiple of 4.
 //!
@@ -168,9 +162,6 @@ pub const PANEL_DEPTH: usize = 4;
 
 /// Codes of a step of a dense panel of [`Layout::Panels`].
 pub const PANEL_STEP: usize = PANEL_CHANNELS * PANEL_DEPTH;
-
-/// Output channels of a slab of [`Layout::Lookup`].
-pub const SLAB_CHANNELS: usize = 64;
 
 /// Consecutive codes of one channel in a panel of [`Layout::Planes`].
 pub const PLANE_WORD: usize = 32;
@@ -255,15 +246,6 @@ impl WeightFormat {
         }
     }
 
-    /// Input channels whose codes share a byte in [`Layout::Lookup`]; `None` where that layout does not exist.
-    pub const fn looked_up(self) -> Option<usize> {
-        match self {
-            WeightFormat::Linear(1) => Some(6),
-            WeightFormat::Linear(2) | WeightFormat::Ternary => Some(3),
-            _ => None,
-        }
-    }
-
     /// Whether [`Layout::Planes`] exists for it.
     pub const fn has_planes(self) -> bool {
         matches!(self, WeightFormat::Linear(1 | 2) | WeightFormat::Ternary)
@@ -307,9 +289,7 @@ pub enum Layout {
     Plain = 0,
     /// Panels of 16 channels, 4 codes deep.
     Panels = 1,
-    /// Slabs of 64 channels, 6 bits of codes each at a time.
-    Lookup = 2,
-    /// Panels of 16 channels, 32 codes deep.
+    /// Panels of 16 channels, 32 codes deep. (2 was another layout of few bits, which this one replaced.)
     Planes = 3,
 }
 
@@ -319,7 +299,6 @@ impl Layout {
         match number {
             0 => Some(Layout::Plain),
             1 => Some(Layout::Panels),
-            2 => Some(Layout::Lookup),
             3 => Some(Layout::Planes),
             _ => None,
         }

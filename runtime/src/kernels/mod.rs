@@ -14,7 +14,6 @@ use crate::format::{Add, AvgPool, Conv, DepthToSpace, Layout, MaxPool, Pad, Resi
 
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 pub mod aarch64;
-mod lookup;
 #[cfg(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon")))]
 mod panels;
 mod planes;
@@ -26,8 +25,6 @@ pub mod x86_64;
 
 #[cfg(not(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon"))))]
 mod no_isa;
-
-pub use lookup::MOST_LOOKUPS;
 
 // The architecture's own kernels, the same few functions whatever it is.
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
@@ -137,7 +134,7 @@ impl FromStr for Isa {
 pub struct KernelName {
     /// Whose kernel it is.
     pub isa: Isa,
-    /// What it computes: `conv`, `depthwise`, or `lookup` and `planes`: a convolution by table look-up, or of bit planes.
+    /// What it computes: `conv`, `depthwise`, or `planes`: a convolution of bit planes.
     pub operator: &'static str,
     /// How its weights are coded; `None` when mixed.
     pub format: Option<WeightFormat>,
@@ -152,7 +149,6 @@ impl KernelName {
         let layout = conv.weight_groups().map(|group| group.layout).max();
         let operator = match layout {
             _ if conv.is_depthwise() => "depthwise",
-            Some(Layout::Lookup) if isa == Isa::Avx512Vnni => "lookup",
             Some(Layout::Planes) if isa == Isa::Avx512Vnni => "planes",
             _ => "conv",
         };

@@ -76,4 +76,3 @@ impl Planes {
         strip.saturating_add(Planes::weights(conv, format)).saturating_add(ALIGN)
     }
 }
-

@@ -1,7 +1,6 @@
 //! How much scratch a convolution wants: pure arithmetic, the same on every host, since the compiler
 //! plans the arena with it.
 
-use super::lookup::Lookups;
 use super::planes::Planes;
 use super::portable;
 use crate::format::{Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH, WeightFormat};
@@ -12,9 +11,6 @@ pub fn conv_scratch_bytes(conv: &Conv<'_>, layout: Layout, format: WeightFormat)
     match layout {
         Layout::Plain => portable::scratch_bytes(conv),
         Layout::Panels => panels(conv, format).max(portable::scratch_bytes(conv)),
-        Layout::Lookup => {
-            Lookups::of(conv, format).map_or(0, |lookups| lookups.scratch_bytes()).max(portable::scratch_bytes(conv))
-        }
         Layout::Planes => {
             let planes = Planes::of(conv).map_or(0, |planes| planes.scratch_bytes(conv, format));
             planes.max(portable::scratch_bytes(conv))

@@ -33,7 +33,7 @@ impl<'a> Decoder<'a> {
                     self.panel_rows(first + four * PANEL_DEPTH, row_len, rows);
                 }
             }
-            Layout::Lookup | Layout::Planes => {
+            Layout::Planes => {
                 for (channel, row) in (first..self.group.channels).zip(rows.chunks_exact_mut(row_len)) {
                     for (k, level) in row.iter_mut().take(self.conv.depth()).enumerate() {
                         *level = self.group.level(self.conv, channel, k);
@@ -100,7 +100,7 @@ impl<'a> Decoder<'a> {
         let bits = self.group.format.bits();
         match self.group.layout {
             // The others are never depthwise.
-            Layout::Plain | Layout::Lookup | Layout::Planes => {
+            Layout::Plain | Layout::Planes => {
                 let row = (self.conv.depth() * bits as usize).div_ceil(8);
                 for lane in 0..PANEL_CHANNELS.min(self.group.channels - first) {
                     let stream = self.stream((first + lane) * row);

@@ -26,7 +26,6 @@ pub use detect::detect;
 pub use pool::avg_pool;
 pub use widened::max_pool;
 
-use super::lookup::Lookups;
 use super::panels::{dense, is_supported};
 use super::planes::Planes;
 use super::{ConvKernel, Isa, scratch};
@@ -47,7 +46,6 @@ pub(super) fn conv_kernel(isa: Isa, conv: &Conv<'_>) -> Option<ConvKernel> {
         let wanted = match group.layout {
             Layout::Plain => return None,
             Layout::Panels => scratch::panels(conv, group.format),
-            Layout::Lookup => Lookups::of(conv, group.format)?.scratch_bytes(),
             Layout::Planes => Planes::of(conv)?.scratch_bytes(conv, group.format),
         };
         scratch_bytes = scratch_bytes.max(wanted);
@@ -59,7 +57,6 @@ pub(super) fn conv_kernel(isa: Isa, conv: &Conv<'_>) -> Option<ConvKernel> {
         (Isa::AvxVnni, Layout::Panels) => dense::run::<avx2::AvxVnni>,
         (Isa::Avx512Vnni, Layout::Panels) if conv.is_depthwise() => depthwise::run::<avx512::Avx512>,
         (Isa::Avx512Vnni, Layout::Panels) => dense::run::<avx512::Avx512>,
-        (Isa::Avx512Vnni, Layout::Lookup) => avx512::lookup::run,
         (Isa::Avx512Vnni, Layout::Planes) => avx512::planes::run,
         _ => return None,
     };

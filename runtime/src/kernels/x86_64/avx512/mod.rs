@@ -4,7 +4,6 @@ mod add;
 mod dense;
 mod depthwise;
 mod levels;
-pub(super) mod lookup;
 pub(super) mod planes;
 mod pool;
 mod requantise;

@@ -34,12 +34,14 @@ fn strips(conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) 
         let rows = planes.outputs.min(conv.output.h - first);
         let mut strip = Strip { conv, planes: &planes, bits, sums };
         strip.fill(input, first, padded(conv, 0, rows))?;
-        strip.sum_windows(rows);
+        strip.sum_windows(rows)?;
         for group in conv.weight_groups() {
-            for index in (0..group.channels.div_ceil(PANEL_CHANNELS)).step_by(PLANE_PANELS) {
-                let weights = Weights::new(conv, &planes, &group, index, decoded)?;
+            let mut panel = 0;
+            while panel < group.channels.div_ceil(PANEL_CHANNELS) {
+                let weights = Weights::new(conv, &planes, &group, panel, decoded)?;
                 let output = output.get_mut(first * conv.output.w * conv.output.c..)?;
                 Rows::new(&weights, &strip, rows, output)?.all();
+                panel += weights.panels.len;
             }
         }
         first += rows;
@@ -61,24 +63,54 @@ impl Strip<'_> {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni,avx512vpopcntdq,popcnt")]
     fn fill(&mut self, input: &[u8], output: usize, rows: usize) -> Option<()> {
         let (conv, planes) = (self.conv, self.planes);
+        self.surround();
         let line = conv.input.w * conv.input.c;
-        // Pixels of whole bytes follow each other without a gap.
-        let run = if conv.input.c.is_multiple_of(8) { line } else { conv.input.c };
         let left = conv.pad[1].min(planes.columns);
         let inside = conv.input.w.min(planes.columns - left);
+        // Pixels of whole bytes follow each other without a gap.
+        let run = if conv.input.c.is_multiple_of(8) { inside * conv.input.c } else { conv.input.c };
         for row in 0..rows {
             let y = (output * conv.stride[0] + row).wrapping_sub(conv.pad[0]);
-            let codes = if y < conv.input.h { input.get(y * line..(y + 1) * line)? } else { &[] };
-            let at = row * planes.pitch();
-            let inside = if codes.is_empty() { 0 } else { inside };
-            self.surround(at, left)?;
-            let codes = &codes[..inside * conv.input.c];
-            for (index, run) in codes.chunks(run).enumerate() {
-                self.pack(run, at + left * planes.pixel + index * planes.pixel)?;
+            if y < conv.input.h && inside > 0 {
+                let codes = input.get(y * line..)?.get(..inside * conv.input.c)?;
+                let at = row * planes.pitch() + left * planes.pixel;
+                for (index, codes) in codes.chunks_exact(run).enumerate() {
+                    self.pack(codes, at + index * planes.pixel)?;
+                }
             }
-            self.surround(at + (left + inside) * planes.pixel, planes.columns - left - inside)?;
         }
         self.sum_pixels(rows * planes.columns)
+    }
+
+    /// Zero points everywhere.
+    fn surround(&mut self) {
+        let (conv, planes) = (self.conv, self.planes);
+        let last = ((1u16 << ((conv.input.c - 1) % 8 + 1)) - 1) as u8;
+        for (plane, bits) in self.bits.chunks_exact_mut(planes.plane()).enumerate() {
+            let set = conv.zero_in >> plane & 1 == 1;
+            bits.fill(if set { u8::MAX } else { 0 });
+            if set && last != u8::MAX {
+                bits.iter_mut().skip(planes.pixel - 1).step_by(planes.pixel).for_each(|byte| *byte = last);
+            }
+        }
+    }
+
+    /// The bits of codes, to byte `at` of each plane and those that follow.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni,avx512vpopcntdq,popcnt")]
+    fn pack(&mut self, codes: &[u8], at: usize) -> Option<()> {
+        for (plane, bits) in self.bits.chunks_exact_mut(self.planes.plane()).enumerate() {
+            let to = bits.get_mut(at..)?.get_mut(..codes.len().div_ceil(64) * 8)?.as_chunks_mut().0;
+            for (codes, to) in codes.chunks(64).zip(to) {
+                // Whole bytes: the padding behind them stays.
+                let of_codes = lanes(codes.len().next_multiple_of(8));
+                // SAFETY: lanes beyond the codes are not read.
+                let codes = unsafe { _mm512_maskz_loadu_epi8(lanes(codes.len()), codes.as_ptr().cast()) };
+                let bits = _mm512_test_epi8_mask(codes, _mm512_set1_epi8((1u8 << plane) as i8));
+                *to = (u64::from_le_bytes(*to) & !of_codes | bits).to_le_bytes();
+            }
+        }
+        Some(())
     }
 
     /// The sums of codes of the first pixels.
@@ -98,41 +130,9 @@ impl Strip<'_> {
                         let (words, rest) = pixel.as_chunks();
                         let ones: u32 = words.iter().map(|&word| u64::from_le_bytes(word).count_ones()).sum();
                         let ones = ones + rest.iter().map(|byte| byte.count_ones()).sum::<u32>();
-                        *sum += (ones << plane) as i32;
+                        *sum = sum.wrapping_add((ones << plane) as i32);
                     }
                 }
-            }
-        }
-        Some(())
-    }
-
-    /// `pixels` zero points from byte `at` of each plane on.
-    fn surround(&mut self, at: usize, pixels: usize) -> Option<()> {
-        let (conv, planes) = (self.conv, self.planes);
-        for plane in 0..planes.planes {
-            let set = conv.zero_in >> plane & 1 == 1;
-            let start = plane * planes.plane() + at;
-            let bytes = self.bits.get_mut(start..start + pixels * planes.pixel)?;
-            bytes.fill(if set { 0xff } else { 0 });
-            let spare = conv.input.c % 8;
-            if set && spare != 0 {
-                bytes.iter_mut().skip(planes.pixel - 1).step_by(planes.pixel).for_each(|last| *last = (1 << spare) - 1);
-            }
-        }
-        Some(())
-    }
-
-    /// The bits of codes, to byte `at` of each plane and those that follow.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni,avx512vpopcntdq,popcnt")]
-    fn pack(&mut self, codes: &[u8], at: usize) -> Option<()> {
-        for (index, codes) in codes.chunks(64).enumerate() {
-            // SAFETY: lanes beyond the codes are not read.
-            let codes = unsafe { _mm512_maskz_loadu_epi8(lanes(codes.len()), codes.as_ptr().cast()) };
-            for plane in 0..self.planes.planes {
-                let bits = _mm512_test_epi8_mask(codes, _mm512_set1_epi8((1u8 << plane) as i8));
-                // Whole words: what follows in the plane comes later, and it ends in a spare one.
-                let start = plane * self.planes.plane() + at + index * 8;
-                *self.bits.get_mut(start..)?.first_chunk_mut()? = bits.to_le_bytes();
             }
         }
         Some(())
@@ -141,22 +141,30 @@ impl Strip<'_> {
     /// Makes of the sums of pixels those of the windows of `rows` rows: in place, as no window begins before its own
     /// place.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni,avx512vpopcntdq,popcnt")]
-    fn sum_windows(&mut self, rows: usize) {
+    fn sum_windows(&mut self, rows: usize) -> Option<()> {
         let (conv, columns) = (self.conv, self.planes.columns);
         let [kernel, stride, dilation] = [conv.kernel, conv.stride, conv.dilation];
         for y in 0..rows {
             let first = y * stride[0];
-            self.sums.copy_within(first * columns..(first + 1) * columns, y * columns);
-            for ky in 1..kernel[0] {
-                let (to, from) = self.sums.split_at_mut((first + ky * dilation[0]) * columns);
-                let to = to[y * columns..].iter_mut();
-                to.zip(&from[..columns]).for_each(|(sum, more)| *sum += more);
+            let (row, below) = self.sums.get_mut(y * columns..)?.split_at_mut_checked(columns)?;
+            // Rows below its own, but for the first.
+            let taken = |ky: usize| (first + ky * dilation[0] - y).checked_sub(1).map(|rows| rows * columns);
+            if let Some(at) = taken(0) {
+                row.copy_from_slice(below.get(at..)?.get(..columns)?);
             }
-            let row = &mut self.sums[y * columns..(y + 1) * columns];
+            for ky in 1..kernel[0] {
+                let more = below.get(taken(ky)?..)?.get(..columns)?;
+                row.iter_mut().zip(more).for_each(|(sum, more)| *sum = sum.wrapping_add(*more));
+            }
             for x in 0..conv.output.w {
-                row[x] = (0..kernel[1]).map(|kx| row[x * stride[1] + kx * dilation[1]]).sum();
+                let mut sum = 0i32;
+                for kx in 0..kernel[1] {
+                    sum = sum.wrapping_add(row[x * stride[1] + kx * dilation[1]]);
+                }
+                row[x] = sum;
             }
         }
+        Some(())
     }
 }
 
@@ -167,7 +175,7 @@ fn add_ones<const BYTES: usize>(bits: &[u8], plane: usize, sums: &mut [i32]) {
     for (sum, pixel) in sums.iter_mut().zip(bits.as_chunks::<BYTES>().0) {
         let mut word = [0; 8];
         word[..BYTES].copy_from_slice(pixel);
-        *sum += (u64::from_le_bytes(word).count_ones() << plane) as i32;
+        *sum = sum.wrapping_add((u64::from_le_bytes(word).count_ones() << plane) as i32);
     }
 }
 
@@ -186,7 +194,7 @@ struct Weights<'a> {
 }
 
 impl<'a> Weights<'a> {
-    /// Those from panel `index` of a group on, as many as are multiplied together.
+    /// Those from panel `index` of a group on, as many as are multiplied together: four, two or one.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni,avx512vpopcntdq,popcnt")]
     fn new(
         conv: &'a Conv<'a>,
@@ -199,9 +207,9 @@ impl<'a> Weights<'a> {
         let step = conv.packed_bytes(PANEL_CHANNELS, group.format, Layout::Planes);
         let at = index * PANEL_CHANNELS;
         let first = group.first + at;
-        let channels = (group.channels - at).min(PLANE_PANELS * PANEL_CHANNELS);
-        let numbers = first..first + channels;
-        let len = channels.div_ceil(PANEL_CHANNELS);
+        let left = (group.channels - at).div_ceil(PANEL_CHANNELS);
+        let len = PLANE_PANELS.min(1 << left.ilog2());
+        let numbers = first..first + (group.channels - at).min(len * PANEL_CHANNELS);
         let codes = group.codes.get(index * step..(index + len) * step)?;
         let (bias, mult) = (conv.bias.get(numbers.clone())?, conv.mult.get(numbers)?);
         let (shift, offset) = match group.format {
@@ -231,10 +239,8 @@ fn decode<'a>(conv: &Conv<'_>, format: WeightFormat, codes: &[u8], decoded: &'a 
         let counted = if (step + 1).is_multiple_of(words) { last } else { whole };
         // SAFETY: two vectors each.
         unsafe {
-            let [even, odds] = [0, STEP].map(
-                #[inline(always)]
-                |at| _mm512_loadu_si512(from.as_ptr().add(at).cast()),
-            );
+            let even = _mm512_loadu_si512(from.as_ptr().cast());
+            let odds = _mm512_loadu_si512(from.as_ptr().add(STEP).cast());
             let low = _mm512_ternarylogic_epi32::<SELECT>(odd, _mm512_slli_epi32::<1>(odds), even);
             let high = _mm512_ternarylogic_epi32::<SELECT>(odd, odds, _mm512_srli_epi32::<1>(even));
             let high = _mm512_xor_si512(high, _mm512_set1_epi32((flip & counted) as i32));
