@@ -9,17 +9,17 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
+use pare_benches::baseline::Baseline;
 use pare_benches::{FORMATS, shapes};
 use pare_runtime::Isa;
 use pare_runtime::format::Conv;
 use pare_runtime::kernels::ConvKernel;
 use pare_tests::problems::ConvProblem;
 
-/// Relative growth that is a regression.
-const TOLERANCE: f64 = 0.03;
+const BASELINE: Baseline = Baseline { title: "instruction counts", file: "instructions.tsv", tolerance: 0.03 };
 /// The argument that makes this program the one that is counted.
 const GUEST: &str = "--counted";
 
@@ -32,42 +32,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         println!("instruction counts: skipped, there is no valgrind");
         return Ok(ExitCode::SUCCESS);
     }
-    let counts = count()?;
-    let baseline = Path::new(env!("CARGO_MANIFEST_DIR")).join("instructions.tsv");
-    let compiler = rustc()?;
-    if std::env::var_os("PARE_BLESS").is_some() {
-        let lines = counts.iter().map(|(kernel, count)| format!("{kernel}\t{count}\n"));
-        std::fs::write(&baseline, format!("# {compiler}\n") + &lines.collect::<String>())?;
-        println!("instruction counts: {} kernels blessed", counts.len());
-        return Ok(ExitCode::SUCCESS);
-    }
-    let text = std::fs::read_to_string(&baseline)?;
-    if !text.starts_with(&format!("# {compiler}\n")) {
-        println!("instruction counts: the baseline is of another compiler than {compiler}; bless it anew");
-    }
-    let known: BTreeMap<&str, u64> =
-        text.lines().filter_map(|line| line.split_once('\t')).filter_map(|(k, n)| Some((k, n.parse().ok()?))).collect();
-    Ok(if regressed(&counts, &known) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-}
-
-/// Prints what changed; whether anything grew too much or has no baseline.
-fn regressed(counts: &BTreeMap<String, u64>, known: &BTreeMap<&str, u64>) -> bool {
-    let mut failed = false;
-    for (kernel, &count) in counts {
-        let Some(&before) = known.get(kernel.as_str()) else {
-            println!("  {kernel:<44} {count:>10}  no baseline");
-            failed = true;
-            continue;
-        };
-        let growth = count as f64 / before as f64 - 1.0;
-        if growth.abs() > TOLERANCE {
-            let verdict = if growth > 0.0 { "REGRESSION" } else { "better: bless it" };
-            println!("  {kernel:<44} {before:>10} -> {count:>10} ({:+.1} %)  {verdict}", 100.0 * growth);
-        }
-        failed |= growth > TOLERANCE;
-    }
-    println!("instruction counts: {} kernels, {}", counts.len(), if failed { "FAILED" } else { "none slower" });
-    failed
+    BASELINE.check(&count()?)
 }
 
 /// Every kernel's name, and its instructions.
@@ -106,7 +71,7 @@ fn guest() {
                 let conv = problem.conv();
                 let kernel = ConvKernel::choose(isa, &conv);
                 let mut output = vec![0; conv.output.len()];
-                let mut scratch = vec![0; kernel.scratch_bytes];
+                let mut scratch = vec![0; kernel.scratch_bytes(&conv)];
                 println!("{isa} {format} {name}");
                 counted_run(&kernel, &conv, &problem.input, &mut output, &mut scratch);
             }
@@ -118,9 +83,4 @@ fn guest() {
 #[inline(never)]
 fn counted_run(kernel: &ConvKernel, conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) {
     kernel.run(conv, input, output, scratch);
-}
-
-fn rustc() -> Result<String, Box<dyn Error>> {
-    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    Ok(String::from_utf8(Command::new(rustc).arg("--version").output()?.stdout)?.trim().to_owned())
 }

@@ -19,7 +19,7 @@ fn convolutions(criterion: &mut Criterion) {
             for isa in Isa::available().filter(|&isa| isa != Isa::Reference) {
                 let kernel = ConvKernel::choose(isa, &conv);
                 let mut output = vec![0; conv.output.len()];
-                let mut scratch = vec![0; kernel.scratch_bytes];
+                let mut scratch = vec![0; kernel.scratch_bytes(&conv)];
                 group.bench_function(BenchmarkId::new(isa.name(), format), |bencher| {
                     bencher.iter(|| kernel.run(&conv, &problem.input, &mut output, &mut scratch));
                 });

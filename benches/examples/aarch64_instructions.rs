@@ -17,7 +17,7 @@ fn main() {
             for isa in levels.into_iter().filter(|isa| isa.is_available()) {
                 let kernel = ConvKernel::choose(isa, &conv);
                 let mut output = vec![0; conv.output.len()];
-                let mut scratch = vec![0; kernel.scratch_bytes];
+                let mut scratch = vec![0; kernel.scratch_bytes(&conv)];
                 println!("{format},{name},{isa},{}", conv.macs());
                 marked(|| kernel.run(&conv, &problem.input, &mut output, &mut scratch));
             }

@@ -64,7 +64,7 @@ fn compare(title: &str, specs: &[(String, ConvSpec)], copies: usize) {
                 .collect();
             let kernel = ConvKernel::choose(Isa::best(), &convs[0]);
             let mut output = vec![0; convs[0].output.len()];
-            let mut scratch = vec![0; kernel.scratch_bytes];
+            let mut scratch = vec![0; kernel.scratch_bytes(&convs[0])];
             let mut run = || convs.iter().for_each(|c| kernel.run(c, &problem.input, &mut output, &mut scratch));
             run();
             let (start, mut runs) = (Instant::now(), 0u32);

@@ -23,7 +23,7 @@ fn main() {
     let format = WeightFormat::ALL.into_iter().find(|f| f.to_string() == format).expect("a format, for instance w4");
     let isa = arguments.get(1).map_or(Isa::best(), |name| name.parse().expect("an instruction set"));
     let problems: Vec<(String, ConvProblem)> =
-        shapes(format).into_iter().map(|(name, spec)| (name, ConvProblem::new(spec))).collect();
+        shapes(format).into_iter().map(|(name, spec)| (name, typical(spec))).collect();
     let mut best = vec![f64::INFINITY; problems.len()];
     let mut shares = vec![vec![]; problems.len()];
     let mut highest = 0.0f64;
@@ -34,7 +34,7 @@ fn main() {
             let kernel = ConvKernel::choose(isa, &conv);
             let input = Aligned::new(&problem.input);
             let mut output = Aligned::new(&vec![0; conv.output.len()]);
-            let mut scratch = Aligned::new(&vec![0; kernel.scratch_bytes]);
+            let mut scratch = Aligned::new(&vec![0; kernel.scratch_bytes(&conv)]);
             let mut run = || kernel.run(&conv, input.get(), output.get_mut(), scratch.get_mut());
             run();
             let start = Instant::now();
@@ -57,9 +57,16 @@ fn main() {
         let conv = problem.conv();
         shares.sort_by(f64::total_cmp);
         let share = shares[shares.len() / 2] * 100.0;
-        let scratch = ConvKernel::choose(isa, &conv).scratch_bytes;
+        let scratch = ConvKernel::choose(isa, &conv).scratch_bytes(&conv);
         println!("{name:34}{:9.2}{:9.0}{share:8.0}%{scratch:9}", ns / 1e3, conv.macs() as f64 / ns);
     }
+}
+
+/// A problem with multipliers as layers of networks have them: those of problems reach further, to test kernels.
+fn typical(spec: ConvSpec) -> ConvProblem {
+    let mut problem = ConvProblem::new(spec);
+    problem.mult.iter_mut().for_each(|mult| *mult >>= 6);
+    problem
 }
 
 /// Bytes that begin at a cache line, as those of a session do.

@@ -1,5 +1,9 @@
 //! What the benches share; see the files under `benches/` and `aarch64/`.
 
+#![allow(clippy::print_stdout, reason = "reports")]
+
+pub mod baseline;
+
 use pare_runtime::format::{Layout, Shape, WeightFormat};
 use pare_tests::problems::ConvSpec;
 

@@ -21,9 +21,9 @@ use crate::cost::size::{ExactSize, Size};
 use crate::cost::table::{LatencyTable, Row, TableError};
 use crate::cost::{Cost, CostError};
 use crate::data::{DataError, Elements, Split};
-use crate::deploy::{DeployError, Deployed, Reference, deploy, draft};
+use crate::deploy::{DeployError, Deployed, Reference, deploy, draft, layers_as_run};
 use crate::files;
-use crate::lower::LowerConfig;
+use crate::lower::{LowerConfig, Sums};
 use crate::measure::{self, MeasureError};
 use crate::policy::{EdgeLayers, Policy};
 use crate::quant::{
@@ -53,6 +53,8 @@ pub struct Settings {
     pub quant: QuantConfig,
     /// Activation widths that the search may choose from.
     pub activation_bits: Vec<u8>,
+    /// Where sums are computed.
+    pub sums: Sums,
     /// Fixes every random choice.
     pub seed: u64,
     /// Where scores and tables are remembered.
@@ -70,7 +72,8 @@ impl Settings {
             rounding: Rounding::DataAware,
             bias_correction: BiasCorrection::MeanInput,
         };
-        Settings { isa: target.board().best_isa(), target, quant, activation_bits: vec![8], seed, cache }
+        let isa = target.board().best_isa();
+        Settings { isa, target, quant, activation_bits: vec![8], sums: Sums::default(), seed, cache }
     }
 }
 
@@ -185,14 +188,14 @@ impl<'a> Workshop<'a> {
         let Settings { target, isa, cache, .. } = self.settings;
         let (graph, board) = (&self.task.graph, target.board());
         let known = remembered_table(cache, target, *isa)?.map_or_else(Vec::new, |table| table.rows().to_vec());
-        let layers = Layers::of(graph);
+        let layers = self.layers()?;
         let kernels: BTreeSet<_> = known.iter().map(Row::query).collect();
         let missing = |policy: &Policy| layers.queries(policy).any(|query| !kernels.contains(&query));
         let policies: Vec<Policy> = policies.iter().flat_map(Policy::unmixed).filter(missing).collect();
         let mut new = Vec::new();
         let complete = policies.is_empty();
         if !complete {
-            events(Event::Stage { name: "measure kernels", steps: measure::ROUNDS });
+            events(Event::Stage { name: "measure kernels", steps: measure::rounds(board.as_ref()) });
             let mut step = || events(Event::Step { label: String::new() });
             let subject = measure::Subject { graph, policies };
             new = measure::rows(board.as_ref(), *isa, &[subject], &self.lower_config(), &mut step)?;
@@ -221,7 +224,7 @@ impl<'a> Workshop<'a> {
         let calibration = self.scorer(Split::Train);
         let validation = self.scorer(Split::Val);
         let float = self.float_score()?;
-        let layers = Layers::of(graph);
+        let layers = self.layers()?;
         let config = self.lower_config().with(table.layouts());
         let (latency, macs, bitops) =
             (Latency::new(layers.clone(), table), Macs(layers.clone()), Bitops(layers.clone()));
@@ -269,9 +272,20 @@ impl<'a> Workshop<'a> {
         serde_json::to_string(&metadata).unwrap_or_default()
     }
 
+    /// What costs need to know of each node.
+    ///
+    /// # Errors
+    /// When the network does not fit the arithmetic.
+    pub fn layers(&self) -> Result<Layers, CompileError> {
+        Ok(layers_as_run(&self.task.graph, &self.lower_config()).map_err(DeployError::from)?)
+    }
+
     /// How plans are made for the target when it has not been measured.
     pub fn lower_config(&self) -> LowerConfig {
-        LowerConfig::new(self.settings.target.board().layout(self.settings.isa))
+        LowerConfig {
+            sums: self.settings.sums,
+            ..LowerConfig::new(self.settings.target.board().layout(self.settings.isa))
+        }
     }
 
     fn scorer(&self, split: Split) -> Cached<Scorer<'_, 'a>> {
@@ -339,7 +353,7 @@ pub fn merged(old: Vec<Row>, new: Vec<Row>) -> Vec<Row> {
 pub fn remembered_path(cache: &Path, target: &Target, isa: Isa) -> PathBuf {
     let p = measure::provenance(target, isa);
     let key = short_digest(&[&p.cpu, &p.isa, &p.runtime_version]);
-    cache.join("tables").join(format!("{}-{key}.json", target.name))
+    cache.join("tables").join(format!("{}-{key}.json", p.target))
 }
 
 /// The table that compilations and `pare measure` have filled so far on this machine.

@@ -80,6 +80,15 @@ pub fn draft(graph: &Graph, policy: &Policy, config: &LowerConfig) -> Result<Pla
     lower(&Quantized { graph: graph.clone(), activations, weights }, config)
 }
 
+/// What costs need to know of each node; what runs in one goes by one.
+///
+/// # Errors
+/// See [`LowerError`].
+pub fn layers_as_run(graph: &Graph, config: &LowerConfig) -> Result<Layers, LowerError> {
+    let plan = draft(graph, &Policy::default(), config)?;
+    Ok(Layers::of(graph).with_sums(plan.sums()))
+}
+
 /// The narrowest legal levels of each channel's format.
 fn placeholder(graph: &Graph, id: NodeId, policy: &Policy) -> WeightCodes {
     let node = graph.node(id);

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use pare_runtime::format::{LayerOp, Layout};
-use pare_runtime::kernels::{ConvKernel, KernelName};
+use pare_runtime::kernels::KernelName;
 use pare_runtime::{Isa, Model};
+use rayon::prelude::*;
 
 use crate::board::{AlignedBytes, Board, BoardError, Timing, quantile};
 use crate::cost::layers::{Layer, Layers};
@@ -23,10 +24,14 @@ use crate::quant::{
 };
 use crate::rng::Pcg32;
 use crate::target::Target;
+use crate::units::TickUnit;
 
 /// Rounds over all networks: a shared machine is slow in spells of seconds, and each kernel should be seen
-/// in several.
-pub const ROUNDS: usize = 7;
+/// in several. Counts of instructions are the same in all.
+pub fn rounds(board: &dyn Board) -> usize {
+    if board.unit() == TickUnit::Instructions { 1 } else { 7 }
+}
+
 /// The quietest rounds, which count.
 const KEPT: usize = 4;
 /// Samples of each kernel in a round.
@@ -61,7 +66,7 @@ pub struct Subject<'a> {
 /// Times every kernel of every subject on a board, and each layer in every layout that it can have.
 ///
 /// Times do not depend on what the weights and activations are, so no data is needed. `step` is called
-/// after each of [`ROUNDS`] rounds.
+/// after each of [`rounds`].
 ///
 /// # Errors
 /// See [`MeasureError`].
@@ -76,9 +81,12 @@ pub fn rows(
     for subject in subjects {
         variants.extend(variants_of(subject, &config.candidates())?);
     }
-    for _ in 0..ROUNDS {
-        for variant in &mut variants {
-            variant.time(board, isa)?;
+    for _ in 0..rounds(board) {
+        // Emulators do not slow one another's counts.
+        if board.unit() == TickUnit::Instructions {
+            variants.par_iter_mut().try_for_each(|variant| variant.time(board, isa))?;
+        } else {
+            variants.iter_mut().try_for_each(|variant| variant.time(board, isa))?;
         }
         step();
     }
@@ -114,11 +122,11 @@ pub fn end_to_end(
 
 /// A network under one policy, and what each round of timing saw.
 struct Variant<'a> {
-    graph: &'a Graph,
     policy: &'a Policy,
     blob: AlignedBytes,
     /// The layout of each node that has weights.
     layouts: BTreeMap<NodeId, Layout>,
+    layers: Layers,
     served: Vec<Option<NodeId>>,
     rounds: Vec<Round>,
 }
@@ -138,8 +146,9 @@ fn variants_of<'a>(subject: &'a Subject<'_>, configs: &[LowerConfig]) -> Result<
             let layouts = layouts_of(&deployed.plan);
             if variants[first..].iter().all(|variant| variant.layouts != layouts) {
                 let blob = AlignedBytes::from(&deployed.blob.bytes[..]);
+                let layers = Layers::of(graph).with_sums(deployed.plan.sums());
                 let served = deployed.plan.served();
-                variants.push(Variant { graph, policy, blob, layouts, served, rounds: Vec::new() });
+                variants.push(Variant { policy, blob, layouts, layers, served, rounds: Vec::new() });
             }
         }
     }
@@ -170,7 +179,7 @@ impl Variant<'_> {
     fn time(&mut self, board: &dyn Board, isa: Isa) -> Result<(), MeasureError> {
         let model = Model::parse(&self.blob).map_err(BoardError::from)?;
         let timing = board.time(&self.blob, isa, &self.codes()?, SAMPLES)?;
-        let nodes = per_node(&self.served, &model, isa, &timing);
+        let nodes = per_node(&self.served, &model, &timing);
         self.rounds.push(Round { yardstick: timing.yardstick, nodes });
         Ok(())
     }
@@ -179,7 +188,7 @@ impl Variant<'_> {
     fn rows(mut self, yardstick: f64) -> Vec<Row> {
         self.rounds.sort_by(|a, b| a.yardstick.total_cmp(&b.yardstick));
         self.rounds.truncate(KEPT);
-        let layers = Layers::of(self.graph);
+        let layers = &self.layers;
         let timed = |(index, layer): (usize, &Layer)| {
             let node = NodeId(index as u32);
             let (kernel, _) = self.rounds.first()?.nodes.get(&node)?.clone();
@@ -212,14 +221,10 @@ impl Variant<'_> {
 }
 
 /// The kernel of each node and its median; `served` says for each step which node it counts for.
-pub fn per_node(
-    served: &[Option<NodeId>],
-    model: &Model<'_>,
-    isa: Isa,
-    timing: &Timing,
-) -> BTreeMap<NodeId, (String, f64)> {
+pub fn per_node(served: &[Option<NodeId>], model: &Model<'_>, timing: &Timing) -> BTreeMap<NodeId, (String, f64)> {
     let mut of_node: BTreeMap<NodeId, (String, f64)> = BTreeMap::new();
-    for ((layer, samples), node) in model.layers().zip(&timing.layers).zip(served.iter().copied()) {
+    let layers = model.layers().zip(&timing.layers).zip(&timing.isas);
+    for (((layer, samples), &isa), node) in layers.zip(served.iter().copied()) {
         let Some(node) = node else { continue };
         let (kernel, sum) = of_node.entry(node).or_default();
         *kernel = kernel_name(isa, &layer.op);
@@ -231,7 +236,7 @@ pub fn per_node(
 /// Who measured what, and when.
 pub fn provenance(target: &Target, isa: Isa) -> Provenance {
     Provenance {
-        target: target.name.clone(),
+        target: target.measured(),
         cpu: target.board().processor(),
         isa: isa.to_string(),
         runtime_version: format!("{}+{}", pare_runtime::VERSION, env!("PARE_RUNTIME_SOURCES")),
@@ -240,10 +245,10 @@ pub fn provenance(target: &Target, isa: Isa) -> Provenance {
     }
 }
 
-/// The name that joins tables, dispatch and benches.
+/// The name of the kernel of a family that runs an operator: what joins tables, dispatch and benches.
 pub fn kernel_name(isa: Isa, op: &LayerOp<'_>) -> String {
     match op {
-        LayerOp::Conv(conv) => KernelName::of(ConvKernel::choose(isa, conv).isa, conv).to_string(),
+        LayerOp::Conv(conv) => KernelName::of(isa, conv).to_string(),
         LayerOp::Add(_) => format!("{isa}_add"),
         LayerOp::AvgPool(_) => format!("{isa}_avg_pool"),
         LayerOp::MaxPool(_) => format!("{isa}_max_pool"),

@@ -4,9 +4,10 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::board::qemu::Qemu;
 use crate::board::{self, Board};
 use crate::policy::{Policy, WeightChoice, WeightFormat};
-use crate::units::TickUnit;
+use crate::units::{Bytes, TickUnit, Ticks};
 
 /// A description, one TOML file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,14 +27,37 @@ pub struct Target {
     pub activation_bits: Vec<u8>,
     /// Channels that its kernels compute at once: where superfluous channels are removed, whole blocks stay.
     pub channel_block: usize,
+    /// The chip that is meant, where one is.
+    #[serde(default)]
+    pub chip: Option<Chip>,
+}
+
+/// What a real chip has that an emulated core has not.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Chip {
+    /// Cycles a second.
+    pub clock_hz: u32,
+    /// Bytes of flash.
+    pub flash_bytes: u64,
+    /// Bytes of RAM that lie together.
+    pub ram_bytes: u64,
+    /// Cycles that the flash keeps a fetch waiting which no cache answers.
+    pub flash_wait_states: u8,
+    /// Cycles that an instruction takes on average, waiting included: an estimate, for budgets in seconds.
+    pub cycles_per_instruction: f64,
 }
 
 /// How blobs run on a target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Runner {
     /// In this process.
     Host,
+    /// As firmware, in an emulator.
+    Qemu(Qemu),
+    /// As on the built-in target of this name, which has the same core.
+    SameAs(String),
 }
 
 /// Why there is no such target.
@@ -63,6 +87,31 @@ pub enum TargetError {
         /// What is wrong, in one line.
         reason: String,
     },
+    /// It names another one that does not run by itself.
+    #[error("{path}: there is no built-in target `{name}` with a runner of its own to be the same as")]
+    NotTheSame {
+        /// The file.
+        path: String,
+        /// The name in it.
+        name: String,
+    },
+    /// A network is too large for the chip.
+    #[error("the network takes {need} of {what} but {target} has {have}: compile with a bound by {flag}")]
+    TooLarge {
+        /// Name of the target.
+        target: String,
+        /// Flash or RAM.
+        what: &'static str,
+        /// What it takes.
+        need: Bytes,
+        /// What there is.
+        have: Bytes,
+        /// The option that bounds it.
+        flag: &'static str,
+    },
+    /// It is none that an emulator runs.
+    #[error("no emulator runs the target `{0}`: name it without `qemu:`")]
+    NotEmulated(String),
     /// A policy asks for what the target has no kernels for.
     #[error("layer `{layer}`: target `{target}` has no kernels for {what}: choose from {instead}")]
     NoKernels {
@@ -77,8 +126,30 @@ pub enum TargetError {
     },
 }
 
+/// Path and text of the description of a name.
+macro_rules! built_in {
+    ($name:literal) => {
+        (concat!("targets/boards/", $name, ".toml"), include_str!(concat!("../../targets/boards/", $name, ".toml")))
+    };
+}
+
 /// Descriptions that come with the program.
-const BUILT_IN: [(&str, &str); 1] = [("targets/boards/host.toml", include_str!("../../targets/boards/host.toml"))];
+const BUILT_IN: [(&str, &str); 14] = [
+    built_in!("host"),
+    built_in!("cortex-m0plus"),
+    built_in!("cortex-m3"),
+    built_in!("cortex-m4"),
+    built_in!("cortex-m7"),
+    built_in!("cortex-m33"),
+    built_in!("cortex-m55"),
+    built_in!("rv32imac"),
+    built_in!("nucleo-l4r5zi"),
+    built_in!("nucleo-h743zi"),
+    built_in!("rp2040"),
+    built_in!("nrf52840"),
+    built_in!("esp32-c3"),
+    built_in!("corstone-300"),
+];
 
 impl Target {
     /// Every target that comes with the program.
@@ -89,11 +160,18 @@ impl Target {
         BUILT_IN.iter().map(|(path, text)| parse(path, text)).collect()
     }
 
-    /// A target by name, or by the path of its description.
+    /// A target by name, or by the path of its description; behind `qemu:` one that an emulator runs.
     ///
     /// # Errors
     /// When neither exists, or the file is no description.
     pub fn find(name: &str) -> Result<Target, TargetError> {
+        if let Some(name) = name.strip_prefix("qemu:") {
+            let target = Self::find(name)?;
+            return match target.runner {
+                Runner::Qemu(_) | Runner::SameAs(_) => Ok(target),
+                Runner::Host => Err(TargetError::NotEmulated(target.name)),
+            };
+        }
         let built_in = Self::built_in()?;
         if let Some(target) = built_in.iter().find(|t| t.name == name) {
             return Ok(target.clone());
@@ -108,7 +186,57 @@ impl Target {
 
     /// What runs its blobs.
     pub fn board(&self) -> Box<dyn Board> {
-        board::of(self.runner)
+        board::of(self.stand_in().as_ref().unwrap_or(self))
+    }
+
+    /// The target that is measured: itself, or the one that it is the same as. Latency tables bear its name.
+    pub fn measured(&self) -> String {
+        self.stand_in().map_or_else(|| self.name.clone(), |target| target.name)
+    }
+
+    fn stand_in(&self) -> Option<Target> {
+        let Runner::SameAs(name) = &self.runner else { return None };
+        let own_runner = |target: &Target| target.name == *name && !matches!(target.runner, Runner::SameAs(_));
+        BUILT_IN.iter().filter_map(|(_, text)| toml::from_str(text).ok()).find(own_runner)
+    }
+
+    /// A bound on latency in what the target counts. Seconds become instructions by the chip's clock and its average
+    /// cycles an instruction, which is an estimate; other units stay as they are.
+    pub fn counted(&self, bound: Ticks) -> Ticks {
+        match (bound.unit, self.unit, &self.chip) {
+            (TickUnit::Nanoseconds, TickUnit::Instructions, Some(chip)) => Ticks {
+                value: bound.value * 1e-9 * f64::from(chip.clock_hz) / chip.cycles_per_instruction,
+                unit: self.unit,
+            },
+            _ => bound,
+        }
+    }
+
+    /// Time on the chip, estimated from what was counted, and a sentence that says how; `None` where no estimate is
+    /// needed or possible.
+    pub fn estimate(&self, counted: Ticks) -> Option<(Ticks, String)> {
+        let chip = self.chip.as_ref().filter(|_| counted.unit == TickUnit::Instructions)?;
+        let ns = counted.value * chip.cycles_per_instruction / f64::from(chip.clock_hz) * 1e9;
+        let (mhz, average) = (f64::from(chip.clock_hz) / 1e6, chip.cycles_per_instruction);
+        let how = format!("an estimate: {average} cycles an instruction on average, at {mhz} MHz");
+        Some((Ticks { value: ns, unit: TickUnit::Nanoseconds }, how))
+    }
+
+    /// Whether the chip holds a network.
+    ///
+    /// # Errors
+    /// [`TargetError::TooLarge`] naming the memory that does not.
+    pub fn check_memory(&self, blob_bytes: usize, arena_bytes: usize) -> Result<(), TargetError> {
+        let Some(chip) = &self.chip else { return Ok(()) };
+        let memories =
+            [("flash", blob_bytes, chip.flash_bytes, "--max-flash"), ("RAM", arena_bytes, chip.ram_bytes, "--max-ram")];
+        match memories.into_iter().find(|&(_, need, have, _)| need as u64 > have) {
+            None => Ok(()),
+            Some((what, need, have, flag)) => {
+                let (target, need, have) = (self.name.clone(), Bytes(need as u64), Bytes(have));
+                Err(TargetError::TooLarge { target, what, need, have, flag })
+            }
+        }
     }
 
     /// Whether it has kernels for everything in a policy.
@@ -154,6 +282,14 @@ fn parse(path: &str, text: &str) -> Result<Target, TargetError> {
     if !target.activation_bits.iter().all(|bits| (1..=8).contains(bits)) {
         return refuse("activation widths go from 1 to 8 bits");
     }
+    if let (Runner::SameAs(name), None) = (&target.runner, target.stand_in()) {
+        return Err(TargetError::NotTheSame { path: path.to_owned(), name: name.clone() });
+    }
+    if let Some(chip) = &target.chip
+        && (chip.clock_hz == 0 || !(chip.cycles_per_instruction > 0.0 && chip.cycles_per_instruction.is_finite()))
+    {
+        return refuse("`clock_hz` and `cycles_per_instruction` are above 0");
+    }
     let unit = target.board().unit();
     if target.unit != unit {
         return refuse(&format!("what runs it counts in `{unit}`, not in `{}`", target.unit));
@@ -173,8 +309,53 @@ mod tests {
 
     #[test]
     fn an_unknown_field_is_named() {
-        let text = BUILT_IN[0].1.to_owned() + "clock_mhz = 80\n";
-        assert!(parse("x.toml", &text).unwrap_err().to_string().contains("clock_mhz"));
+        for (_, text) in BUILT_IN {
+            let text = text.to_owned() + "clock_mhz = 80\n";
+            assert!(parse("x.toml", &text).unwrap_err().to_string().contains("clock_mhz"));
+        }
+    }
+
+    #[test]
+    fn an_emulator_may_be_asked_for_by_name() {
+        assert_eq!(Target::find("qemu:cortex-m4").unwrap(), Target::find("cortex-m4").unwrap());
+        assert!(Target::find("qemu:host").unwrap_err().to_string().contains("without `qemu:`"));
+    }
+
+    #[test]
+    fn seconds_on_a_chip_are_an_estimate_that_says_so() {
+        let target = Target::find("nucleo-l4r5zi").unwrap();
+        let chip = target.chip.unwrap();
+        let bound = target.counted("10ms".parse().unwrap());
+        assert_eq!(bound.unit, TickUnit::Instructions);
+        assert!((bound.value * chip.cycles_per_instruction - f64::from(chip.clock_hz) / 100.0).abs() < 1.0);
+        let (time, how) = target.estimate(bound).unwrap();
+        assert!((time.value - 1e7).abs() < 1e-3 && how.contains("estimate") && how.contains("120 MHz"), "{how}");
+        let core = Target::find("cortex-m4").unwrap();
+        assert_eq!(core.counted("10ms".parse().unwrap()).unit, TickUnit::Nanoseconds, "no clock is known");
+        assert_eq!(target.measured(), core.name);
+        assert_eq!(target.board().processor(), core.board().processor());
+    }
+
+    #[test]
+    fn a_network_larger_than_the_chip_is_refused_with_the_remedy() {
+        let target = Target::find("rp2040").unwrap();
+        assert!(target.check_memory(100 << 10, 100 << 10).is_ok());
+        let refused = target.check_memory(100 << 10, 1 << 20).unwrap_err().to_string();
+        assert!(refused.contains("--max-ram") && refused.contains("rp2040"), "{refused}");
+        assert!(target.check_memory(64 << 20, 1).unwrap_err().to_string().contains("--max-flash"));
+    }
+
+    #[test]
+    fn a_description_is_the_same_as_one_that_runs() {
+        let text = |name: &str| {
+            let own = BUILT_IN.iter().find(|(path, _)| path.contains("nrf52840")).unwrap().1;
+            own.replace("same-as = \"cortex-m4\"", &format!("same-as = \"{name}\""))
+        };
+        assert!(parse("x.toml", &text("cortex-m7")).is_ok());
+        for name in ["nrf52840", "absent"] {
+            assert!(parse("x.toml", &text(name)).unwrap_err().to_string().contains(name));
+        }
+        assert!(parse("x.toml", &text("host")).unwrap_err().to_string().contains("counts in"));
     }
 
     #[test]

@@ -317,11 +317,16 @@ fn one_width_can_be_had_for_all_layers() {
 #[test]
 fn passes_can_be_left_out() {
     let bench = Bench::new();
-    let text = "graph dead\ninput %x: [1, 32, 32, 1]\nconst %w: [4, 1, 1, 1] = [1.0, 0.0, 2.0, 0.0]\n\
-                %c: [1, 32, 32, 4] = conv2d(%x, %w) clamp=[0.0, inf]\n\
-                %p: [1, 1, 1, 4] = avg_pool(%c) kernel=[32, 32]\n%f: [1, 4] = reshape(%p)\nconst %v: [10, 4] = [\
-                1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, \
-                1, 2, 3, 4, 5, 6, 7, 8, 9, 10]\n%y: [1, 10] = fully_connected(%f, %v)\noutput %y\n";
+    // Every second channel of 32 is dead.
+    let joined = |numbers: &[usize]| numbers.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+    let halves = joined(&(0..32).map(|c| (c + 1) % 2 * (c + 1)).collect::<Vec<_>>());
+    let last = joined(&(0..320).map(|i| i % 11).collect::<Vec<_>>());
+    let text = format!(
+        "graph dead\ninput %x: [1, 32, 32, 1]\nconst %w: [32, 1, 1, 1] = [{halves}]\n\
+         %c: [1, 32, 32, 32] = conv2d(%x, %w) clamp=[0.0, inf]\n\
+         %p: [1, 1, 1, 32] = avg_pool(%c) kernel=[32, 32]\n%f: [1, 32] = reshape(%p)\nconst %v: [10, 32] = [{last}]\n\
+         %y: [1, 10] = fully_connected(%f, %v)\noutput %y\n"
+    );
     std::fs::create_dir(bench.path("dead")).unwrap();
     std::fs::write(bench.path("dead/graph.ir"), text).unwrap();
     std::fs::write(bench.path("dead/weights.safetensors"), b"\x02\0\0\0\0\0\0\0{}").unwrap();
@@ -331,7 +336,7 @@ fn passes_can_be_left_out() {
     };
     let (less, all) = (compile(&[]), compile(&["--without", "remove-channels", "--without", "share"]));
     assert_eq!(less["accuracy_float"], all["accuracy_float"]);
-    assert_eq!(less["passes"][0]["channels"], 2);
+    assert_eq!(less["passes"][0]["channels"], 16);
     assert_eq!(less["passes"][0]["macs"], all["macs"].as_u64().unwrap() - less["macs"].as_u64().unwrap());
     assert!(less["blob_bytes"].as_u64() < all["blob_bytes"].as_u64());
     let said = bench.fails(&["compile", "--without", "magic"], 2);
@@ -376,4 +381,37 @@ fn usage_errors_exit_with_two() {
     }
     bench.fails(&["compile", "--target", "toaster"], 2);
     bench.fails(&["search", "--search", "magic"], 2);
+}
+
+#[test]
+fn an_emulated_microcontroller_is_a_target_like_any_other() {
+    let bench = Bench::new();
+    let blob = bench.blob();
+    let first = bench.pare(&["bench", &blob, "--target", "qemu:cortex-m4", "--json"]);
+    let said = String::from_utf8_lossy(&first.stderr);
+    if !first.status.success() && said.contains("targets/setup") && std::env::var_os("PARE_EXPECT_BOARDS").is_none() {
+        eprintln!("skipped: {said}");
+        return;
+    }
+    assert!(first.status.success(), "{said}");
+    let counted: Value = serde_json::from_slice(&first.stdout).unwrap();
+    assert_eq!(counted["unit"], "instructions");
+    assert_eq!(counted["median"], counted["min"], "every run takes the same instructions");
+    let again = bench.json(&["bench", &blob, "--target", "cortex-m4"]);
+    assert_eq!(again["median"], counted["median"]);
+
+    let verified = bench.json(&["verify", &blob, "--limit", "4", "--backends", "reference,qemu:cortex-m4"]);
+    assert_eq!((&verified["bit_exact"], &verified["inputs"]), (&Value::from(true), &Value::from(4)));
+
+    // A board is counted on its core; its time is an estimate and says so.
+    let out = bench.path("board");
+    let args =
+        ["compile", "--bits", "w4a8", "--target", "nucleo-l4r5zi", "--limit", "4", "--out", out.to_str().unwrap()];
+    let compiled = bench.json(&args);
+    let [latency, predicted] = ["latency", "latency_predicted"].map(|key| compiled[key]["value"].as_f64().unwrap());
+    assert!((predicted / latency - 1.0).abs() < 0.05, "{predicted} instructions predicted, {latency} counted");
+    let estimate = &compiled["latency_estimate"];
+    assert!(estimate["unit"] == "ns" && estimate["how"].as_str().unwrap().contains("estimate"), "{estimate}");
+    let too_soon = bench.fails(&[&args[..], &["--max-latency", "1us"]].concat(), 1);
+    assert!(too_soon.contains("--max-latency"), "{too_soon}");
 }

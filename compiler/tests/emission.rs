@@ -33,15 +33,20 @@ fn blob() -> AlignedBytes {
 fn objects_hold_the_blob_and_its_sizes() {
     let blob = blob();
     let arena = Model::parse(&blob).unwrap().arena_bytes();
-    for (arch, expected) in [
-        (ObjectArch::X86_64, Architecture::X86_64),
-        (ObjectArch::Arm, Architecture::Arm),
-        (ObjectArch::Aarch64, Architecture::Aarch64),
-        (ObjectArch::Riscv32, Architecture::Riscv32),
-        (ObjectArch::Riscv64, Architecture::Riscv64),
+    // The flags as compilers for these targets write them.
+    for (arch, expected, flags) in [
+        (ObjectArch::X86_64, Architecture::X86_64, 0),
+        (ObjectArch::ArmSoftFloat, Architecture::Arm, 0x0500_0200),
+        (ObjectArch::ArmHardFloat, Architecture::Arm, 0x0500_0400),
+        (ObjectArch::Aarch64, Architecture::Aarch64, 0),
+        (ObjectArch::Riscv32, Architecture::Riscv32, 0x1),
+        (ObjectArch::Riscv64, Architecture::Riscv64, 0x5),
     ] {
         let bytes = object_file("my-net", &blob, arena, arch).unwrap();
-        if matches!(arch, ObjectArch::Arm | ObjectArch::Riscv32) {
+        let is_32_bit = bytes[4] == 1;
+        let at = if is_32_bit { 36 } else { 48 };
+        assert_eq!(bytes[at..at + 4], u32::to_le_bytes(flags), "{arch:?}");
+        if is_32_bit {
             check_object(&ElfFile32::<LittleEndian>::parse(&bytes[..]).unwrap(), expected, &blob, arena);
         } else {
             check_object(&ElfFile64::<LittleEndian>::parse(&bytes[..]).unwrap(), expected, &blob, arena);

@@ -9,11 +9,11 @@
 use std::collections::BTreeMap;
 
 use pare::board::{AlignedBytes, host};
-use pare::deploy::deploy;
+use pare::deploy::{deploy, draft};
 use pare::eval::Net;
 use pare::ir::text::parse_with;
 use pare::ir::{Graph, verify::verify};
-use pare::lower::{Layouts, LowerConfig};
+use pare::lower::{Layouts, LowerConfig, Plan, Sums};
 use pare::policy::{LayerPolicy, Policy, WeightChoice, WeightFormat};
 use pare::quant::{
     BiasCorrection, CalibrationConfig, ClipMethod, CodeBank, QuantConfig, Quantized, Rounding, calibrate,
@@ -211,6 +211,51 @@ fn graphs_of_unusual_form() {
     }
 }
 
+/// A sum of a convolution and what is there before it and not read after.
+#[test]
+fn sums_become_part_of_convolutions() {
+    let map = "[1, 32, 8, 16]";
+    let conv = |to: &str, from: &str| format!("%{to}: {map} = conv2d(%{from}, %w) pad=[1, 1, 1, 1]\n");
+    let sum = |to: &str, a: &str, b: &str| format!("%{to}: {map} = add(%{a}, %{b})\n");
+    let tanh = |to: &str, from: &str| format!("%{to}: {map} = tanh(%{from})\n");
+    let plans = |nodes: &[String], outputs: &str| {
+        let text = nodes.concat();
+        let graph = parse(&format!("graph sums\ninput %x: {map}\nconst %w: [16, 3, 3, 16]\n{text}{outputs}"));
+        let lowered = |sums| {
+            let config = LowerConfig { sums, ..LowerConfig::new(Layout::Plain) };
+            draft(&graph, &Policy::default(), &config).unwrap()
+        };
+        [lowered(Sums::Apart), lowered(Sums::Fused)]
+    };
+    let fused = |plans: &[Plan; 2]| plans[1].sums().count();
+    let block = [conv("a", "x"), conv("b", "a"), conv("c", "b")];
+    // The usual residual, on either side: three maps become two.
+    for (a, b) in [("c", "a"), ("a", "c")] {
+        let plans = plans(&[&block[..], &[sum("s", a, b)]].concat(), "output %s\n");
+        assert_eq!((fused(&plans), plans[0].layers.len(), plans[1].layers.len()), (1, 4, 3));
+        assert_eq!(plans[0].tensors.len() - plans[1].tensors.len(), 1);
+        assert!(plans[1].arena_bytes + 512 < plans[0].arena_bytes);
+    }
+    // Of two convolutions the later one adds, to what the other gave; the input may be added to as well.
+    assert_eq!(fused(&plans(&[conv("a", "x"), conv("b", "a"), conv("c", "a"), sum("s", "b", "c")], "output %s\n")), 1);
+    assert_eq!(fused(&plans(&[conv("a", "x"), conv("b", "a"), sum("s", "b", "x")], "output %s\n")), 1);
+    // The convolution reads what it would add to; its result or the other operand is read again, or an output.
+    for (last, outputs) in [
+        (vec![sum("s", "b", "c")], "output %s\n"),
+        (vec![sum("s", "c", "a"), tanh("t", "c")], "output %s\noutput %t\n"),
+        (vec![sum("s", "c", "a"), tanh("t", "a")], "output %s\noutput %t\n"),
+        (vec![sum("s", "c", "a")], "output %s\noutput %c\n"),
+        (vec![sum("s", "c", "a")], "output %s\noutput %a\n"),
+        // Something is made of the other operand in between, in place or not.
+        (vec![tanh("t", "a"), sum("s", "c", "t")], "output %s\n"),
+        (vec![tanh("t", "a"), sum("s", "c", "a"), sum("u", "s", "t")], "output %u\n"),
+    ] {
+        let plans = plans(&[&block[..], &last].concat(), outputs);
+        assert_eq!((fused(&plans), plans[1].layers.len()), (0, plans[0].layers.len()), "{last:?} {outputs}");
+        assert_eq!(plans[1].arena_bytes, plans[0].arena_bytes);
+    }
+}
+
 /// Folding a batch norm can leave weights so small that the bias, counted in their steps, leaves 32 bits.
 #[test]
 fn nearly_dead_channels() {
@@ -302,18 +347,20 @@ fn policies(graph: &Graph) -> Vec<Policy> {
 fn check(graph: &Graph, bank: &CodeBank<'_>, policy: &Policy, inputs: &[f32], tolerance: Tolerance) {
     let mut answer: Option<Vec<u8>> = None;
     let context = || format!("{graph}{}", serde_json::to_string(policy).unwrap());
-    for layout in [Layout::Plain, Layout::Panels, Layout::Planes] {
-        let deployed = deploy(bank, policy, &LowerConfig::new(layout).with(Layouts::All(layout)), "{}")
-            .unwrap_or_else(|e| panic!("{e}\n{}", context()));
+    let [plain, panels, planes] = [Layout::Plain, Layout::Panels, Layout::Planes]
+        .map(|layout| LowerConfig::new(layout).with(Layouts::All(layout)));
+    let apart = LowerConfig { sums: Sums::Apart, ..panels.clone() };
+    for config in [&plain, &panels, &planes, &apart] {
+        let deployed = deploy(bank, policy, config, "{}").unwrap_or_else(|e| panic!("{e}\n{}", context()));
         let blob = AlignedBytes::from(&deployed.blob.bytes[..]);
         let model = Model::parse(&blob).unwrap_or_else(|e| panic!("{e}\n{}", context()));
         let codes = encode(&model, inputs);
         for isa in Isa::available() {
             let found = host::infer(&blob, isa, &codes).unwrap_or_else(|e| panic!("{e}\n{}", context()));
             let answer = answer.get_or_insert_with(|| found.clone());
-            assert!(*answer == found, "{layout:?} {isa} differs\n{}", context());
+            assert!(*answer == found, "{config:?} {isa} differs\n{}", context());
         }
-        if layout == Layout::Panels {
+        if *config == panels {
             let net = Net::fake_quantized(&with_rounded_biases(deployed.quantized)).unwrap();
             let reals = net.forward(&decode_inputs(&model, &codes), SAMPLES).unwrap();
             compare(&model, &reals, answer.as_ref().unwrap(), tolerance, context);

@@ -3,7 +3,10 @@
 //! The compiler packs and the reference kernels read through [`Conv::position`], so that a layout is
 //! defined once. Fast kernels walk the same bytes in order instead.
 
-use crate::format::{Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH, PANEL_STEP, PLANE_WORD, WeightFormat, WeightGroup};
+use crate::format::{
+    Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH, PANEL_STEP, PLANE_WORD, WORD_CHANNELS, WORD_CODES, WeightFormat,
+    WeightGroup,
+};
 
 /// Code `index` of a stream of `bits`-bit codes (1..=8); 0 beyond the end.
 #[inline]
@@ -87,6 +90,15 @@ impl Conv<'_> {
                 let panel = self.packed_bytes(PANEL_CHANNELS, format, layout);
                 let index = lane * (PLANE_WORD / bits) + bit % PLANE_WORD / bits;
                 Position { offset: channel / PANEL_CHANNELS * panel, index }
+            }
+            Layout::Words => {
+                let (together, index) = if self.is_depthwise() {
+                    (WORD_CODES, k / 2 * 8 + channel % 4 / 2 * 4 + k % 2 * 2 + channel % 2)
+                } else {
+                    let word = k / WORD_CODES * WORD_CHANNELS + channel % WORD_CHANNELS;
+                    (WORD_CHANNELS, word * WORD_CODES + k % WORD_CODES)
+                };
+                Position { offset: channel / together * self.packed_bytes(together, format, layout), index }
             }
         }
     }

@@ -4,9 +4,9 @@ use core::ops::Range;
 
 use crate::error::FormatError;
 use crate::format::{
-    HEADER_BYTES, Header, Layer, LayerOp, Layout, Reader, Sections, Shape, TENSOR_BYTES, Tensor, VERSION, crc32,
-    decode_layer,
+    HEADER_BYTES, Header, Layer, LayerOp, Layout, Reader, Record, Sections, Shape, TENSOR_BYTES, Tensor, VERSION, crc32,
 };
+use crate::kernels::{ConvKernel, Isa};
 
 /// A blob whose every offset has been checked; reading it cannot fail afterwards.
 #[derive(Clone, Copy, Debug)]
@@ -66,9 +66,32 @@ impl<'a> Model<'a> {
         self.header.arena_bytes as usize
     }
 
+    /// Bytes of arena that a session with the kernels of one instruction set needs: more than
+    /// [`arena_bytes`](Self::arena_bytes) only for a blob of a microcontroller on another processor.
+    pub fn arena_bytes_with(&self, isa: Isa) -> usize {
+        let spare = self.layers().filter_map(|layer| match &layer.op {
+            LayerOp::Conv(p) => {
+                let kernel = ConvKernel::choose(isa, p);
+                (!kernel.is_planned(p)).then_some(kernel.scratch_bytes(p))
+            }
+            _ => None,
+        });
+        self.arena_bytes().saturating_add(spare.max().unwrap_or(0))
+    }
+
     /// The layers, in the order they run.
     pub fn layers(&self) -> Layers<'a> {
-        Layers { model: *self, at: self.header.layers as usize, left: self.header.n_layers }
+        Layers { records: self.records() }
+    }
+
+    /// The records of the layers.
+    pub(crate) fn records(&self) -> Records<'a> {
+        Records { model: *self, at: self.header.layers as usize, left: self.header.n_layers }
+    }
+
+    /// What records refer to.
+    pub(crate) fn sections(&self) -> &Sections<'a> {
+        &self.sections
     }
 
     /// A layer's name; empty when the blob holds none.
@@ -160,8 +183,9 @@ impl<'a> Model<'a> {
     fn check_layers(&self) -> Result<(), FormatError> {
         let mut at = self.header.layers as usize;
         for index in 0..self.header.n_layers {
-            let (layer, bytes) = self.decode(at)?;
-            layer.check_tables()?;
+            let (record, bytes) = self.record(at)?;
+            let layer = record.layer(&self.sections)?;
+            layer.check()?;
             self.check_layout(&layer)?;
             self.check_memory(&layer).ok_or(FormatError::Arena { layer: index })?;
             at = at.saturating_add(bytes);
@@ -178,27 +202,29 @@ impl<'a> Model<'a> {
         }
     }
 
-    /// The output meets no operand, except that an Add or Lut may overwrite its first operand exactly. (How
-    /// much scratch there is depends on the kernels: [`Session`](crate::Session) checks that.)
+    /// The output meets no operand, except that an Add or Lut may overwrite its first operand exactly, and a Conv
+    /// does so with its second. (How much scratch there is depends on the kernels: [`Session`](crate::Session)
+    /// checks that.)
     fn check_memory(&self, layer: &Layer<'a>) -> Option<()> {
         let out = layer.output.range();
-        let in_place = matches!(layer.op, LayerOp::Add(_) | LayerOp::Lut(_));
         if layer.scratch > self.arena_bytes() {
             return None;
         }
-        for (i, operand) in self.operands(layer).enumerate() {
+        let sound = |(i, operand): (usize, Tensor)| {
             let range = operand.range();
-            if overlap(&range, &out) && !(in_place && i == 0 && range == out) {
-                return None;
+            match (&layer.op, i) {
+                (LayerOp::Conv(_), 1) => range == out,
+                (LayerOp::Add(_) | LayerOp::Lut(_), 0) => range == out || !overlap(&range, &out),
+                _ => !overlap(&range, &out),
             }
-        }
-        Some(())
+        };
+        self.operands(layer).enumerate().all(sound).then_some(())
     }
 
     #[inline(always)]
-    fn decode(&self, at: usize) -> Result<(Layer<'a>, usize), FormatError> {
+    fn record(&self, at: usize) -> Result<(Record<'a>, usize), FormatError> {
         let records = self.blob.get(at..).ok_or(FormatError::Truncated("the layer records"))?;
-        decode_layer(records, &self.sections)
+        Record::read(records, &self.sections)
     }
 }
 
@@ -212,25 +238,40 @@ const EMPTY_TENSOR: Tensor =
 /// Iterator over the layers of a [`Model`].
 #[derive(Clone, Debug)]
 pub struct Layers<'a> {
-    model: Model<'a>,
-    at: usize,
-    left: u16,
+    records: Records<'a>,
 }
 
 impl<'a> Iterator for Layers<'a> {
     type Item = Layer<'a>;
 
-    #[inline]
     fn next(&mut self) -> Option<Layer<'a>> {
-        self.left = self.left.checked_sub(1)?;
-        let (layer, bytes) = self.model.decode(self.at).ok()?;
-        self.at = self.at.saturating_add(bytes);
-        Some(layer)
+        self.records.next()?.layer(&self.records.model.sections).ok()
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.left.into(), Some(self.left.into()))
+        (self.records.left.into(), Some(self.records.left.into()))
     }
 }
 
 impl ExactSizeIterator for Layers<'_> {}
+
+/// Iterator over their records.
+#[derive(Clone, Debug)]
+pub(crate) struct Records<'a> {
+    model: Model<'a>,
+    at: usize,
+    left: u16,
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = Record<'a>;
+
+    // A record is large: read where it is used.
+    #[inline(always)]
+    fn next(&mut self) -> Option<Record<'a>> {
+        self.left = self.left.checked_sub(1)?;
+        let (record, bytes) = self.model.record(self.at).ok()?;
+        self.at = self.at.saturating_add(bytes);
+        Some(record)
+    }
+}

@@ -9,14 +9,3 @@ pub trait Probe {
     /// It has run; `output` holds its codes.
     fn after(&mut self, index: usize, layer: &Layer<'_>, output: &[u8]);
 }
-
-/// Watches nothing, at no cost.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NoProbe;
-
-impl Probe for NoProbe {
-    #[inline(always)]
-    fn before(&mut self, _index: usize, _layer: &Layer<'_>) {}
-    #[inline(always)]
-    fn after(&mut self, _index: usize, _layer: &Layer<'_>, _output: &[u8]) {}
-}

@@ -3,10 +3,10 @@
 use core::ops::Range;
 
 use crate::error::SetupError;
-use crate::format::{Layer, LayerOp, Tensor};
+use crate::format::{Layer, LayerOp, Record, Tensor};
 use crate::kernels::{ConvKernel, Isa};
 use crate::model::Model;
-use crate::probe::{NoProbe, Probe};
+use crate::probe::Probe;
 
 /// A model, its memory and the kernels to run it with.
 ///
@@ -23,7 +23,7 @@ impl<'a> Session<'a> {
     /// Takes the fastest kernels that this processor runs.
     ///
     /// # Errors
-    /// The arena is smaller than [`Model::arena_bytes`], or a layer's scratch than its kernel wants.
+    /// The arena is smaller than [`Model::arena_bytes_with`] the kernels, or a layer's scratch than its kernel wants.
     pub fn new(model: Model<'a>, arena: &'a mut [u8]) -> Result<Session<'a>, SetupError> {
         Session::with_isa(model, arena, Isa::best())
     }
@@ -36,10 +36,10 @@ impl<'a> Session<'a> {
         if !isa.is_available() {
             return Err(SetupError::Isa(isa));
         }
-        let (need, have) = (model.arena_bytes(), arena.len());
+        let (need, have) = (model.arena_bytes_with(isa), arena.len());
         let arena = arena.get_mut(..need).ok_or(SetupError::Arena { need, have })?;
         for (index, layer) in (0..).zip(model.layers()) {
-            if !has_scratch(&layer, isa, need) {
+            if !has_scratch(&layer, isa, model.arena_bytes()..need) {
                 return Err(SetupError::Scratch { layer: index, isa });
             }
         }
@@ -80,29 +80,46 @@ impl<'a> Session<'a> {
 
     /// Runs every layer.
     pub fn run(&mut self) {
-        self.run_probed(&mut NoProbe);
+        for record in self.model.records() {
+            // `None` cannot come out of a parsed model; it would leave the output as it is.
+            let _ran = self.run_record(&record);
+        }
     }
 
     /// Runs every layer, the probe watching.
     pub fn run_probed(&mut self, probe: &mut impl Probe) {
-        for (index, layer) in self.model.layers().enumerate() {
+        for (index, (layer, record)) in self.model.layers().zip(self.model.records()).enumerate() {
             probe.before(index, &layer);
-            // `None` cannot come out of a parsed model; it would leave the output as it is.
-            let _ran = self.run_layer(&layer);
+            let _ran = self.run_record(&record);
             probe.after(index, &layer, self.arena.get(layer.output.range()).unwrap_or_default());
         }
     }
 
+    // Inlined, so that what the operator has no need of is never read.
+    #[inline(always)]
+    fn run_record(&mut self, record: &Record<'a>) -> Option<()> {
+        let sections = self.model.sections();
+        match record.conv(sections) {
+            Some(conv) => {
+                let kernel = ConvKernel::choose(self.isa, &conv);
+                let (from, to, spare) = (record.input.range(), record.output.range(), self.model.arena_bytes());
+                let scratch = match kernel.is_planned(&conv) {
+                    true => free_scratch(record.scratch, &from, &to, spare),
+                    false => spare..self.arena.len(),
+                };
+                let [input, output, scratch] = self.arena.get_disjoint_mut([from, to, scratch]).ok()?;
+                kernel.run_whole(&conv, input, output, scratch);
+                Some(())
+            }
+            None => self.run_layer(&record.layer(sections).ok()?),
+        }
+    }
+
+    /// Any layer but a convolution.
     fn run_layer(&mut self, layer: &Layer<'a>) -> Option<()> {
         let isa = self.isa;
         let (from, to) = (layer.input.range(), layer.output.range());
         match &layer.op {
-            LayerOp::Conv(p) => {
-                let kernel = ConvKernel::choose(isa, p);
-                let scratch = scratch_range(layer, &kernel)?;
-                let [input, output, scratch] = self.arena.get_disjoint_mut([from, to, scratch]).ok()?;
-                kernel.run_whole(p, input, output, scratch);
-            }
             LayerOp::Add(p) => {
                 let second = self.model.operands(layer).nth(1)?.range();
                 self.carry_over(from, to.clone());
@@ -151,19 +168,20 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Whether the scratch that the layer's kernel wants is inside the arena and meets neither operand nor output.
-fn has_scratch(layer: &Layer<'_>, isa: Isa, arena_bytes: usize) -> bool {
+/// Whether there is as much scratch as the layer's kernel wants; `spare` is the end of the arena that is not planned.
+fn has_scratch(layer: &Layer<'_>, isa: Isa, spare: Range<usize>) -> bool {
     let LayerOp::Conv(p) = &layer.op else { return true };
-    let Some(scratch) = scratch_range(layer, &ConvKernel::choose(isa, p)) else { return false };
-    let apart = |other: Range<usize>| scratch.is_empty() || scratch.end <= other.start || other.end <= scratch.start;
-    scratch.end <= arena_bytes && apart(layer.input.range()) && apart(layer.output.range())
+    let kernel = ConvKernel::choose(isa, p);
+    let planned = free_scratch(layer.scratch, &layer.input.range(), &layer.output.range(), spare.start);
+    kernel.scratch_bytes(p) <= if kernel.is_planned(p) { planned.len() } else { spare.len() }
 }
 
-/// Where the kernel's scratch lies; at 0 when it wants none, since an empty range inside an operand would
-/// count as an overlap.
-fn scratch_range(layer: &Layer<'_>, kernel: &ConvKernel) -> Option<Range<usize>> {
-    match kernel.scratch_bytes {
-        0 => Some(0..0),
-        bytes => Some(layer.scratch..layer.scratch.checked_add(bytes)?),
-    }
+/// The arena from a layer's scratch on, as far as it meets neither operand nor output: no less than the kernel
+/// wants, which takes longer to tell. At 0 if it is empty, since an empty range inside an operand would count as
+/// an overlap.
+#[inline]
+fn free_scratch(start: usize, input: &Range<usize>, output: &Range<usize>, arena_bytes: usize) -> Range<usize> {
+    let ahead = |tensor: &Range<usize>| if start < tensor.end { tensor.start } else { arena_bytes };
+    let end = ahead(input).min(ahead(output));
+    if start < end { start..end } else { 0..0 }
 }

@@ -2,7 +2,7 @@
 //! writers that agree on one reader.
 
 use pare_runtime::format::{
-    HEADER_BYTES, Header, Layout, SECTION_ALIGN, Shape, Tensor, VERSION, WeightFormat, crc32, op,
+    Add, HEADER_BYTES, Header, Layout, SECTION_ALIGN, Shape, Tensor, VERSION, WeightFormat, crc32, op,
 };
 use pare_runtime::kernels::scratch::conv_scratch_bytes;
 
@@ -21,6 +21,7 @@ pub struct Builder {
     layers: Vec<Vec<u8>>,
     channels: Vec<i32>,
     weights: Vec<u8>,
+    widest: u16,
     arena: usize,
 }
 
@@ -64,10 +65,36 @@ impl Builder {
         self.layers.push(record);
     }
 
+    /// Another graph input: that of a problem.
+    pub fn input(&mut self, problem: &ConvProblem) -> u16 {
+        let ConvSpec { input: shape, zero_in, bits_in, .. } = problem.spec;
+        let input = self.tensor(shape, zero_in);
+        self.tensors[usize::from(input)].bits = bits_in;
+        self.inputs.push(input);
+        input
+    }
+
     /// A convolution of `input`, whose shape is the problem's; returns its output.
     pub fn conv(&mut self, input: u16, problem: &ConvProblem) -> u16 {
         let conv = problem.conv();
+        let layouts = problem.spec.weights.iter().map(|(_, layout, _)| layout.number());
+        self.widest = layouts.fold(self.widest, u16::max);
         let output = self.tensor(conv.output, conv.requantise.zero);
+        self.conv_into(output, &[input], problem);
+        output
+    }
+
+    /// A convolution that adds to `residual`, on which its output comes to lie; returns it.
+    pub fn conv_add(&mut self, input: u16, residual: u16, problem: &ConvProblem) -> u16 {
+        let conv = problem.conv();
+        let output = self.tensor_on(residual, conv.output, conv.residual.expect("a problem that adds").zero);
+        self.conv_into(output, &[input, residual], problem);
+        output
+    }
+
+    /// The same into a tensor that is there, whatever the operands.
+    pub fn conv_into(&mut self, output: u16, inputs: &[u16], problem: &ConvProblem) {
+        let conv = problem.conv();
         let most = conv.weight_groups().map(|group| conv_scratch_bytes(&conv, group.layout, group.format)).max();
         let scratch = self.reserve(most.unwrap_or(0));
         self.weights.resize(self.weights.len().next_multiple_of(SECTION_ALIGN), 0);
@@ -84,9 +111,12 @@ impl Builder {
             fields.extend(&record[..4]);
             fields.extend(at.to_le_bytes());
         }
+        if let Some(add) = conv.residual {
+            fields.extend([add.ma, add.mb].iter().flat_map(|m| m.to_le_bytes()));
+            fields.extend([add.shift, add.lo, add.hi, conv.requantise.zero]);
+        }
         self.channels.extend(problem.bias.iter().chain(&problem.mult));
-        self.layer_with_scratch(op::CONV, &[input], output, scratch, &fields);
-        output
+        self.layer_with_scratch(op::CONV, inputs, output, scratch, &fields);
     }
 
     /// The bytes of the blob.
@@ -100,7 +130,7 @@ impl Builder {
         let layers = blob.len() as u32;
         blob.extend(self.layers.concat());
         let names = blob.len() as u32;
-        (0..self.layers.len()).for_each(|i| blob.extend([2, b'L', b'a' + i as u8]));
+        (0..self.layers.len()).for_each(|i| blob.extend([2, b'L', b'a' + (i % 26) as u8]));
         let meta = blob.len() as u32;
         blob.extend(b"{}");
         let aux = blob.len() as u32;
@@ -113,7 +143,7 @@ impl Builder {
         blob.extend(&self.weights);
         let header = Header {
             version: VERSION,
-            layout: Layout::Planes.number(),
+            layout: self.widest,
             blob_bytes: blob.len() as u32,
             crc32: 0,
             arena_bytes: self.arena as u32,
@@ -171,6 +201,11 @@ pub fn every_operator() -> Vec<u8> {
     b.aux.extend((0..=255u8).map(|code| code.max(9)));
     let bent = b.tensor_on(sum, shape(6, 6, 8), 9);
     b.layer(op::LUT, &[sum], bent, &0u32.to_le_bytes());
+
+    let joining = ConvSpec::dense(shape(6, 6, 8), 8, 3, 1, WeightFormat::Linear(4), Layout::Panels);
+    let add = Add { ma: 30_000, mb: 20_000, zero_a: 9, zero_b: 9, zero: 9, shift: 15, lo: 3, hi: 250 };
+    let joining = ConvProblem::new(ConvSpec { residual: Some(add), ..joining });
+    let bent = b.conv_add(pointwise, bent, &joining);
 
     let pool = |pad: u8| [2, 0, 2, 0, 2, 2, pad, pad];
     let mean = b.tensor(shape(4, 4, 8), 9);

@@ -124,7 +124,7 @@ pub fn blob(bytes: &[u8]) -> Outcome {
         }
     };
     assert!((0..model.layers().len()).all(|i| model.layer_name(i).len() < 256));
-    if model.arena_bytes() > ARENA_LIMIT || model.work() > WORK_LIMIT {
+    if Isa::available().any(|isa| model.arena_bytes_with(isa) > ARENA_LIMIT) || model.work() > WORK_LIMIT {
         return Outcome::TooLarge;
     }
     let results: Vec<_> = Isa::available().filter_map(|isa| run(model, isa)).collect();
@@ -160,7 +160,7 @@ fn codes_are_bytes(model: &Model<'_>) -> bool {
 
 /// The outputs of a run; `None` when the session cannot start.
 fn run(model: Model<'_>, isa: Isa) -> Option<Vec<u8>> {
-    let mut arena = vec![0x5a; model.arena_bytes()];
+    let mut arena = vec![0x5a; model.arena_bytes_with(isa)];
     let mut session = Session::with_isa(model, &mut arena, isa).ok()?;
     for i in 0..model.inputs().len() {
         session.input(i).iter_mut().zip((0..=255u8).cycle()).for_each(|(code, i)| *code = i.wrapping_mul(37));

@@ -6,7 +6,7 @@ use std::fmt;
 
 use pare_runtime::Isa;
 use pare_runtime::bits::write_code;
-use pare_runtime::format::{CODEBOOK_BYTES, Conv, Layout, Requantise, SECTION_ALIGN, Shape, WeightFormat};
+use pare_runtime::format::{Add, CODEBOOK_BYTES, Conv, Layout, Requantise, SECTION_ALIGN, Shape, WeightFormat};
 use pare_runtime::kernels::ConvKernel;
 use proptest::prelude::*;
 
@@ -35,6 +35,8 @@ pub struct ConvSpec {
     pub zero_in: u8,
     /// From accumulator to code.
     pub requantise: Requantise,
+    /// The sum that the code is the second operand of; the first is drawn.
+    pub residual: Option<Add>,
     /// What the numbers are like.
     pub numbers: Numbers,
     /// Of the random numbers.
@@ -74,6 +76,7 @@ impl ConvSpec {
             bits_in: 8,
             zero_in: 3,
             requantise: Requantise { pre: 8, zero: 9, lo: 0, hi: 255 },
+            residual: None,
             numbers: Numbers::Random,
             seed: 1,
         }
@@ -120,9 +123,12 @@ impl ConvProblem {
         if spec.numbers != Numbers::Random {
             input.fill(highest);
         }
-        // Mostly of the size that compiled networks have, sometimes anything.
-        let mut number =
-            |bits: u32| (random.next() as i32) >> if random.next().is_multiple_of(4) { 0 } else { 32 - bits };
+        // Of the size that compiled networks have; in every other problem, one of four is anything.
+        let anything = !spec.seed.is_multiple_of(2);
+        let mut number = |bits: u32| {
+            let wide = random.next().is_multiple_of(4) && anything;
+            (random.next() as i32) >> if wide { 0 } else { 32 - bits }
+        };
         let bias = (0..output.c).map(|_| number(16)).collect();
         let mult = (0..output.c).map(|_| number(24)).collect();
         let mut problem = ConvProblem { spec, input, bias, mult, records: vec![], weights: vec![] };
@@ -174,16 +180,22 @@ impl ConvProblem {
         (conv.input, conv.output) = (self.spec.input, self.spec.output());
         (conv.kernel, conv.stride, conv.dilation) = (self.spec.kernel, self.spec.stride, self.spec.dilation);
         (conv.pad, conv.groups, conv.zero_in) = (self.spec.pad, self.spec.groups, self.spec.zero_in);
-        (conv.bits_in, conv.requantise) = (self.spec.bits_in, self.spec.requantise);
+        (conv.bits_in, conv.requantise, conv.residual) = (self.spec.bits_in, self.spec.requantise, self.spec.residual);
         conv
+    }
+
+    /// What is where the output will be: rubbish, or the first operand of the sum.
+    pub fn residual(&self) -> Vec<u8> {
+        let mut random = Random(!self.spec.seed);
+        (0..self.spec.output().len()).map(|_| random.next() as u8).collect()
     }
 
     /// The output codes by the kernel of an instruction set, its scratch full of rubbish.
     pub fn run(&self, isa: Isa) -> Vec<u8> {
         let conv = self.conv();
         let kernel = ConvKernel::choose(isa, &conv);
-        let mut output = vec![0xaa; conv.output.len()];
-        kernel.run(&conv, &self.input, &mut output, &mut vec![0x55; kernel.scratch_bytes]);
+        let mut output = self.residual();
+        kernel.run(&conv, &self.input, &mut output, &mut vec![0x55; kernel.scratch_bytes(&conv)]);
         output
     }
 }
@@ -221,6 +233,10 @@ pub enum Family {
     Depthwise,
     /// Dense, of bit planes.
     Planes,
+    /// All of the first three, weights in the layout of microcontrollers.
+    Words,
+    /// Dense in that layout, narrow weights.
+    Narrow,
     /// What the portable kernels alone take: groups, weights in several layouts.
     Portable,
 }
@@ -238,6 +254,10 @@ enum Grouping {
     Depthwise,
     /// Dense, weights in the layout of bit planes, input codes of so many bits.
     Planes(u8),
+    /// Narrow weights, input codes of so many bits.
+    Narrow(u8),
+    /// The same, the windows of neighbouring pixels overlapping by all but a column.
+    NarrowInRows(u8),
     /// Groups, inputs and outputs of each.
     Grouped(usize, usize),
 }
@@ -253,6 +273,12 @@ impl Family {
             Family::FullyConnected => single().boxed(),
             Family::Depthwise => Just(Grouping::Depthwise).boxed(),
             Family::Planes => (1..9u8).prop_map(Grouping::Planes).boxed(),
+            Family::Narrow => prop_oneof![
+                1 => (1..9u8).prop_map(Grouping::Narrow),
+                2 => (1..9u8).prop_map(Grouping::NarrowInRows),
+            ]
+            .boxed(),
+            Family::Words => prop_oneof![3 => dense(), 1 => single(), 2 => Just(Grouping::Depthwise)].boxed(),
             Family::Portable => prop_oneof![
                 2 => dense(),
                 1 => single(),
@@ -263,10 +289,20 @@ impl Family {
         }
     }
 
+    /// Of one weight group: half of them such as the layout was made for.
+    fn formats(self) -> BoxedStrategy<WeightFormat> {
+        let any = proptest::sample::select(WeightFormat::ALL.to_vec());
+        match self {
+            Family::Words => prop_oneof![any, Just(WeightFormat::Linear(8))].boxed(),
+            _ => any.boxed(),
+        }
+    }
+
     /// Of one weight group; bit planes have their own.
     fn layouts(self) -> BoxedStrategy<Layout> {
         match self {
-            Family::Portable => prop_oneof![Just(Layout::Plain), Just(Layout::Panels)].boxed(),
+            Family::Words | Family::Narrow => Just(Layout::Words).boxed(),
+            Family::Portable => prop_oneof![Just(Layout::Plain), Just(Layout::Panels), Just(Layout::Words)].boxed(),
             _ => Just(Layout::Panels).boxed(),
         }
     }
@@ -279,6 +315,8 @@ pub fn conv_problems() -> impl Strategy<Value = ConvProblem> {
         1 => conv_problems_of(Family::FullyConnected),
         2 => conv_problems_of(Family::Depthwise),
         2 => conv_problems_of(Family::Planes),
+        2 => conv_problems_of(Family::Words),
+        2 => conv_problems_of(Family::Narrow),
         3 => conv_problems_of(Family::Portable),
     ]
 }
@@ -286,24 +324,40 @@ pub fn conv_problems() -> impl Strategy<Value = ConvProblem> {
 /// Convolutions of one family: each reaches the kernels that an instruction set has for it.
 pub fn conv_problems_of(family: Family) -> impl Strategy<Value = ConvProblem> {
     let window = (pair(1..6), pair(1..4), pair(1..4), pair(0..4), pair(0..4));
-    let format = || proptest::sample::select(WeightFormat::ALL.to_vec());
-    let weights = proptest::collection::vec((format(), family.layouts(), 1..40usize), 1..4);
+    let weights = proptest::collection::vec((family.formats(), family.layouts(), 1..40usize), 1..4);
     let numbers = prop_oneof![6 => Just(Numbers::Random), 1 => Just(Numbers::Lowest), 1 => Just(Numbers::Highest)];
     let zero = || prop_oneof![Just(0u8), Just(255), any::<u8>()];
-    let bounds = prop_oneof![Just((0u8, 255u8)), (any::<u8>(), any::<u8>())];
-    let requantise =
-        (0..32u8, zero(), bounds).prop_map(|(pre, zero, (a, b))| Requantise { pre, zero, lo: a.min(b), hi: a.max(b) });
+    let bounds = || {
+        let any = (any::<u8>(), any::<u8>()).prop_map(|(a, b)| (a.min(b), a.max(b)));
+        prop_oneof![Just((0u8, 255u8)), any]
+    };
+    let requantise = (0..32u8, zero(), bounds()).prop_map(|(pre, zero, (lo, hi))| Requantise { pre, zero, lo, hi });
+    // As in compiled networks, and anything.
+    let factors =
+        || prop_oneof![(-1i32 << 15..1 << 15, -1i32 << 15..1 << 15, 10..22u8), (any::<i32>(), any::<i32>(), 1..32u8)];
+    let zeros = (zero(), zero(), zero());
+    let add = (factors(), zeros, bounds()).prop_map(|((ma, mb, shift), (zero_a, zero_b, zero), (lo, hi))| Add {
+        ma,
+        mb,
+        zero_a,
+        zero_b,
+        zero,
+        shift,
+        lo,
+        hi,
+    });
+    let residual = prop_oneof![3 => Just(None), 1 => add.prop_map(Some)];
     let extents = (1..12usize, 1..24usize, prop_oneof![1..8usize, 1..40usize, 60..70usize]);
     let code_in =
         (prop_oneof![Just(8u8), 1..9u8], zero()).prop_map(|(bits, zero)| (bits, zero & u8::MAX >> (8 - bits)));
-    (family.groupings(), extents, window, weights, code_in, requantise, numbers, any::<u64>()).prop_map(
+    (family.groupings(), extents, window, weights, code_in, (requantise, residual), numbers, any::<u64>()).prop_map(
         |(
             grouping,
             (h, w, c),
             (kernel, stride, dilation, pad, pad_end),
             weights,
             (bits_in, zero_in),
-            requantise,
+            (requantise, residual),
             numbers,
             seed,
         )| {
@@ -320,6 +374,7 @@ pub fn conv_problems_of(family: Family) -> impl Strategy<Value = ConvProblem> {
                 bits_in,
                 zero_in,
                 requantise,
+                residual,
                 numbers,
                 seed,
             };
@@ -363,6 +418,22 @@ impl ConvSpec {
                     // As many panels as are multiplied together, or more.
                     *channels *= 2;
                 }
+            }
+            Grouping::Narrow(bits) => {
+                (self.bits_in, self.zero_in) = (bits, self.zero_in & u8::MAX >> (8 - bits));
+                self.dilation[0] = 1;
+                let formats = [1, 2, 3, 4].map(WeightFormat::Linear);
+                for (format, ..) in &mut self.weights {
+                    *format = *formats.get(usize::from(format.to_byte()) % 5).unwrap_or(&WeightFormat::Ternary);
+                }
+                // Every other input has the padding that needs no room.
+                self.zero_in *= (self.seed % 2) as u8;
+            }
+            Grouping::NarrowInRows(bits) => {
+                (self.stride[1], self.dilation[1]) = (1, 1);
+                // Mostly as wide as networks have them.
+                self.kernel[1] = if self.seed.is_multiple_of(4) { self.kernel[1] } else { 3 };
+                return self.regrouped(Grouping::Narrow(bits));
             }
             Grouping::Grouped(groups, inputs) => {
                 (self.input.c, self.groups) = (groups * inputs, groups);

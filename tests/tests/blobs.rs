@@ -1,9 +1,10 @@
 //! Blobs, whole and damaged.
 
-use pare_runtime::format::{HEADER_BYTES, Shape, op};
+use pare_runtime::format::{Add, HEADER_BYTES, Layout, Shape, WeightFormat, op};
 use pare_runtime::{FormatError, Isa, Model, Session, SetupError};
 use pare_tests::blob::{Builder, every_operator, seal};
 use pare_tests::fuzz;
+use pare_tests::problems::{ConvProblem, ConvSpec};
 
 const ROW: Shape = Shape { h: 1, w: 1, c: 8 };
 
@@ -13,8 +14,8 @@ fn a_network_of_every_operator_runs_alike_on_every_instruction_set() {
     let model = Model::parse(&blob).expect("the builder writes what the specification says");
     let mut seen = vec![];
     for isa in Isa::available() {
-        let mut arena = vec![0; model.arena_bytes()];
-        let mut session = Session::with_isa(model, &mut arena, isa).expect("the scratch was planned for every kernel");
+        let mut arena = vec![0; model.arena_bytes_with(isa)];
+        let mut session = Session::with_isa(model, &mut arena, isa).expect("there is room for every kernel");
         session.input(0).iter_mut().zip(0..).for_each(|(code, i)| *code = i);
         session.run();
         seen.push([session.output(0).to_vec(), session.output(1).to_vec()]);
@@ -79,6 +80,43 @@ fn every_truncation_is_refused() {
     }
 }
 
+#[test]
+fn a_convolution_that_adds_does_so_on_its_second_operand_and_nowhere_else() {
+    let add = Add { ma: 300, mb: 200, zero_a: 1, zero_b: 9, zero: 0, shift: 9, lo: 0, hi: 255 };
+    let adding = |add| {
+        let spec = ConvSpec::dense(ROW, 8, 1, 1, WeightFormat::Linear(8), Layout::Plain);
+        ConvProblem::new(ConvSpec { residual: Some(add), ..spec })
+    };
+    let parsed = |tensors: &dyn Fn(&mut Builder) -> [u16; 3], add| {
+        let mut b = Builder::default();
+        let [input, residual, sum] = tensors(&mut b);
+        (b.inputs, b.outputs) = (vec![input, residual], vec![sum]);
+        b.conv_into(sum, &[input, residual], &adding(add));
+        Model::parse(&b.finish()).map(|_| ())
+    };
+    let on_second = |b: &mut Builder| {
+        let (input, residual) = (b.tensor(ROW, 0), b.tensor(ROW, 1));
+        [input, residual, b.tensor_on(residual, ROW, 0)]
+    };
+    assert_eq!(parsed(&on_second, add), Ok(()));
+    for bad in [Add { shift: 0, ..add }, Add { shift: 32, ..add }, Add { lo: 9, hi: 8, ..add }] {
+        assert_eq!(parsed(&on_second, bad), Err(FormatError::Layer("the residual of a Conv")));
+    }
+    let smaller = |b: &mut Builder| {
+        let (input, residual) = (b.tensor(ROW, 0), b.tensor(Shape { c: 4, ..ROW }, 1));
+        [input, residual, b.tensor(ROW, 0)]
+    };
+    assert_eq!(parsed(&smaller, add), Err(FormatError::Layer("the residual of a Conv")));
+    let apart = |b: &mut Builder| [b.tensor(ROW, 0), b.tensor(ROW, 1), b.tensor(ROW, 0)];
+    let on_both = |b: &mut Builder| {
+        let input = b.tensor(ROW, 0);
+        [input, b.tensor_on(input, ROW, 1), b.tensor_on(input, ROW, 0)]
+    };
+    for tensors in [&apart as &dyn Fn(&mut Builder) -> [u16; 3], &on_both] {
+        assert_eq!(parsed(tensors, add), Err(FormatError::Arena { layer: 0 }));
+    }
+}
+
 /// An Add of `a` and `b` into `sum`, whatever they share.
 fn add(tensors: impl FnOnce(&mut Builder) -> [u16; 3]) -> Vec<u8> {
     let mut b = Builder::default();
@@ -132,7 +170,7 @@ fn resizes_pick_and_mix_as_their_tables_say() {
         let blob = b.finish();
         let model = Model::parse(&blob)?;
         let run = |isa| {
-            let mut arena = vec![0; model.arena_bytes()];
+            let mut arena = vec![0; model.arena_bytes_with(isa)];
             let mut session = Session::with_isa(model, &mut arena, isa).unwrap();
             session.input(0).copy_from_slice(&[10, 110, 20, 120, 31, 255]);
             session.run();

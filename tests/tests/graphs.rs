@@ -8,7 +8,7 @@ use pare::deploy::deploy;
 use pare::eval::Net;
 use pare::ir::verify::verify;
 use pare::ir::{Graph, Node};
-use pare::lower::{Layouts, LowerConfig};
+use pare::lower::{Layouts, LowerConfig, Sums};
 use pare::passes::{Passes, simplify};
 use pare::policy::{LayerPolicy, Policy, WeightChoice, WeightFormat};
 use pare::quant::{BiasCorrection, CalibrationConfig, ClipMethod, CodeBank, QuantConfig, Rounding, calibrate};
@@ -64,8 +64,11 @@ proptest! {
         let bank = CodeBank::new(&graph, &calibration, &config).unwrap();
         let policy = policy(&graph, &mut Random(seed));
         let mut expected: Option<Vec<u8>> = None;
-        for layout in [Layout::Plain, Layout::Panels, Layout::Planes] {
-            let deployed = deploy(&bank, &policy, &LowerConfig::new(layout).with(Layouts::All(layout)), "");
+        let fused = [Layout::Plain, Layout::Panels, Layout::Planes]
+            .map(|layout| LowerConfig::new(layout).with(Layouts::All(layout)));
+        let apart = LowerConfig { sums: Sums::Apart, ..fused[1].clone() };
+        for config in [apart].into_iter().chain(fused) {
+            let deployed = deploy(&bank, &policy, &config, "");
             let deployed = deployed.map_err(|error| TestCaseError::reject(error.to_string()))?;
             let blob = AlignedBytes::from(&deployed.blob.bytes[..]);
             let model = Model::parse(&blob).unwrap();
@@ -74,7 +77,7 @@ proptest! {
             for isa in Isa::available() {
                 let outputs = host::infer(&blob, isa, &codes).unwrap();
                 let expected = expected.get_or_insert_with(|| outputs.clone());
-                prop_assert_eq!(&outputs, expected, "{:?} {} differs\n{}", layout, isa, graph);
+                prop_assert_eq!(&outputs, expected, "{:?} {} differs\n{}", config, isa, graph);
             }
         }
     }

@@ -17,8 +17,8 @@ fn every_operator_gives_the_bytes_of_the_reference() {
     blob_at.copy_from_slice(&blob);
     let model = Model::parse(blob_at).expect("the builder writes what the specification says");
     let run = |isa| {
-        let mut arena = vec![0; model.arena_bytes()];
-        let mut session = Session::with_isa(model, &mut arena, isa).expect("the scratch was planned for every kernel");
+        let mut arena = vec![0; model.arena_bytes_with(isa)];
+        let mut session = Session::with_isa(model, &mut arena, isa).expect("there is room for every kernel");
         session.input(0).iter_mut().zip(0..).for_each(|(code, i)| *code = i);
         session.run();
         [session.output(0).to_vec(), session.output(1).to_vec()]
@@ -30,7 +30,7 @@ fn every_operator_gives_the_bytes_of_the_reference() {
 fn convolutions_of_every_format_give_the_bytes_of_the_reference() {
     let image = |c| Shape { h: 1, w: 2, c };
     for format in WeightFormat::ALL {
-        for layout in [Layout::Plain, Layout::Panels] {
+        for layout in [Layout::Plain, Layout::Panels, Layout::Words] {
             for spec in [
                 ConvSpec::dense(image(2), 17, 2, 1, format, layout),
                 ConvSpec::dense(image(7), 3, 1, 2, format, layout),

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use pare_runtime::format::{Layer, Layout};
+use pare_runtime::format::{Layer, LayerOp, Layout};
+use pare_runtime::kernels::ConvKernel;
 use pare_runtime::{Isa, Model, Probe, Session};
 use rayon::prelude::*;
 
-use super::{AlignedBytes, Board, BoardError, FirstInference, Timing, quantile};
+use super::{AlignedBytes, Board, BoardError, FirstInference, Timing, quantile, settle};
 use crate::emit::ObjectArch;
 use crate::units::TickUnit;
 
@@ -32,9 +33,11 @@ impl Board for Host {
 
     fn layout(&self, isa: Isa) -> Layout {
         match isa {
-            Isa::Avx512Vnni => Layout::Planes,
-            _ if cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) => Layout::Panels,
-            _ => Layout::Plain,
+            // So that its other kernels read the same blobs.
+            Isa::Reference | Isa::Portable if cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) => {
+                Layout::Panels
+            }
+            _ => isa.layout(),
         }
     }
 
@@ -43,7 +46,7 @@ impl Board for Host {
             () if cfg!(target_arch = "x86_64") => ObjectArch::X86_64,
             () if cfg!(target_arch = "aarch64") => ObjectArch::Aarch64,
             () if cfg!(target_arch = "riscv64") => ObjectArch::Riscv64,
-            () => ObjectArch::Arm,
+            () => ObjectArch::ArmHardFloat,
         }
     }
 
@@ -71,7 +74,7 @@ pub fn infer(blob: &[u8], isa: Isa, codes: &[u8]) -> Result<Vec<u8>, BoardError>
     const CHUNK: usize = 64;
     outputs.par_chunks_mut(output_len * CHUNK).zip(codes.par_chunks(input_len * CHUNK)).try_for_each(
         |(outputs, codes)| -> Result<(), BoardError> {
-            let mut arena = AlignedBytes::zeroed(model.arena_bytes());
+            let mut arena = AlignedBytes::zeroed(model.arena_bytes_with(isa));
             let mut session = Session::with_isa(model, &mut arena, isa)?;
             for (output, sample) in outputs.chunks_mut(output_len).zip(codes.chunks(input_len)) {
                 set_inputs(&mut session, sample);
@@ -94,7 +97,7 @@ fn time(blob: &[u8], isa: Isa, codes: &[u8], runs: usize) -> Result<Timing, Boar
     let model = Model::parse(blob)?;
     let parse = lap(begin);
     let begin = Instant::now();
-    let mut arena = AlignedBytes::zeroed(model.arena_bytes());
+    let mut arena = AlignedBytes::zeroed(model.arena_bytes_with(isa));
     let mut session = Session::with_isa(model, &mut arena, isa)?;
     let setup = lap(begin);
     let begin = Instant::now();
@@ -141,9 +144,18 @@ fn time(blob: &[u8], isa: Isa, codes: &[u8], runs: usize) -> Result<Timing, Boar
         quiet: total.len() as f64 / samples.len() as f64,
         total,
         layers,
+        isas: model.layers().map(|layer| family(isa, &layer)).collect(),
         first,
         yardstick,
     })
+}
+
+/// Whose kernel runs a layer here.
+fn family(isa: Isa, layer: &Layer<'_>) -> Isa {
+    match &layer.op {
+        LayerOp::Conv(conv) => ConvKernel::choose(isa, conv).isa,
+        _ => isa,
+    }
 }
 
 /// Passes over the samples of a timing, at most.
@@ -186,18 +198,6 @@ impl Yardstick {
             std::hint::black_box(&mut self.0);
         }
         begin.elapsed().as_nanos() as f64
-    }
-}
-
-/// Shifts the sorted samples of all layers alike, so that their medians add up to `total`.
-///
-/// What a layer costs in a network is a little more than what passes between the two readings of the
-/// clock around it (its record is decoded first), less what the readings cost: both are the same for all.
-fn settle(layers: &mut [Vec<f64>], total: f64) {
-    let sum: f64 = layers.iter().map(|samples| quantile(samples, 0.5)).sum();
-    let shift = (total - sum) / layers.len().max(1) as f64;
-    for ns in layers.iter_mut().flatten() {
-        *ns = (*ns + shift).max(0.0);
     }
 }
 

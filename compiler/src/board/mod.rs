@@ -1,22 +1,26 @@
 //! Where blobs run: one file a board, and the one trait that every other stage sees of it.
 //!
-//! `host` is this very machine. An emulator or a board on a wire is one more file that implements
-//! [`Board`], and a line in [`of`].
+//! `host` is this very machine; `qemu` runs firmware (built by `firmware`, told what to do by `job`) in an
+//! emulator. A board on a wire is one more file that implements [`Board`], and a line in [`of`].
 
 mod aligned;
+pub mod firmware;
 pub mod host;
+#[path = "../../../targets/firmware/src/job.rs"]
+pub mod job;
+pub mod qemu;
 
 use pare_runtime::format::Layout;
 use pare_runtime::{FormatError, Isa, SetupError};
 
 use crate::emit::ObjectArch;
-use crate::target::Runner;
+use crate::target::{Runner, Target};
 use crate::units::{TickUnit, Ticks};
 
 pub use aligned::AlignedBytes;
 
 /// A processor that runs blobs and says how long they take.
-pub trait Board {
+pub trait Board: Sync {
     /// Its name, as latency tables record it.
     fn processor(&self) -> String;
 
@@ -50,10 +54,12 @@ pub trait Board {
     }
 }
 
-/// The board behind a target's runner.
-pub fn of(runner: Runner) -> Box<dyn Board> {
-    match runner {
-        Runner::Host => Box::new(host::Host),
+/// The board behind a target's runner; see [`Target::board`].
+pub(crate) fn of(target: &Target) -> Box<dyn Board> {
+    match &target.runner {
+        // That a description names a target that runs was checked when it was read.
+        Runner::Host | Runner::SameAs(_) => Box::new(host::Host),
+        Runner::Qemu(qemu) => Box::new(qemu::Emulator::new(&target.name, qemu.clone())),
     }
 }
 
@@ -66,6 +72,12 @@ pub enum BoardError {
     /// The session cannot start.
     #[error(transparent)]
     Setup(#[from] SetupError),
+    /// The firmware could not be built.
+    #[error(transparent)]
+    Firmware(#[from] firmware::FirmwareError),
+    /// The emulator could not run the firmware.
+    #[error(transparent)]
+    Emulator(#[from] qemu::EmulatorError),
 }
 
 /// How long one blob takes on a board, all in ticks of `unit`.
@@ -77,6 +89,8 @@ pub struct Timing {
     pub total: Vec<f64>,
     /// Each layer, sorted; their medians add up to that of the total.
     pub layers: Vec<Vec<f64>>,
+    /// The family whose kernel ran each layer.
+    pub isas: Vec<Isa>,
     /// From bytes in memory, or mapped, to the first output.
     pub first: FirstInference,
     /// A fixed piece of work beside the samples: how fast the board was. Always 1 where ticks are counted.
@@ -112,6 +126,18 @@ impl Timing {
     /// A number of this timing's ticks, with its unit.
     pub fn ticks(&self, value: f64) -> Ticks {
         Ticks { value, unit: self.unit }
+    }
+}
+
+/// Shifts the sorted samples of all layers alike, so that their medians add up to `total`.
+///
+/// What a layer costs in a network is a little more than what passes between the two readings of the
+/// clock around it (its record is decoded first), less what the readings cost: both are the same for all.
+fn settle(layers: &mut [Vec<f64>], total: f64) {
+    let sum: f64 = layers.iter().map(|samples| quantile(samples, 0.5)).sum();
+    let shift = (total - sum) / layers.len().max(1) as f64;
+    for ns in layers.iter_mut().flatten() {
+        *ns = (*ns + shift).max(0.0);
     }
 }
 

@@ -12,6 +12,7 @@ use crate::compile::Settings;
 use crate::data::{self, DataSpec, Metric, Preprocessing, Split};
 use crate::import;
 use crate::ir::Graph;
+use crate::lower::{FUSE_RESIDUAL, Sums};
 use crate::models::{CARD_FILE, Card, bundled};
 use crate::passes::{Passes, Saving, Simplified, drop_softmax};
 use crate::search::exact::Exact;
@@ -42,8 +43,8 @@ pub(super) struct DataArgs {
 /// How the network is rewritten before anything else.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct PassArgs {
-    /// Leave a pass over the graph out; give it once for each.
-    #[arg(long, value_name = "PASS", value_parser = PossibleValuesParser::new(Passes::names()))]
+    /// Leave a pass out; give it once for each.
+    #[arg(long, value_name = "PASS", value_parser = PossibleValuesParser::new(Passes::names().chain([FUSE_RESIDUAL])))]
     pub without: Vec<String>,
     /// Give logits rather than probabilities: the class is the same, the last softmax saved.
     #[arg(long)]
@@ -139,6 +140,11 @@ impl PassArgs {
         Ok(Simplified { graph, ..simplified })
     }
 
+    /// Where sums are computed: the pass over the integer network.
+    pub(super) fn sums(&self) -> Sums {
+        if self.without.iter().any(|name| name == FUSE_RESIDUAL) { Sums::Apart } else { Sums::Fused }
+    }
+
     /// Whether they are all applied, and nothing else.
     pub(super) fn are_usual(&self) -> bool {
         self.without.is_empty() && !self.class_only
@@ -150,7 +156,7 @@ impl BudgetArgs {
     ///
     /// # Errors
     /// When it bounds an accuracy that the validation samples cannot tell.
-    pub(super) fn budget(&self, task: &Task) -> Result<Budget> {
+    pub(super) fn budget(&self, task: &Task, target: &Target) -> Result<Budget> {
         if self.min_accuracy.is_some() && !task.data.judges(Split::Val) {
             bail!(
                 "--min-accuracy cannot be judged: the validation samples of `{}` lack the labels that {} needs; \
@@ -160,7 +166,7 @@ impl BudgetArgs {
             );
         }
         Ok(Budget {
-            latency: self.max_latency,
+            latency: self.max_latency.map(|bound| target.counted(bound)),
             flash: self.max_flash,
             ram: self.max_ram,
             energy: self.max_energy,

@@ -12,7 +12,7 @@ use super::eval::read_blob;
 use super::{Global, Output, args};
 use crate::board::{FirstInference, quantile};
 use crate::compile::remembered_table;
-use crate::cost::layers::Shape;
+use crate::cost::layers::{Shape, with_sum};
 use crate::cost::table::{KernelQuery, LatencyTable};
 use crate::measure::kernel_name;
 use crate::policy::WeightFormat;
@@ -69,7 +69,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
         .enumerate()
         .map(|(i, layer)| {
             let predicted = |weights: Option<&str>| Some(speed * predict(&layer, weights, table.as_ref()?)?);
-            row(&model, i, &layer, isa, quantile(&timing.layers[i], 0.5), predicted)
+            row(&model, i, &layer, timing.isas[i], quantile(&timing.layers[i], 0.5), predicted)
         })
         .collect();
     let [median, p10, min] = [0.5, 0.1, 0.0].map(|q| quantile(&timing.total, q));
@@ -88,13 +88,22 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
         "first": timing.first.total(), "first_parse": timing.first.parse, "first_setup": timing.first.setup,
         "first_run": timing.first.run, "isa": isa.to_string(), "predicted": predicted, "layers": layers, "quiet": timing.quiet, "yardstick": timing.yardstick,
     });
-    let (scale, unit, rate) = match timing.unit {
+    let (scale, unit, rate_unit) = match timing.unit {
         TickUnit::Nanoseconds => (1e3, "us", "GMAC/s"),
-        TickUnit::Instructions => (1.0, "instr", "MAC/in"),
-        TickUnit::Cycles => (1.0, "cycles", "MAC/cy"),
+        TickUnit::Instructions => (1.0, "instr", "in/MAC"),
+        TickUnit::Cycles => (1.0, "cycles", "cy/MAC"),
+    };
+    // Fast machines are told by what they do in a tick, slow ones by the ticks that they take.
+    let rate = |macs: u64, ticks: f64| match timing.unit {
+        TickUnit::Nanoseconds => format!("{:.1}", macs as f64 / ticks.max(1.0)),
+        TickUnit::Instructions | TickUnit::Cycles => format!("{:.2}", ticks / macs as f64),
     };
     let us = |ticks: f64| format!("{:.1}", ticks / scale);
-    let mut text = format!("{} on {}, {isa} kernels, {} samples\n", args.blob.display(), target.name, args.runs);
+    let samples = match timing.unit {
+        TickUnit::Instructions => "counted exactly".to_owned(),
+        TickUnit::Nanoseconds | TickUnit::Cycles => format!("{} samples", args.runs),
+    };
+    let mut text = format!("{} on {}, {isa} kernels, {samples}\n", args.blob.display(), target.name);
     for (name, ticks) in [("median", Some(median)), ("p10", Some(p10)), ("min", Some(min)), ("predicted", predicted)] {
         text += &ticks.map_or_else(String::new, |ticks| format!("  {name:<10} {:>10} {unit}\n", us(ticks)));
     }
@@ -114,7 +123,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
             "a bits",
             format!("median {unit}"),
             format!("predicted {unit}"),
-            rate
+            rate_unit
         );
         for row in &rows {
             text += &format!(
@@ -126,7 +135,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
                 row.a_bits,
                 us(row.median),
                 row.predicted.map_or_else(|| "-".to_owned(), us),
-                if row.macs > 0 { format!("{:.1}", row.macs as f64 / row.median.max(1.0)) } else { "-".to_owned() },
+                if row.macs > 0 { rate(row.macs, row.median) } else { "-".to_owned() },
             );
         }
     }
@@ -184,7 +193,7 @@ fn predict(layer: &Layer<'_>, weights: Option<&str>, table: &LatencyTable) -> Op
                 1 => "fully_connected",
                 _ => "conv2d",
             };
-            (operator, shape)
+            (if conv.residual.is_some() { with_sum(operator) } else { operator }, shape)
         }
         LayerOp::Add(_) => ("add", plain),
         LayerOp::AvgPool(p) => ("avg_pool", Shape { kernel: p.window.kernel, stride: p.window.stride, ..plain }),

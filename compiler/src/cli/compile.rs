@@ -19,7 +19,6 @@ use crate::cost::Cost;
 use crate::cost::bitops::Bitops;
 use crate::cost::energy::Energy;
 use crate::cost::latency::Latency;
-use crate::cost::layers::Layers;
 use crate::cost::macs::Macs;
 use crate::cost::table::LatencyTable;
 use crate::data::Split;
@@ -139,12 +138,12 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let start = Instant::now();
     let progress = Progress::new(global);
     progress.stage("reading the network and its data");
-    let settings = args.target.settings(global)?;
+    let settings = Settings { sums: args.passes.sums(), ..args.target.settings(global)? };
     let block = settings.target.channel_block;
     let (task, savings) = args::task(args.model.as_deref(), &args.data, &args.passes, block)?;
     let calibration = OnceCell::new();
     let workshop = Workshop::new(&task, &settings, &calibration);
-    let budget = args.budget.budget(&task)?;
+    let budget = args.budget.budget(&task, &settings.target)?;
     let test = task.data.indices(Split::Test, args.limit.map(NonZeroUsize::get))?;
 
     let given = given_policy(&args.how, &task, &settings.target)?;
@@ -163,6 +162,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     progress.stage("quantising and packing");
     let deployed = workshop.deploy(&policy, &table, &workshop.metadata())?;
     check_costs(&workshop, &policy, &deployed, &table, &budget)?;
+    settings.target.check_memory(deployed.blob.bytes.len(), deployed.plan.arena_bytes)?;
 
     progress.stage("scoring on the test samples");
     let blob = AlignedBytes::from(&deployed.blob.bytes[..]);
@@ -229,7 +229,7 @@ fn check_costs(
     table: &LatencyTable,
     budget: &Budget,
 ) -> Result<()> {
-    let layers = Layers::of(&workshop.task.graph);
+    let layers = workshop.layers()?;
     for (metric, bound) in budget.bounds() {
         let reached = match metric {
             Metric::Flash => Quantity::Bytes(Bytes(deployed.blob.bytes.len() as u64)),
@@ -293,6 +293,7 @@ impl Finished<'_> {
         let paths: BTreeMap<&str, String> =
             files.iter().map(|(kind, path)| (*kind, path.display().to_string())).collect();
         let latency = self.timing.total(0.5);
+        let estimate = self.settings.target.estimate(latency);
         let json = json!({
             "model": report.model,
             "target": report.target,
@@ -304,6 +305,9 @@ impl Finished<'_> {
             "weight_bytes": h.weight_bytes,
             "arena_bytes": h.arena_bytes,
             "latency": { "value": latency.value, "unit": latency.unit },
+            "latency_estimate": estimate.as_ref().map(|(time, how)| {
+                json!({ "value": time.value, "unit": time.unit, "how": how })
+            }),
             "latency_predicted": h.predicted.map(|t| json!({ "value": t.value, "unit": t.unit })),
             "macs": h.macs,
             "bitops": h.bitops,
@@ -322,6 +326,7 @@ impl Finished<'_> {
             ("arena".to_owned(), h.arena_bytes.to_string()),
             ("latency".to_owned(), format!("{latency} measured, {} kernels", self.settings.isa)),
         ];
+        facts.extend(estimate.map(|(time, how)| ("time".to_owned(), format!("{time}, {how}"))));
         facts.extend(h.predicted.map(|predicted| ("predicted".to_owned(), predicted.to_string())));
         facts.extend(report.passes.iter().filter(|saving| saving.channels > 0).map(removed));
         facts.push(("policy".to_owned(), policy_line(&report.layers)));

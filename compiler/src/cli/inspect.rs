@@ -170,8 +170,12 @@ fn memory_map(model: &Model<'_>) -> String {
 
 fn operator(op: &LayerOp<'_>) -> &'static str {
     match op {
-        LayerOp::Conv(conv) if conv.is_depthwise() => "depthwise",
-        LayerOp::Conv(_) => "conv",
+        LayerOp::Conv(conv) => match (conv.is_depthwise(), conv.residual) {
+            (true, None) => "depthwise",
+            (true, Some(_)) => "depthwise_add",
+            (false, None) => "conv",
+            (false, Some(_)) => "conv_add",
+        },
         LayerOp::Add(_) => "add",
         LayerOp::AvgPool(_) => "avg_pool",
         LayerOp::MaxPool(_) => "max_pool",

@@ -12,8 +12,8 @@ use super::progress::Progress;
 use super::{Global, Output, args};
 use crate::board::quantile;
 use crate::compile::{merged, remembered_path, remembered_table};
-use crate::cost::layers::Layers;
 use crate::cost::table::{LatencyTable, Row};
+use crate::deploy::layers_as_run;
 use crate::ir::{Graph, text};
 use crate::lower::LowerConfig;
 use crate::measure::{self, Subject};
@@ -66,7 +66,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
         seeds.lines().enumerate().map(|(i, line)| (i + 1, line.split('#').next().unwrap_or("").trim())).collect();
     let lines: Vec<(usize, &str)> = lines.into_iter().filter(|(_, line)| !line.is_empty()).collect();
     let progress = Progress::new(global);
-    progress.event(Event::Stage { name: "measure kernels", steps: measure::ROUNDS });
+    progress.event(Event::Stage { name: "measure kernels", steps: measure::rounds(board.as_ref()) });
     let mut graphs = Vec::with_capacity(lines.len());
     if let Some(bits) = args.activation_bits.iter().find(|bits| !target.activation_bits.contains(bits)) {
         bail!(
@@ -99,11 +99,11 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
         .map(|(graph, bits)| Subject { graph, policies: policies(graph, &target.weight_formats, bits) })
         .collect();
     let mut step = || progress.event(Event::Step { label: String::new() });
-    let config = LowerConfig::new(board.layout(isa));
+    let config = LowerConfig { sums: args.passes.sums(), ..LowerConfig::new(board.layout(isa)) };
     let rows = measure::rows(board.as_ref(), isa, &subjects, &config, &mut step)?;
     let mut checks = Vec::new();
     for graph in &checked {
-        checks.extend(check(graph, &rows, &target, isa)?);
+        checks.extend(check(graph, &rows, &target, isa, &config)?);
     }
     progress.finish();
     let (out, rows) = match args.out {
@@ -225,18 +225,18 @@ struct Check {
 }
 
 /// Predicts a network from the rows of other shapes, and from its own.
-fn check(graph: &Graph, rows: &[Row], target: &Target, isa: Isa) -> Result<Vec<Check>> {
+fn check(graph: &Graph, rows: &[Row], target: &Target, isa: Isa, config: &LowerConfig) -> Result<Vec<Check>> {
     let board = target.board();
-    let config = LowerConfig::new(board.layout(isa));
     let provenance = measure::provenance(target, isa);
     let subject = Subject { graph, policies: policies(graph, &target.weight_formats, &[8]) };
-    let own = measure::rows(board.as_ref(), isa, std::slice::from_ref(&subject), &config, &mut || ())?;
+    let own = measure::rows(board.as_ref(), isa, std::slice::from_ref(&subject), config, &mut || ())?;
     let shapes: BTreeSet<_> = own.iter().map(|row| (&row.operator, row.shape)).collect();
     let others = rows.iter().filter(|row| !shapes.contains(&(&row.operator, row.shape))).cloned().collect();
     let others = LatencyTable::new(provenance.clone(), target.unit, others)?;
     let own = LatencyTable::new(provenance, target.unit, own.clone())?;
-    let timings = measure::end_to_end(board.as_ref(), isa, &subject, &config.with(own.layouts()), 201)?;
-    let layers = Layers::of(graph);
+    let config = config.with(own.layouts());
+    let timings = measure::end_to_end(board.as_ref(), isa, &subject, &config, 201)?;
+    let layers = layers_as_run(graph, &config)?;
     let mut checks = Vec::new();
     for ((policy, timing), &weights) in subject.policies.iter().zip(timings).zip(&target.weight_formats) {
         let (mut errors, mut unseen, mut seen) = (Vec::new(), 0.0, 0.0);

@@ -27,7 +27,7 @@ use crate::units::{Bytes, Count, Quantity, Ticks};
 impl Finished<'_> {
     pub(super) fn report(&self, global: &Global, wall_s: f64) -> Report {
         let graph = &self.task.graph;
-        let layers = Layers::of(graph);
+        let layers = Layers::of(graph).with_sums(self.deployed.plan.sums());
         let latency = Latency::new(layers.clone(), &self.table);
         let predicted = latency.of(&self.policy).ok();
         let float_bytes: usize = graph.values.iter().filter_map(|v| v.data.as_ref()).map(|data| 4 * data.len()).sum();
@@ -142,7 +142,7 @@ impl Finished<'_> {
             .unwrap_or_default();
         let blob = AlignedBytes::from(&self.deployed.blob.bytes[..]);
         let measured = Model::parse(&blob)
-            .map(|model| measure::per_node(&self.deployed.plan.served(), &model, self.settings.isa, &self.timing))
+            .map(|model| measure::per_node(&self.deployed.plan.served(), &model, &self.timing))
             .unwrap_or_default();
         let row = |(index, (node, layer)): (usize, (&crate::ir::Node, &crate::cost::layers::Layer))| {
             let measured = measured.get(&NodeId(index as u32));

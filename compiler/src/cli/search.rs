@@ -11,7 +11,7 @@ use super::args::{self, BudgetArgs, DataArgs, Method, PassArgs, TargetArgs};
 use super::compile::search_sentence;
 use super::progress::Progress;
 use super::{Global, Output};
-use crate::compile::{Found, Workshop};
+use crate::compile::{Found, Settings, Workshop};
 use crate::data::Split;
 use crate::search::Point;
 use crate::search::budget::Metric;
@@ -37,7 +37,7 @@ pub(super) struct Args {
 pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let progress = Progress::new(global);
     progress.stage("reading the network and its data");
-    let settings = args.target.settings(global)?;
+    let settings = Settings { sums: args.passes.sums(), ..args.target.settings(global)? };
     let block = settings.target.channel_block;
     let (task, _) = args::task(args.model.as_deref(), &args.data, &args.passes, block)?;
     let calibration = OnceCell::new();
@@ -45,7 +45,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let workshop = Workshop::new(&task, &settings, &calibration);
     let mut strategy = args.search.strategy();
     let table = workshop.table(&workshop.uniform_policies(), &mut |event| progress.event(event))?;
-    let budget = args.budget.budget(&task)?;
+    let budget = args.budget.budget(&task, &settings.target)?;
     let found = workshop.search(strategy.as_mut(), budget, &table, &mut |event| progress.event(event))?;
     progress.finish();
 

@@ -1,8 +1,9 @@
-//! `pare verify`: the same bytes from every kernel family, and how often the float network agrees.
+//! `pare verify`: the same bytes from every kernel family and board, and how often the float network agrees.
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+use pare_runtime::kernels::UnknownIsa;
 use pare_runtime::{Isa, Model};
 use rayon::prelude::*;
 use serde_json::json;
@@ -11,10 +12,12 @@ use super::args::{self, DataArgs, PassArgs, SampleArgs};
 use super::eval::{blob_samples, read_blob};
 use super::progress::Progress;
 use super::{Global, Output};
-use crate::board::host;
+use crate::board::Board;
+use crate::board::host::Host;
 use crate::data::Metric;
 use crate::eval::Net;
 use crate::ir::ValueId;
+use crate::target::Target;
 use crate::task::{decode, encode};
 
 /// Options of `pare verify`.
@@ -25,8 +28,8 @@ pub(super) struct Args {
     /// The model file it was compiled from, to compare classes with the float network.
     #[arg(long, value_name = "MODEL")]
     float: Option<PathBuf>,
-    /// Kernel families; `host` is the fastest here, and one alone is compared with the reference [default: all
-    /// that this processor runs].
+    /// Kernel families of this processor, and other targets, as qemu:cortex-m4; `host` is the fastest family here,
+    /// and one alone is compared with the reference [default: all families that this processor runs].
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     backends: Vec<String>,
     #[command(flatten)]
@@ -48,18 +51,18 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let net = args.float.as_deref().map(|path| float_net(path, input_len, output_len)).transpose()?;
     let progress = Progress::new(global);
 
-    let mut mismatch: Option<(usize, Isa)> = None;
+    let mut mismatch: Option<(usize, &str)> = None;
     let (mut agree, mut inputs_seen) = (0, 0);
     progress.event(crate::search::Event::Stage { name: "comparing", steps: indices.len().div_ceil(256) });
     for chunk in indices.chunks(256) {
         let inputs = samples.inputs(chunk);
         let codes = encode(&model, &inputs);
         let mut first: Option<Vec<u8>> = None;
-        for &isa in &backends {
-            let outputs = host::infer(&blob, isa, &codes)?;
+        for Backend { name, board, isa } in &backends {
+            let outputs = board.run(&blob, *isa, &codes).with_context(|| name.clone())?;
             let expected = first.get_or_insert_with(|| outputs.clone());
             if let Some(at) = expected.par_iter().zip(&outputs).position_first(|(a, b)| a != b) {
-                mismatch.get_or_insert((inputs_seen + at / output_len, isa));
+                mismatch.get_or_insert((inputs_seen + at / output_len, name));
             }
         }
         if let (Some(net), Some(outputs)) = (&net, &first) {
@@ -74,15 +77,15 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     progress.finish();
 
     let agreement = net.filter(|_| samples.metric == Metric::Top1).map(|_| agree as f64 / inputs_seen as f64);
-    let names: Vec<String> = backends.iter().map(ToString::to_string).collect();
+    let names: Vec<&str> = backends.iter().map(|backend| backend.name.as_str()).collect();
     let json = json!({
         "bit_exact": mismatch.is_none(), "n": indices.len(), "inputs": inputs_seen, "backends": names,
         "agreement": agreement,
-        "mismatch": mismatch.map(|(input, isa)| json!({ "input": input, "backend": isa.to_string() })),
+        "mismatch": mismatch.map(|(input, name)| json!({ "input": input, "backend": name })),
     });
     let mut text = match mismatch {
         None => format!("bit-exact: {} give the same bytes on {} samples\n", names.join(", "), indices.len()),
-        Some((input, isa)) => format!("MISMATCH: {isa} differs from {} first at input {input}\n", names[0]),
+        Some((input, name)) => format!("MISMATCH: {name} differs from {} first at input {input}\n", names[0]),
     };
     if let Some(agreement) = agreement {
         text += &format!("same class as the float network on {:.2} % of them\n", 100.0 * agreement);
@@ -104,26 +107,44 @@ fn float_net(path: &Path, input_len: usize, output_len: usize) -> Result<Net> {
     Ok(Net::float(&graph)?)
 }
 
-fn backends(names: &[String]) -> Result<Vec<Isa>> {
-    if names.is_empty() {
-        return Ok(Isa::available().collect());
+/// What runs the blob, and by which kernels.
+struct Backend {
+    name: String,
+    board: Box<dyn Board>,
+    isa: Isa,
+}
+
+impl Backend {
+    /// A kernel family of this processor.
+    fn here(isa: Isa) -> Backend {
+        Backend { name: isa.to_string(), board: Box::new(Host), isa }
     }
-    let mut backends = Vec::new();
-    for name in names {
-        let isa = match name.as_str() {
-            "host" => Isa::best(),
-            _ => match name.parse::<Isa>() {
-                Ok(isa) => isa,
-                Err(unknown) => bail!("backend `{name}`: {unknown}, or host"),
-            },
-        };
-        if !isa.is_available() {
-            bail!("this processor cannot run the {isa} kernels; leave them out of --backends");
+
+    fn find(name: &str) -> Result<Backend> {
+        if name == "host" {
+            return Ok(Backend::here(Isa::best()));
         }
-        backends.push(isa);
+        if let Ok(isa) = name.parse::<Isa>() {
+            if !isa.is_available() {
+                bail!("this processor cannot run the {isa} kernels; leave them out of --backends");
+            }
+            return Ok(Backend::here(isa));
+        }
+        let Ok(target) = Target::find(name) else {
+            bail!("backend `{name}`: {UnknownIsa}, or host, or a target as qemu:cortex-m4 (see `pare targets`)");
+        };
+        let board = target.board();
+        Ok(Backend { name: name.to_owned(), isa: board.best_isa(), board })
     }
-    if let [alone] = backends[..] {
-        backends = vec![Isa::Reference, alone];
+}
+
+fn backends(names: &[String]) -> Result<Vec<Backend>> {
+    if names.is_empty() {
+        return Ok(Isa::available().map(Backend::here).collect());
+    }
+    let mut backends: Vec<Backend> = names.iter().map(|name| Backend::find(name)).collect::<Result<_>>()?;
+    if backends.len() == 1 {
+        backends.insert(0, Backend::here(Isa::Reference));
     }
     Ok(backends)
 }

@@ -28,7 +28,7 @@ impl<'a> Latency<'a> {
     pub fn predict(&self, policy: &Policy) -> Result<Vec<(String, Predicted)>, CostError> {
         self.layers
             .iter()
-            .filter(|layer| layer.operator != "reshape")
+            .filter(|layer| layer.runs())
             .map(|layer| Ok((layer.name.clone(), self.layer(layer, policy)?)))
             .collect()
     }

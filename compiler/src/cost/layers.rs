@@ -12,12 +12,16 @@ use super::table::KernelQuery;
 /// Width of activations that nothing in the policy names, and of the network's input.
 pub const DEFAULT_ACTIVATION_BITS: u8 = 8;
 
+/// The operator of a sum that runs as part of a convolution.
+pub const FUSED: &str = "fused";
+
 /// One node, as costs see it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Layer {
     /// Name of the node.
     pub name: String,
-    /// What it computes, as [`Op::name`] says, depthwise convolutions apart (`depthwise`).
+    /// What it computes, as [`Op::name`] says, depthwise convolutions apart (`depthwise`); ending in `_add` if it
+    /// takes in a sum, which is [`FUSED`] itself.
     pub operator: &'static str,
     /// Its dimensions.
     pub shape: Shape,
@@ -65,6 +69,19 @@ impl Layers {
         Layers(graph.nodes.iter().map(|node| layer(graph, node)).collect())
     }
 
+    /// The same where some convolutions take in a sum.
+    pub fn with_sums(mut self, pairs: impl IntoIterator<Item = (NodeId, NodeId)>) -> Layers {
+        for (conv, sum) in pairs {
+            if let Some(layer) = self.0.get_mut(conv.0 as usize) {
+                layer.operator = with_sum(layer.operator);
+            }
+            if let Some(layer) = self.0.get_mut(sum.0 as usize) {
+                layer.operator = FUSED;
+            }
+        }
+        self
+    }
+
     /// The nodes.
     pub fn iter(&self) -> impl Iterator<Item = &Layer> {
         self.0.iter()
@@ -77,7 +94,7 @@ impl Layers {
 
     /// The kernel of every node that runs one under `policy`; none for a layer of several weight formats.
     pub fn queries<'a>(&'a self, policy: &'a Policy) -> impl Iterator<Item = KernelQuery<'a>> {
-        self.iter().filter(|layer| layer.operator != "reshape").filter_map(|layer| {
+        self.iter().filter(|layer| layer.runs()).filter_map(|layer| {
             let weights = match layer.choice(policy) {
                 Ok(WeightChoice::Channels(_)) => return None,
                 Ok(WeightChoice::Layer(format)) => Some(*format),
@@ -113,6 +130,11 @@ impl Layers {
 }
 
 impl Layer {
+    /// Whether it is a kernel of its own.
+    pub fn runs(&self) -> bool {
+        !["reshape", FUSED].contains(&self.operator)
+    }
+
     /// Bits of its packed weights under `policy`; channels may differ.
     ///
     /// # Errors
@@ -140,6 +162,16 @@ impl Layer {
             .get(&self.name)
             .and_then(|entry| entry.weights.as_ref())
             .ok_or_else(|| CostError::MissingLayer(self.name.clone()))
+    }
+}
+
+/// The name of a convolution, once it takes in a sum.
+pub fn with_sum(operator: &'static str) -> &'static str {
+    match operator {
+        "conv2d" => "conv2d_add",
+        "depthwise" => "depthwise_add",
+        "fully_connected" => "fully_connected_add",
+        other => other,
     }
 }
 

@@ -23,6 +23,8 @@ use crate::units::{TickUnit, Ticks};
 use super::fit::Fit;
 use super::layers::Shape;
 
+/// What the operators of convolutions that take in a sum end in.
+const SUM: &str = "_add";
 /// Version of the file that [`LatencyTable::save`] writes.
 const SCHEMA: u32 = 3;
 /// Parts that the rows of a fit are cut into to measure its error on rows it did not see.
@@ -226,12 +228,15 @@ impl LatencyTable {
                 *best = index;
             }
         }
-        let fits = rows.iter().map(|row| ((row.operator.clone(), row.weights), OnceLock::new())).collect();
+        // Convolutions with a sum have no fit of their own.
+        let fitted = rows.iter().filter(|row| !row.operator.ends_with(SUM));
+        let fits = fitted.map(|row| ((row.operator.clone(), row.weights), OnceLock::new())).collect();
         Ok(LatencyTable { file: File { schema: SCHEMA, unit, provenance, rows }, fastest, fits })
     }
 
     /// The time of a kernel: its row where one was measured (the fastest, where several kernels do
-    /// the same), else the fit of its operator and weight format; `None` where that has no row.
+    /// the same), else the fit of its operator and weight format; `None` where that has no row. A convolution with
+    /// a sum that was not measured takes what the two do.
     pub fn predict(&self, query: &KernelQuery) -> Option<Predicted> {
         let key = Key {
             operator: query.operator.to_owned(),
@@ -243,6 +248,14 @@ impl LatencyTable {
         let predicted = |value, source| Predicted { ticks: Ticks { value, unit: self.file.unit }, source };
         if let Some(&index) = self.fastest.get(&key) {
             return Some(predicted(self.file.rows[index].median, Source::Measured));
+        }
+        if let Some(operator) = query.operator.strip_suffix(SUM) {
+            let Shape { h_out, w_out, c_out, .. } = query.shape;
+            let shape =
+                Shape { h: h_out, w: w_out, c_in: c_out, kernel: [1; 2], stride: [1; 2], groups: 1, ..query.shape };
+            let sum = self.predict(&KernelQuery { operator: "add", shape, weights: None, ..*query })?;
+            let conv = self.predict(&KernelQuery { operator, ..*query })?;
+            return Some(predicted(conv.ticks.value + sum.ticks.value, Source::Fitted));
         }
         let group = (key.operator, key.weights);
         let fit = self.fits.get(&group)?.get_or_init(|| fit(&self.group(&group)));
@@ -379,8 +392,8 @@ fn key(row: &Row) -> Key {
 mod layout_name {
     use super::{Deserialize, Layout};
 
-    const NAMES: [(Layout, &str); 3] =
-        [(Layout::Plain, "plain"), (Layout::Panels, "panels"), (Layout::Planes, "planes")];
+    const NAMES: [(Layout, &str); 4] =
+        [(Layout::Plain, "plain"), (Layout::Panels, "panels"), (Layout::Words, "words"), (Layout::Planes, "planes")];
 
     pub(super) fn serialize<S: serde::Serializer>(layout: &Option<Layout>, to: S) -> Result<S::Ok, S::Error> {
         match NAMES.iter().find(|(known, _)| Some(*known) == *layout) {
@@ -393,7 +406,7 @@ mod layout_name {
         let text = String::deserialize(from)?;
         let known = NAMES.iter().find(|(_, name)| *name == text).map(|(layout, _)| Some(*layout));
         known.ok_or_else(|| {
-            serde::de::Error::custom(format!("`{text}` is no weight layout: it is plain, panels or planes"))
+            serde::de::Error::custom(format!("`{text}` is no weight layout: it is plain, panels, words or planes"))
         })
     }
 }

@@ -253,6 +253,11 @@ fn conv_fields(
         tables.weights.extend(packed);
         tables.layout = tables.layout.max(group.layout);
     }
+    if let Some(add) = conv.residual {
+        f.extend(add.ma.to_le_bytes());
+        f.extend(add.mb.to_le_bytes());
+        f.extend([add.shift, add.lo, add.hi, r.zero]);
+    }
     Ok(f)
 }
 

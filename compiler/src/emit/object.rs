@@ -3,6 +3,7 @@
 //! `<name>` is the blob, 64-byte aligned; `<name>_size` its length and `<name>_arena_size` the arena it
 //! needs, both `uint32_t`.
 
+use object::elf;
 use object::write::{Object, StandardSection, Symbol, SymbolSection};
 use object::{Architecture, BinaryFormat, Endianness, SectionKind, SymbolFlags, SymbolKind, SymbolScope};
 
@@ -12,13 +13,15 @@ use object::{Architecture, BinaryFormat, Endianness, SectionKind, SymbolFlags, S
 pub enum ObjectArch {
     /// 64-bit x86.
     X86_64,
-    /// 32-bit Arm, EABI version 5.
-    Arm,
+    /// 32-bit Arm, EABI version 5, floats passed in integer registers.
+    ArmSoftFloat,
+    /// 32-bit Arm, EABI version 5, floats passed in those of the floating-point unit.
+    ArmHardFloat,
     /// 64-bit Arm.
     Aarch64,
-    /// 32-bit RISC-V.
+    /// 32-bit RISC-V with compressed instructions, floats passed in integer registers (ilp32).
     Riscv32,
-    /// 64-bit RISC-V.
+    /// 64-bit RISC-V with compressed instructions, floats of 64 bits in their own registers (lp64d).
     Riscv64,
 }
 
@@ -34,17 +37,21 @@ pub fn object_file(
 ) -> Result<Vec<u8>, object::write::Error> {
     let architecture = match arch {
         ObjectArch::X86_64 => Architecture::X86_64,
-        ObjectArch::Arm => Architecture::Arm,
+        ObjectArch::ArmSoftFloat | ObjectArch::ArmHardFloat => Architecture::Arm,
         ObjectArch::Aarch64 => Architecture::Aarch64,
         ObjectArch::Riscv32 => Architecture::Riscv32,
         ObjectArch::Riscv64 => Architecture::Riscv64,
     };
     let mut file = Object::new(BinaryFormat::Elf, architecture, Endianness::Little);
+    // Linkers refuse to mix calling conventions, even where an object holds nothing to call.
     let e_flags = match arch {
-        ObjectArch::Arm => object::elf::EF_ARM_EABI_VER5,
-        _ => object::elf::FileFlags::default(),
+        ObjectArch::ArmSoftFloat => elf::EF_ARM_EABI_VER5 | elf::FileFlags(elf::EF_ARM_ABI_FLOAT_SOFT),
+        ObjectArch::ArmHardFloat => elf::EF_ARM_EABI_VER5 | elf::FileFlags(elf::EF_ARM_ABI_FLOAT_HARD),
+        ObjectArch::Riscv32 => elf::EF_RISCV_RVC | elf::EF_RISCV_FLOAT_ABI_SOFT,
+        ObjectArch::Riscv64 => elf::EF_RISCV_RVC | elf::EF_RISCV_FLOAT_ABI_DOUBLE,
+        ObjectArch::X86_64 | ObjectArch::Aarch64 => elf::FileFlags::default(),
     };
-    file.flags = object::FileFlags::Elf { os_abi: object::elf::ELFOSABI_NONE, abi_version: 0, e_flags };
+    file.flags = object::FileFlags::Elf { os_abi: elf::ELFOSABI_NONE, abi_version: 0, e_flags };
     let section = file.section_id(StandardSection::ReadOnlyData);
     let symbol = super::symbol(name);
     let numbers = [("_size", blob.len()), ("_arena_size", arena_bytes)];

@@ -1,7 +1,7 @@
 //! Node by node: the integer form of each operator; [`super::place`] then gives them memory.
 
 use pare_runtime::format::{Layout, Shape};
-use pare_runtime::kernels::{reference, scratch};
+use pare_runtime::kernels::reference;
 
 use super::arithmetic::{add_multipliers, clamp_codes, coarsen, multipliers, requantise};
 use super::plan::{PlannedConv, PlannedLayer, PlannedOp, PlannedTensor, PlannedWeights, PlannedWindow};
@@ -33,8 +33,6 @@ pub(super) struct Lowering<'a> {
     pub(super) buffers: Vec<usize>,
     pub(super) n_buffers: usize,
     pub(super) layers: Vec<PlannedLayer>,
-    /// Scratch bytes of each layer.
-    pub(super) scratch: Vec<usize>,
     pub(super) of_value: Vec<Option<usize>>,
 }
 
@@ -59,7 +57,6 @@ impl<'a> Lowering<'a> {
             buffers: Vec::new(),
             n_buffers: 0,
             layers: Vec::new(),
-            scratch: Vec::new(),
             of_value: vec![None; quantized.graph.values.len()],
         };
         for &input in &quantized.graph.inputs {
@@ -209,6 +206,7 @@ impl<'a> Lowering<'a> {
             bias: bias.into_iter().map(|(b, _)| b).collect(),
             mult: m.mult,
             requantise: requantise(&output, real.conv.clamp, m.pre),
+            residual: None,
             weights: runs(real, &levels, depth, layout),
         };
         self.check_conv(node, &planned, real.conv.pad)?;
@@ -273,9 +271,10 @@ impl<'a> Lowering<'a> {
                 let name = format!("{}_rescale{}", node.name, operands.len());
                 let operand = tensor;
                 tensor = self.new_tensor(rescaled);
-                self.push_layer(PlannedLayer {
+                self.layers.push(PlannedLayer {
                     name,
                     node: None,
+                    sum: None,
                     op,
                     inputs: vec![operand],
                     output: tensor,
@@ -286,9 +285,10 @@ impl<'a> Lowering<'a> {
         }
         let outer = self.quantized.graph.value(node.output).shape[1..axis].iter().product();
         let result = self.define(node.output)?;
-        self.push_layer(PlannedLayer {
+        self.layers.push(PlannedLayer {
             name: node.name.clone(),
             node: Some(id),
+            sum: None,
             op: PlannedOp::Concat { outer },
             inputs: operands,
             output: result,
@@ -346,22 +346,9 @@ impl<'a> Lowering<'a> {
         let output = self.define(node.output)?;
         let inputs = node.inputs.iter().filter(|v| !self.quantized.graph.value(**v).is_constant());
         let inputs = inputs.map(|&v| self.tensor(v)).collect();
-        self.push_layer(PlannedLayer { name: node.name.clone(), node: Some(id), op, inputs, output, scratch: 0 });
+        let (name, node) = (node.name.clone(), Some(id));
+        self.layers.push(PlannedLayer { name, node, sum: None, op, inputs, output, scratch: 0 });
         Ok(())
-    }
-
-    fn push_layer(&mut self, layer: PlannedLayer) {
-        let (input, output) = (&self.tensors[layer.inputs[0]], &self.tensors[layer.output]);
-        self.scratch.push(match &layer.op {
-            PlannedOp::Conv(conv) => {
-                let geometry = conv.geometry(input, output);
-                let of =
-                    |group: &PlannedWeights| scratch::conv_scratch_bytes(&geometry, group.layout, group.format.into());
-                conv.weights.iter().map(of).max().unwrap_or(0)
-            }
-            _ => 0,
-        });
-        self.layers.push(layer);
     }
 
     fn define(&mut self, value: ValueId) -> Result<usize, LowerError> {

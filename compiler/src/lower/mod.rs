@@ -10,6 +10,7 @@
 //! | element-wise functions, products and sums with one constant | look-up table |
 //! | products and sums with one constant a channel | 1x1 depthwise convolution with level 127 |
 //! | concat of differing scales | look-up tables in front of it |
+//! | sum of a convolution's result and what is not read again | part of the convolution |
 
 mod arithmetic;
 mod layouts;
@@ -17,42 +18,46 @@ mod legalise;
 pub mod memory;
 mod place;
 mod plan;
+mod residual;
 
 use pare_runtime::format::Layout;
 
 pub use layouts::{ConvKey, Layouts};
 pub use plan::{MemoryBlock, Plan, PlannedConv, PlannedLayer, PlannedOp, PlannedTensor, PlannedWeights, PlannedWindow};
+pub use residual::{FUSE_RESIDUAL, Sums};
 
 use crate::quant::Quantized;
 use legalise::Lowering;
 
-/// What lowering needs to know of a target.
+/// What lowering needs to know of a target, and how it goes about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LowerConfig {
     /// The widest weight layout of the target's kernels.
     pub layout: Layout,
     /// Which layout a convolution gets where there are kernels of several.
     pub layouts: Layouts,
+    /// Where sums are computed.
+    pub sums: Sums,
 }
 
 impl LowerConfig {
-    /// A target whose kernels read layouts up to `layout`, chosen by rule of thumb.
+    /// The usual way, for kernels that read layouts up to `layout`, chosen by rule of thumb.
     pub fn new(layout: Layout) -> LowerConfig {
-        LowerConfig { layout, layouts: Layouts::RuleOfThumb }
+        LowerConfig { layout, layouts: Layouts::RuleOfThumb, sums: Sums::default() }
     }
 
-    /// The same target, layouts chosen otherwise.
+    /// The same, layouts chosen otherwise.
     pub fn with(&self, layouts: Layouts) -> LowerConfig {
-        LowerConfig { layout: self.layout, layouts }
+        LowerConfig { layouts, ..self.clone() }
     }
 
-    /// The same target, as often as it takes for every convolution to have each layout that it can have.
+    /// The same, as often as it takes for every convolution to have each layout that it can have.
     pub fn candidates(&self) -> Vec<LowerConfig> {
-        let all = [Layout::Plain, Layout::Panels, Layout::Planes].into_iter().filter(|&layout| layout <= self.layout);
-        // Narrower ones than panels are for want of kernels.
-        all.filter(|&layout| layout >= self.layout.min(Layout::Panels))
-            .map(|layout| self.with(Layouts::All(layout)))
-            .collect()
+        let layouts = match self.layout {
+            Layout::Planes => vec![Layout::Panels, Layout::Planes],
+            only => vec![only],
+        };
+        layouts.into_iter().map(|layout| self.with(Layouts::All(layout))).collect()
     }
 }
 
@@ -109,6 +114,9 @@ pub fn lower(quantized: &Quantized, config: &LowerConfig) -> Result<Plan, LowerE
     let mut lowering = Lowering::new(quantized, config)?;
     for index in 0..quantized.graph.nodes.len() {
         lowering.node(index)?;
+    }
+    if config.sums == Sums::Fused {
+        lowering.fuse_sums();
     }
     Ok(lowering.place())
 }

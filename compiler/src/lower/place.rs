@@ -1,9 +1,11 @@
 //! Where the tensors of a legalised network lie: which of them share memory, how long each piece of it
 //! lives, and the arena that [`super::memory`] packs from that.
 
+use pare_runtime::kernels::scratch;
+
 use super::legalise::Lowering;
 use super::memory::{self, Buffer};
-use super::plan::{MemoryBlock, Plan, PlannedOp};
+use super::plan::{MemoryBlock, Plan, PlannedLayer, PlannedOp, PlannedWeights};
 use crate::ir::ValueId;
 
 impl Lowering<'_> {
@@ -13,8 +15,8 @@ impl Lowering<'_> {
         let end = self.layers.len();
         let mut buffers = self.lifetimes(end);
         let scratch_of = buffers.len();
-        let scratch = self.scratch.iter().enumerate();
-        buffers.extend(scratch.map(|(layer, &bytes)| Buffer { bytes, first: layer, last: layer }));
+        let scratch = self.layers.iter().map(|layer| self.scratch_bytes(layer)).enumerate();
+        buffers.extend(scratch.map(|(layer, bytes)| Buffer { bytes, first: layer, last: layer }));
         let placement = memory::plan(&buffers);
         for (tensor, &buffer) in self.tensors.iter_mut().zip(&self.buffers) {
             tensor.offset = placement.offsets[buffer];
@@ -47,7 +49,7 @@ impl Lowering<'_> {
     }
 
     /// An Add or a table whose first operand is read for the last time writes onto it.
-    fn reuse_dying_operands(&mut self) {
+    pub(super) fn reuse_dying_operands(&mut self) {
         let end = self.layers.len();
         for index in 0..end {
             let dying = |this: &Self, operand: usize| {
@@ -67,10 +69,15 @@ impl Lowering<'_> {
                 _ => false,
             };
             if in_place {
-                let (from, to) = (self.buffers[output], self.buffers[self.layers[index].inputs[0]]);
-                self.buffers.iter_mut().filter(|b| **b == from).for_each(|b| *b = to);
+                self.share(output, self.layers[index].inputs[0]);
             }
         }
+    }
+
+    /// Lays a tensor, and all that share its memory, onto another.
+    pub(super) fn share(&mut self, tensor: usize, other: usize) {
+        let (from, to) = (self.buffers[tensor], self.buffers[other]);
+        self.buffers.iter_mut().filter(|b| **b == from).for_each(|b| *b = to);
     }
 
     fn swap_operands(&mut self, index: usize) {
@@ -81,8 +88,16 @@ impl Lowering<'_> {
         }
     }
 
+    /// What the kernels of a layer may want.
+    pub(super) fn scratch_bytes(&self, layer: &PlannedLayer) -> usize {
+        let PlannedOp::Conv(conv) = &layer.op else { return 0 };
+        let geometry = conv.geometry(&self.tensors[layer.inputs[0]], &self.tensors[layer.output]);
+        let of = |group: &PlannedWeights| scratch::conv_scratch_bytes(&geometry, group.layout, group.format.into());
+        conv.weights.iter().map(of).max().unwrap_or(0)
+    }
+
     /// Size and lifetime of every buffer; graph inputs live from the start, outputs to the end.
-    fn lifetimes(&self, end: usize) -> Vec<Buffer> {
+    pub(super) fn lifetimes(&self, end: usize) -> Vec<Buffer> {
         let mut buffers = vec![Buffer { bytes: 0, first: end, last: 0 }; self.n_buffers];
         let mut touch = |tensor: usize, layer: usize| {
             let buffer = &mut buffers[self.buffers[tensor]];

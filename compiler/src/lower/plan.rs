@@ -1,6 +1,6 @@
 //! The integer-only network: the stage between a quantised graph and bytes.
 
-use pare_runtime::format::{Conv, Layout, Requantise, Shape};
+use pare_runtime::format::{Add, Conv, Layout, Requantise, Shape};
 
 use crate::ir::NodeId;
 use crate::policy::WeightFormat;
@@ -49,9 +49,11 @@ pub struct PlannedLayer {
     pub name: String,
     /// That node; `None` for steps that lowering added in front of it (rescaling the operand of a concat).
     pub node: Option<NodeId>,
+    /// The node of the sum that is part of it.
+    pub sum: Option<NodeId>,
     /// What it does.
     pub op: PlannedOp,
-    /// Operands, as indices of the tensors.
+    /// Operands, as indices of the tensors; of a convolution that adds, what it adds to is the second.
     pub inputs: Vec<usize>,
     /// Result, as an index of the tensors.
     pub output: usize,
@@ -164,6 +166,8 @@ pub struct PlannedConv {
     pub mult: Vec<i32>,
     /// From accumulator to code.
     pub requantise: Requantise,
+    /// The sum that the code is the second operand of.
+    pub residual: Option<Add>,
     /// Runs of output channels coded alike.
     pub weights: Vec<PlannedWeights>,
 }
@@ -231,10 +235,10 @@ impl PlannedConv {
         conv.groups = self.groups;
         conv.bits_in = input.code.bits;
         conv.zero_in = input.code.zero;
-        conv.bits_in = input.code.bits;
         conv.bias = &self.bias;
         conv.mult = &self.mult;
         conv.requantise = self.requantise;
+        conv.residual = self.residual;
         conv
     }
 }

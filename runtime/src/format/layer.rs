@@ -2,7 +2,7 @@
 
 use super::{
     CODEBOOK_BYTES, Layout, PANEL_CHANNELS, PANEL_DEPTH, PLANE_WORD, Reader, SECTION_ALIGN, Shape, TENSOR_BYTES,
-    Tensor, WeightFormat, op,
+    Tensor, WORD_CHANNELS, WORD_CODES, WeightFormat, op,
 };
 use crate::error::FormatError;
 
@@ -24,7 +24,7 @@ pub struct Layer<'a> {
 /// The operators, with everything a kernel needs besides the activations.
 #[derive(Clone, Copy, Debug)]
 pub enum LayerOp<'a> {
-    /// Convolution of any kind; fully connected is 1x1 on (rows, 1, k).
+    /// Convolution of any kind, perhaps with a sum; fully connected is 1x1 on (rows, 1, k).
     Conv(Conv<'a>),
     /// Sum of two tensors of one shape.
     Add(Add),
@@ -93,6 +93,8 @@ pub struct Conv<'a> {
     pub mult: &'a [i32],
     /// From accumulator to code.
     pub requantise: Requantise,
+    /// What becomes of the code: it is the second operand of this sum. The first lies where the output will lie.
+    pub residual: Option<Add>,
     /// Records of the weight groups.
     records: &'a [u8],
     /// The weights section.
@@ -242,6 +244,7 @@ impl<'a> Conv<'a> {
         bias: &[],
         mult: &[],
         requantise: Requantise { pre: 0, zero: 0, lo: 0, hi: 255 },
+        residual: None,
         records: &[],
         weights: &[],
     };
@@ -305,7 +308,24 @@ impl<'a> Conv<'a> {
                 let steps = segments.saturating_mul(words).saturating_mul(PANEL_CHANNELS * PLANE_WORD / 8 * bits);
                 channels.div_ceil(PANEL_CHANNELS).saturating_mul(steps)
             }
+            Layout::Words => {
+                let (together, codes) = if self.is_depthwise() {
+                    (WORD_CODES, self.depth().div_ceil(2).saturating_mul(2 * WORD_CODES))
+                } else {
+                    (WORD_CHANNELS, self.depth().div_ceil(WORD_CODES).saturating_mul(WORD_CODES * WORD_CHANNELS))
+                };
+                channels.div_ceil(together).saturating_mul(codes / 8).saturating_mul(bits)
+            }
         }
+    }
+
+    /// The layout that all weight groups share, if they do.
+    #[inline]
+    pub fn layout(&self) -> Option<Layout> {
+        let (records, _) = self.records.as_chunks::<8>();
+        let (first, rest) = records.split_first()?;
+        let shared = rest.iter().all(|record| record[1] == first[1]);
+        Layout::from_number(first[1].into()).filter(|_| shared)
     }
 
     /// The weight groups, in channel order.
@@ -328,7 +348,7 @@ impl<'a> Conv<'a> {
         let align = if format == WeightFormat::Linear(8) { SECTION_ALIGN } else { 4 };
         let fits_layout = match layout {
             Layout::Plain => true,
-            Layout::Panels => self.groups == 1 || self.is_depthwise(),
+            Layout::Panels | Layout::Words => self.groups == 1 || self.is_depthwise(),
             Layout::Planes => self.groups == 1 && format.has_planes(),
         };
         if channels == 0 || !at.is_multiple_of(align) || !fits_layout {
@@ -357,21 +377,41 @@ impl<'a> Conv<'a> {
         if first == self.output.c { Ok(()) } else { Err(FormatError::Layer("the channel counts of the weight groups")) }
     }
 
-    /// Whether the padding of dense panels of 8 bits is 0, since kernels multiply it.
+    /// Whether the padding of dense panels and pairs of 8 bits is 0, since kernels multiply it.
     fn check_padding(&self) -> Result<(), FormatError> {
-        let (_, len) = self.segments();
-        let counted = len % PANEL_DEPTH;
-        if counted == 0 || self.is_depthwise() {
-            return Ok(());
+        let clear = |group: WeightGroup<'_>| {
+            // Runs of codes that are padded, and codes of all channels that are padded at once.
+            let (len, step) = match group.layout {
+                Layout::Panels => (self.segments().1, PANEL_CHANNELS * PANEL_DEPTH),
+                Layout::Words => (self.depth(), WORD_CHANNELS * WORD_CODES),
+                Layout::Plain | Layout::Planes => return true,
+            };
+            let (quads, counted) = (len.div_ceil(PANEL_DEPTH), len % PANEL_DEPTH);
+            let mut last = group.codes.chunks_exact(step).skip(quads.saturating_sub(1)).step_by(quads.max(1));
+            let unused = |quad: &[u8]| quad.iter().skip(counted).all(|&code| code == 0);
+            counted == 0 || last.all(|step| step.chunks_exact(PANEL_DEPTH).all(unused))
+        };
+        let in_place = |group: &WeightGroup<'_>| group.format == WeightFormat::Linear(8);
+        if self.is_depthwise() || self.weight_groups().filter(in_place).all(clear) {
+            Ok(())
+        } else {
+            Err(FormatError::Layer("the padding of weights of 8 bits"))
         }
-        let quads = len.div_ceil(PANEL_DEPTH);
-        let in_place =
-            |group: &WeightGroup<'_>| group.format == WeightFormat::Linear(8) && group.layout == Layout::Panels;
-        let clear = self.weight_groups().filter(in_place).all(|group| {
-            let mut last = group.codes.chunks_exact(PANEL_CHANNELS * PANEL_DEPTH).skip(quads - 1).step_by(quads);
-            last.all(|step| step.chunks_exact(PANEL_DEPTH).all(|quad| quad.iter().skip(counted).all(|&code| code == 0)))
-        });
-        if clear { Ok(()) } else { Err(FormatError::Layer("the padding of weights of 8 bits")) }
+    }
+
+    /// Whether kernels take its geometry: channels add up, and windows stay near the input.
+    fn check_geometry(&self) -> Result<(), FormatError> {
+        let stands = [self.kernel, self.stride, self.dilation].as_flattened().contains(&0) || self.records.is_empty();
+        let (extents, outs) = ([self.input.h, self.input.w], [self.output.h, self.output.w]);
+        #[allow(clippy::indexing_slicing, reason = "k is an axis, 0 or 1, of arrays of two")]
+        let near = |k: usize| {
+            let window = (self.kernel[k] - 1) * self.dilation[k] + 1;
+            reaches(outs[k], self.stride[k], window, self.pad[k], extents[k])
+        };
+        if stands || !self.is_divisible() || !(near(0) && near(1)) {
+            return Err(FormatError::Layer("the geometry of a Conv"));
+        }
+        Ok(())
     }
 
     /// Whether the codes beyond each segment of bit planes are 0, since kernels count them.
@@ -418,6 +458,13 @@ impl<'a> Conv<'a> {
             && self.bias.len() == c_out
             && self.mult.len() == c_out
             && self.check_groups().is_ok()
+    }
+}
+
+impl Add {
+    /// Whether it gives codes of `output`, by a shift that there is.
+    fn is_sound(&self, output: &Tensor) -> bool {
+        (1..=31).contains(&self.shift) && codes_of(output, self.lo, self.hi)
     }
 }
 
@@ -516,11 +563,15 @@ impl Sections<'_> {
 }
 
 impl Layer<'_> {
-    /// What takes time in proportion to a table's length: checked once, not at every run.
-    pub(crate) fn check_tables(&self) -> Result<(), FormatError> {
+    /// What decoding leaves out, since it is done at every run: the geometry of convolutions, and what takes time in
+    /// proportion to a table's length.
+    pub(crate) fn check(&self) -> Result<(), FormatError> {
         match &self.op {
             LayerOp::Conv(p) => {
-                p.check_groups().and_then(|()| p.check_padding()).and_then(|()| p.check_plane_padding())
+                p.check_geometry()?;
+                p.check_groups()?;
+                p.check_padding()?;
+                p.check_plane_padding()
             }
             LayerOp::Lut(table) if table.iter().any(|&code| code > self.output.max_code()) => {
                 Err(FormatError::Layer("a code in a look-up table"))
@@ -544,43 +595,77 @@ impl Layer<'_> {
     }
 }
 
-/// Decodes the record at the start of `bytes` and checks all that takes constant time; returns the layer
-/// and the record's length. With [`Layer::check_tables`], that is everything a kernel relies on, except
-/// where tensors lie in the arena.
-#[inline]
-pub(crate) fn decode_layer<'a>(bytes: &'a [u8], sections: &Sections<'a>) -> Result<(Layer<'a>, usize), FormatError> {
-    let cut = FormatError::Truncated("the layer records");
-    let r = Reader(bytes);
-    let code = r.u8(0).ok_or(cut)?;
-    let n_inputs = usize::from(r.u8(1).ok_or(cut)?);
-    let record_bytes = usize::from(r.u16(2).ok_or(cut)?);
-    let record = Reader(r.bytes(0, record_bytes).ok_or(cut)?);
-    let scratch = record.u32(4).ok_or(cut)? as usize;
-    let missing = FormatError::Layer("a tensor index");
-    let output = sections.tensor(record.u16(8).ok_or(cut)?).ok_or(missing)?;
-    let operands = record.bytes(10, 2 * n_inputs).ok_or(cut)?;
-    let operand = |i: usize| Reader(operands).u16(2 * i).and_then(|t| sections.tensor(t)).ok_or(missing);
-    let input = operand(0)?;
-    let at = (10 + 2 * n_inputs).next_multiple_of(4);
-    let fields = Reader(record.0.get(at..).ok_or(cut)?);
-    let arity = match code {
-        op::ADD => 2,
-        op::CONCAT => n_inputs.max(1),
-        _ => 1,
-    };
-    if n_inputs != arity || !record_bytes.is_multiple_of(4) {
-        return Err(FormatError::Layer("the number of operands or the record's length"));
+/// A layer's record: what all layers have, and where the fields of its operator are.
+#[derive(Clone, Copy)]
+pub(crate) struct Record<'a> {
+    code: u8,
+    pub(crate) input: Tensor,
+    pub(crate) output: Tensor,
+    pub(crate) scratch: usize,
+    operands: &'a [u8],
+    fields: Reader<'a>,
+}
+
+impl<'a> Record<'a> {
+    /// The record at the start of `bytes`, and its length.
+    #[inline(always)]
+    pub(crate) fn read(bytes: &'a [u8], sections: &Sections<'a>) -> Result<(Record<'a>, usize), FormatError> {
+        let cut = FormatError::Truncated("the layer records");
+        let r = Reader(bytes);
+        let code = r.u8(0).ok_or(cut)?;
+        let n_inputs = usize::from(r.u8(1).ok_or(cut)?);
+        let record_bytes = usize::from(r.u16(2).ok_or(cut)?);
+        let record = Reader(r.bytes(0, record_bytes).ok_or(cut)?);
+        let scratch = record.u32(4).ok_or(cut)? as usize;
+        let missing = FormatError::Layer("a tensor index");
+        let output = sections.tensor(record.u16(8).ok_or(cut)?).ok_or(missing)?;
+        let operands = record.bytes(10, 2 * n_inputs).ok_or(cut)?;
+        let input = Reader(operands).u16(0).and_then(|t| sections.tensor(t)).ok_or(missing)?;
+        let at = (10 + 2 * n_inputs).next_multiple_of(4);
+        let fields = Reader(record.0.get(at..).ok_or(cut)?);
+        let operands_fit = match code {
+            op::CONV => matches!(n_inputs, 1 | 2),
+            op::ADD => n_inputs == 2,
+            op::CONCAT => n_inputs > 0,
+            _ => n_inputs == 1,
+        };
+        if !operands_fit || !record_bytes.is_multiple_of(4) {
+            return Err(FormatError::Layer("the number of operands or the record's length"));
+        }
+        Ok((Record { code, input, output, scratch, operands, fields }, record_bytes))
     }
-    let layer = |op| Ok((Layer { op, input, output, scratch, operands }, record_bytes));
-    // Most layers are convolutions, decoded at every run: apart, so that they are not copied as one of many.
-    match code {
-        op::CONV => layer(LayerOp::Conv(decode_conv(fields, &input, &output, sections)?)),
-        _ => layer(decode_op(code, fields, &input, &output, operands, sections)?),
+
+    /// The convolution that it is, if it is one: apart, since most layers are, and they are decoded at every run.
+    #[inline(always)]
+    pub(crate) fn conv(&self, sections: &Sections<'a>) -> Option<Conv<'a>> {
+        match self.code {
+            op::CONV => self.decode_conv(sections).ok(),
+            _ => None,
+        }
+    }
+
+    #[inline(always)]
+    fn decode_conv(&self, sections: &Sections<'a>) -> Result<Conv<'a>, FormatError> {
+        let residual = match Reader(self.operands).u16(2) {
+            None => None,
+            Some(index) => Some(sections.tensor(index).ok_or(FormatError::Layer("a tensor index"))?),
+        };
+        decode_conv(self.fields, &self.input, residual.as_ref(), &self.output, sections)
+    }
+
+    /// The layer. What takes next to no time is checked; with [`Layer::check`], that is everything a kernel relies
+    /// on, except where tensors lie in the arena.
+    pub(crate) fn layer(&self, sections: &Sections<'a>) -> Result<Layer<'a>, FormatError> {
+        let Record { code, input, output, scratch, operands, fields } = *self;
+        let op = match code {
+            op::CONV => LayerOp::Conv(self.decode_conv(sections)?),
+            _ => decode_op(code, fields, &input, &output, operands, sections)?,
+        };
+        Ok(Layer { op, input, output, scratch, operands })
     }
 }
 
 /// Any operator but convolution.
-#[inline(always)]
 fn decode_op<'a>(
     code: u8,
     f: Reader<'a>,
@@ -592,21 +677,21 @@ fn decode_op<'a>(
     match code {
         op::ADD => {
             let second = Reader(operands).u16(2).and_then(|t| sections.tensor(t)).ok_or(CUT)?;
-            let (shift, lo, hi) = (f.u8(8).ok_or(CUT)?, f.u8(9).ok_or(CUT)?, f.u8(10).ok_or(CUT)?);
-            let shaped = second.shape == input.shape && output.shape == input.shape;
-            if !shaped || !(1..=31).contains(&shift) || !codes_of(output, lo, hi) {
-                return Err(FormatError::Layer("an Add"));
-            }
-            Ok(LayerOp::Add(Add {
+            let add = Add {
                 ma: f.i32(0).ok_or(CUT)?,
                 mb: f.i32(4).ok_or(CUT)?,
                 zero_a: input.zero,
                 zero_b: second.zero,
                 zero: output.zero,
-                shift,
-                lo,
-                hi,
-            }))
+                shift: f.u8(8).ok_or(CUT)?,
+                lo: f.u8(9).ok_or(CUT)?,
+                hi: f.u8(10).ok_or(CUT)?,
+            };
+            let shaped = second.shape == input.shape && output.shape == input.shape;
+            if !shaped || !add.is_sound(output) {
+                return Err(FormatError::Layer("an Add"));
+            }
+            Ok(LayerOp::Add(add))
         }
         op::AVG_POOL => Ok(LayerOp::AvgPool(AvgPool {
             window: decode_pool(f, input, output)?,
@@ -701,6 +786,7 @@ fn reaches(out: usize, stride: usize, window: usize, pad: usize, size: usize) ->
 fn decode_conv<'a>(
     f: Reader<'a>,
     input: &Tensor,
+    residual: Option<&Tensor>,
     output: &Tensor,
     sections: &Sections<'a>,
 ) -> Result<Conv<'a>, FormatError> {
@@ -715,7 +801,14 @@ fn decode_conv<'a>(
     let c_out = output.shape.c;
     let per_channel = |from: usize| sections.channels.get(from..from.checked_add(c_out)?);
     let missing = FormatError::Layer("the bias index of a Conv");
-    let conv = Conv {
+    let (requantise, residual) = match residual {
+        None => (requantise(f, 10, output)?, None),
+        Some(operand) => {
+            let (requantise, add) = decode_residual(f, records.get(8 * n_groups..).ok_or(CUT)?, operand, output)?;
+            (requantise, Some(add))
+        }
+    };
+    Ok(Conv {
         input: input.shape,
         output: output.shape,
         kernel,
@@ -727,22 +820,39 @@ fn decode_conv<'a>(
         zero_in: input.zero,
         bias: per_channel(index).ok_or(missing)?,
         mult: index.checked_add(c_out).and_then(per_channel).ok_or(missing)?,
-        requantise: requantise(f, 10, output)?,
+        requantise,
+        residual,
         records: records.get(..8 * n_groups).ok_or(CUT)?,
         weights: sections.weights,
+    })
+}
+
+/// The requantisation of a Conv that adds, whose code has no tensor, and the sum.
+#[inline(never)]
+fn decode_residual(
+    conv: Reader<'_>,
+    fields: &[u8],
+    operand: &Tensor,
+    output: &Tensor,
+) -> Result<(Requantise, Add), FormatError> {
+    let f = Reader(fields);
+    let byte = |at: usize| f.u8(at).ok_or(CUT);
+    let summand = Tensor { zero: byte(11)?, bits: 8, ..*output };
+    let requantise = requantise(conv, 10, &summand)?;
+    let add = Add {
+        ma: f.i32(0).ok_or(CUT)?,
+        mb: f.i32(4).ok_or(CUT)?,
+        zero_a: operand.zero,
+        zero_b: summand.zero,
+        zero: output.zero,
+        shift: byte(8)?,
+        lo: byte(9)?,
+        hi: byte(10)?,
     };
-    let ([kh, kw], [sh, sw], [dh, dw]) = (conv.kernel, conv.stride, conv.dilation);
-    let stands = [kh, kw, sh, sw, dh, dw, n_groups].contains(&0);
-    let (extents, outs) = ([conv.input.h, conv.input.w], [conv.output.h, conv.output.w]);
-    #[allow(clippy::indexing_slicing, reason = "k is an axis, 0 or 1, of arrays of two")]
-    let near = |k: usize| {
-        let window = (conv.kernel[k] - 1) * conv.dilation[k] + 1;
-        reaches(outs[k], conv.stride[k], window, conv.pad[k], extents[k])
-    };
-    if stands || !conv.is_divisible() || !(near(0) && near(1)) {
-        return Err(FormatError::Layer("the geometry of a Conv"));
+    if operand.shape != output.shape || !add.is_sound(output) {
+        return Err(FormatError::Layer("the residual of a Conv"));
     }
-    Ok(conv)
+    Ok((requantise, add))
 }
 
 #[inline]

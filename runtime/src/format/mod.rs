@@ -45,11 +45,12 @@
 //! 8 output tensor u16   10 input tensors u16 x n_inputs, padded to 4, then the operator's fields
 //! ```
 //! Layers run in the order of the records. A layer's output may lie on the very bytes of its first
-//! input where the operator allows that (Add, Lut); otherwise inputs, output and scratch are disjoint.
+//! input where the operator allows that (Add, Lut), and must lie on those of a Conv's second one;
+//! otherwise inputs, output and scratch are disjoint.
 //!
 //! | op | fields |
 //! |---|---|
-//! | 1 Conv | kh u16, kw u16, stride rows u8, columns u8, dilation rows u8, columns u8, pad top u8, left u8, pre u8, lo u8, hi u8, n_groups u8, channel_groups u16, channels index u32, then n_groups weight groups |
+//! | 1 Conv | kh u16, kw u16, stride rows u8, columns u8, dilation rows u8, columns u8, pad top u8, left u8, pre u8, lo u8, hi u8, n_groups u8, channel_groups u16, channels index u32, then n_groups weight groups, then a residual if there is a second operand |
 //! | 2 Add | ma i32, mb i32, shift u8, lo u8, hi u8, 0 |
 //! | 3 AvgPool | kh u16, kw u16, stride rows u8, columns u8, pad top u8, left u8, mult i32, pre u8, lo u8, hi u8, 0 |
 //! | 4 MaxPool | kh u16, kw u16, stride rows u8, columns u8, pad top u8, left u8, lo u8, hi u8, 0, 0 |
@@ -68,6 +69,14 @@
 //! ```
 //! `channels index` counts i32 entries in the channels section: `c_out` biases, then `c_out`
 //! multipliers. A fully connected layer is a 1x1 Conv on (rows, 1, k).
+//!
+//! A Conv with a second operand adds to it what it computes, and its output lies on that operand's bytes:
+//! ```text
+//! 0 ma i32   4 mb i32   8 shift u8   9 lo u8   10 hi u8   11 zero u8
+//! ```
+//! What the weights give becomes a code with this zero point between the Conv's own `lo` and `hi`; it is
+//! the second operand of an Add whose first is the Conv's second, `ma`, `mb`, `shift`, `lo` and `hi` being those
+//! of the Add. So the result is to the bit that of a Conv and an Add, but no tensor lies between them.
 //!
 //! # Weight formats
 //! A weight format is a decoder from a b-bit code to a small signed integer (a *level*):
@@ -100,14 +109,19 @@
 //!   at other widths, are in sequence: number `t * 64 + j`. One stream a panel.
 //! * [`Layout::Panels`], depthwise (`channel_groups == c_in == c_out`): panels of 16 channels; code of
 //!   channel `o`, tap `t` at `t * 16 + o % 16`. One stream a panel.
+//! * [`Layout::Words`], dense: pairs of output channels. The `K` weights of a channel, padded to a multiple of 4,
+//!   are taken four at a time, those of one channel of the pair after those of the other: the code of channel `o`,
+//!   weight `k` is number `(k / 4 * 2 + o % 2) * 4 + k % 4`. One stream a pair. At 8 bits four codes are a word.
+//! * [`Layout::Words`], depthwise: quads of 4 channels, two taps at a time: code of channel `o`, tap `t` at
+//!   `t / 2 * 8 + o % 4 / 2 * 4 + t % 2 * 2 + o % 2`. One stream a quad, of an even number of taps.
 //! * [`Layout::Planes`], dense, formats 0x01, 0x02 and 0x12: panels of 16 output channels; within a panel, segment
-//!   after segment as above, but for each tap's channels, which are padded to a multiple of 8, and the segment's codes, to
-//!   a multiple of 32: `w` *words* of 32 codes. The code of channel `o`, position `i` of segment `s`, where
-//!   `t = s * w + i / 32`, is number `((t * b + i % b) * 16 + o % 16) * 32 / b + i % 32 / b` of the panel's stream: so
-//!   32 codes of 16 channels are 64 bytes, or of two bits 64 bytes of the even ones and 64 of the odd ones.
+//!   after segment as in [`Layout::Panels`], but for each tap's channels, which are padded to a multiple of 8, and the
+//!   segment's codes, to a multiple of 32: `w` *words* of 32 codes. The code of channel `o`, position `i` of segment
+//!   `s`, where `t = s * w + i / 32`, is number `((t * b + i % b) * 16 + o % 16) * 32 / b + i % 32 / b` of the panel's
+//!   stream: so 32 codes of 16 channels are 64 bytes, or of two bits 64 bytes of the even ones and 64 of the odd ones.
 //!
 //! Missing channels and padding positions hold code 0, which is level 0 in format 0x08: kernels multiply those
-//! panels as they lie. In the other formats a kernel must not let them count. Panels of
+//! panels and pairs as they lie. In the other formats a kernel must not let them count. Panels of
 //! any width are whole bytes (16 codes), and data of a group begins at a multiple of 64 when its format
 //! is 0x08 and of 4 otherwise.
 //!
@@ -117,7 +131,8 @@
 //!   (MaxPool apart, which clamps) to a tensor of fewer bits than it reads;
 //! * windows that reach more than 255 positions beyond the far edge of the input; pools with a window that
 //!   misses the input, or of more than 2^23 positions;
-//! * padding of dense panels of format 0x08 that is not 0; codes beyond a segment of bit planes that are not 0;
+//! * padding of dense panels and pairs of format 0x08 that is not 0; codes beyond a segment of bit planes that are
+//!   not 0;
 //! * a weight group of a wider layout than the header's, channel counts that do not add up, records whose
 //!   length is no multiple of 4.
 //!
@@ -131,6 +146,7 @@ use core::fmt;
 
 mod crc;
 mod layer;
+mod part;
 mod read;
 mod records;
 
@@ -138,9 +154,10 @@ pub use crc::crc32;
 pub use layer::{
     Add, AvgPool, Conv, DepthToSpace, Layer, LayerOp, MaxPool, Pad, Pool, Requantise, Resize, WeightGroup, WeightGroups,
 };
+pub use part::Part;
 pub use records::{Header, Shape, Tensor};
 
-pub(crate) use layer::{Sections, decode_layer};
+pub(crate) use layer::{Record, Sections};
 pub(crate) use read::Reader;
 
 /// First bytes of every blob.
@@ -165,6 +182,11 @@ pub const PANEL_STEP: usize = PANEL_CHANNELS * PANEL_DEPTH;
 
 /// Consecutive codes of one channel in a panel of [`Layout::Planes`].
 pub const PLANE_WORD: usize = 32;
+
+/// Codes of one channel, or of one tap, that follow one another in [`Layout::Words`].
+pub const WORD_CODES: usize = 4;
+/// Output channels of a dense stream of [`Layout::Words`].
+pub const WORD_CHANNELS: usize = 2;
 
 /// Operator codes.
 pub mod op {
@@ -289,8 +311,10 @@ pub enum Layout {
     Plain = 0,
     /// Panels of 16 channels, 4 codes deep.
     Panels = 1,
-    /// Panels of 16 channels, 32 codes deep. (2 was another layout of few bits, which this one replaced.)
-    Planes = 3,
+    /// Pairs of channels, a word of codes each at a time. (2 was another layout of few bits, which bit planes replaced.)
+    Words = 3,
+    /// Panels of 16 channels, 32 codes deep.
+    Planes = 4,
 }
 
 impl Layout {
@@ -299,7 +323,8 @@ impl Layout {
         match number {
             0 => Some(Layout::Plain),
             1 => Some(Layout::Panels),
-            3 => Some(Layout::Planes),
+            3 => Some(Layout::Words),
+            4 => Some(Layout::Planes),
             _ => None,
         }
     }

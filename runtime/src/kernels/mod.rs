@@ -14,22 +14,28 @@ use crate::format::{Add, AvgPool, Conv, DepthToSpace, Layout, MaxPool, Pad, Resi
 
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 pub mod aarch64;
+#[cfg(pare_dsp)]
+pub mod arm;
 #[cfg(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon")))]
 mod panels;
 mod planes;
+mod polynomial;
 pub mod portable;
 pub mod reference;
+mod residual;
 pub mod scratch;
 #[cfg(target_arch = "x86_64")]
 pub mod x86_64;
 
-#[cfg(not(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon"))))]
+#[cfg(not(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon"), pare_dsp)))]
 mod no_isa;
 
 // The architecture's own kernels, the same few functions whatever it is.
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 use aarch64 as native;
-#[cfg(not(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon"))))]
+#[cfg(pare_dsp)]
+use arm as native;
+#[cfg(not(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon"), pare_dsp)))]
 use no_isa as native;
 #[cfg(target_arch = "x86_64")]
 use x86_64 as native;
@@ -53,11 +59,13 @@ pub enum Isa {
     NeonDotprod,
     /// AArch64 with those and with 8-bit matrix multiplication (FEAT_I8MM).
     NeonI8mm,
+    /// 32-bit Arm with the DSP extension: Cortex-M4, M7, M33; A-profile processors too.
+    Dsp,
 }
 
 impl Isa {
     /// All of them, those of one architecture slowest first.
-    pub const ALL: [Isa; 8] = [
+    pub const ALL: [Isa; 9] = [
         Isa::Reference,
         Isa::Portable,
         Isa::Avx2,
@@ -66,6 +74,7 @@ impl Isa {
         Isa::Neon,
         Isa::NeonDotprod,
         Isa::NeonI8mm,
+        Isa::Dsp,
     ];
 
     /// Whether this processor runs its kernels.
@@ -86,6 +95,16 @@ impl Isa {
         Isa::available().next_back().unwrap_or(Isa::Portable)
     }
 
+    /// The widest weight layout that its kernels read.
+    pub const fn layout(self) -> Layout {
+        match self {
+            Isa::Reference | Isa::Portable => Layout::Plain,
+            Isa::Avx2 | Isa::AvxVnni | Isa::Neon | Isa::NeonDotprod | Isa::NeonI8mm => Layout::Panels,
+            Isa::Avx512Vnni => Layout::Planes,
+            Isa::Dsp => Layout::Words,
+        }
+    }
+
     /// Its name, as [`FromStr`] reads it and kernel names begin.
     pub const fn name(self) -> &'static str {
         match self {
@@ -97,6 +116,7 @@ impl Isa {
             Isa::Neon => "neon",
             Isa::NeonDotprod => "dotprod",
             Isa::NeonI8mm => "i8mm",
+            Isa::Dsp => "dsp",
         }
     }
 }
@@ -134,7 +154,8 @@ impl FromStr for Isa {
 pub struct KernelName {
     /// Whose kernel it is.
     pub isa: Isa,
-    /// What it computes: `conv`, `depthwise`, or `planes`: a convolution of bit planes.
+    /// What it computes: `conv`, `depthwise`, `planes`: a convolution of bit planes, or `packed`: one by packed
+    /// multiplication; ending in `_add` if it adds.
     pub operator: &'static str,
     /// How its weights are coded; `None` when mixed.
     pub format: Option<WeightFormat>,
@@ -146,12 +167,13 @@ impl KernelName {
         let mut formats = conv.weight_groups().map(|group| group.format);
         let first = formats.next();
         let format = first.filter(|&first| formats.all(|format| format == first));
-        let layout = conv.weight_groups().map(|group| group.layout).max();
-        let operator = match layout {
-            _ if conv.is_depthwise() => "depthwise",
-            Some(Layout::Planes) if isa == Isa::Avx512Vnni => "planes",
-            _ => "conv",
+        let operators = match conv.layout() {
+            _ if conv.is_depthwise() => ["depthwise", "depthwise_add"],
+            Some(Layout::Planes) if isa == Isa::Avx512Vnni => ["planes", "planes_add"],
+            _ if isa == Isa::Dsp && polynomial::takes(conv) => ["packed", "packed_add"],
+            _ => ["conv", "conv_add"],
         };
+        let operator = operators[usize::from(conv.residual.is_some())];
         KernelName { isa, operator, format }
     }
 }
@@ -171,41 +193,75 @@ impl fmt::Display for KernelName {
 pub struct ConvKernel {
     /// Whose kernel it is: less than what was asked for where the wider set has none.
     pub isa: Isa,
-    /// Bytes of scratch that a run wants, at most
-    /// [`conv_scratch_bytes`](scratch::conv_scratch_bytes).
-    pub scratch_bytes: usize,
-    run: fn(&Conv<'_>, &[u8], &mut [u8], &mut [u8]),
+    run: RunConv,
+    scratch: fn(&Conv<'_>) -> usize,
+    /// Whether `run` adds where the convolution does.
+    adds: bool,
 }
+
+/// A convolution, its input, its output, and scratch.
+type RunConv = fn(&Conv<'_>, &[u8], &mut [u8], &mut [u8]);
 
 impl ConvKernel {
     /// The kernel of `isa` for this convolution, else the portable one; the portable one too when the
     /// processor lacks the instruction set.
+    #[inline]
     pub fn choose(isa: Isa, conv: &Conv<'_>) -> ConvKernel {
         match isa {
-            Isa::Reference => {
-                ConvKernel { isa, scratch_bytes: 0, run: |conv, input, output, _| reference::conv(conv, input, output) }
-            }
+            Isa::Reference => ConvKernel {
+                isa,
+                run: |conv, input, output, _| reference::conv(conv, input, output),
+                scratch: |_| 0,
+                adds: true,
+            },
             Isa::Portable => portable::conv_kernel(conv),
             _ => native::conv_kernel(isa, conv).unwrap_or_else(|| portable::conv_kernel(conv)),
         }
     }
 
-    /// Computes a convolution like the one that this kernel was chosen for: `input` and `output` of the
-    /// lengths of its shapes, `scratch` of `scratch_bytes` at least. Does nothing when one of them differs
-    /// or the convolution lacks biases, multipliers or weight groups.
-    pub fn run(&self, conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) {
-        if conv.is_whole() {
-            // Kernels rely on the scratch that they asked for, and this may be another convolution.
-            ConvKernel::choose(self.isa, conv).run_whole(conv, input, output, scratch);
+    /// Bytes of scratch that a run wants for the convolution that this kernel was chosen for, at most
+    /// [`conv_scratch_bytes`](scratch::conv_scratch_bytes) where [planned](Self::is_planned).
+    pub fn scratch_bytes(&self, conv: &Conv<'_>) -> usize {
+        match conv.residual {
+            Some(_) if !self.adds => {
+                residual::scratch_bytes(conv, |strip| ConvKernel::choose(self.isa, strip).scratch_bytes(strip))
+            }
+            _ => (self.scratch)(conv),
         }
     }
 
-    /// The same for the very convolution that the kernel was chosen for, out of a parsed model.
+    /// Whether the arena that a blob states has room for the scratch. It has not for portable kernels that stand in for
+    /// those of a microcontroller: they need [more](crate::Model::arena_bytes_with).
+    #[inline]
+    pub fn is_planned(&self, conv: &Conv<'_>) -> bool {
+        self.isa != Isa::Portable || conv.weight_groups().all(|group| scratch::plans_for_portable(group.layout))
+    }
+
+    /// Computes a convolution like the one that this kernel was chosen for: `input` and `output` of the
+    /// lengths of its shapes, `scratch` of `scratch_bytes` at least. If the convolution adds, `output` holds the
+    /// other summand before and the sum after. Does nothing when a length differs
+    /// or the convolution lacks biases, multipliers or weight groups.
+    pub fn run(&self, conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) {
+        if !conv.is_whole() {
+            return;
+        }
+        // Kernels rely on the scratch that they asked for, and this may be another convolution.
+        let kernel = ConvKernel::choose(self.isa, conv);
+        if scratch.len() >= kernel.scratch_bytes(conv) {
+            kernel.run_whole(conv, input, output, scratch);
+        }
+    }
+
+    /// The same for the very convolution that the kernel was chosen for, out of a parsed model, with no less
+    /// scratch than it wants.
     #[inline]
     pub(crate) fn run_whole(&self, conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) {
-        let fits = input.len() == conv.input.len() && output.len() == conv.output.len();
-        if fits && scratch.len() >= self.scratch_bytes {
-            (self.run)(conv, input, output, scratch);
+        if input.len() != conv.input.len() || output.len() != conv.output.len() {
+            return;
+        }
+        match &conv.residual {
+            Some(add) if !self.adds => residual::run(self.isa, conv, add, input, output, scratch),
+            _ => (self.run)(conv, input, output, scratch),
         }
     }
 }

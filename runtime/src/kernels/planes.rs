@@ -7,13 +7,11 @@
 //! and Jahre, "Streamlined deployment for quantized neural networks", 2017; Cowan et al. 2020.)
 
 use super::scratch::{ALIGN, padded};
-use crate::format::{Conv, Layout, PANEL_CHANNELS, PLANE_WORD, WeightFormat};
+use crate::format::{Conv, Layout, PANEL_CHANNELS, WeightFormat};
 
 /// Bytes of a strip of planes, unless one row of windows takes more.
 const STRIP_BYTES: usize = 8192;
 
-/// Bytes of a word of each of 16 output channels.
-pub(super) const STEP: usize = PANEL_CHANNELS * PLANE_WORD / 8;
 /// Panels that are multiplied together, at most.
 pub(super) const PLANE_PANELS: usize = 4;
 

@@ -2,20 +2,50 @@
 //! plans the arena with it.
 
 use super::planes::Planes;
-use super::portable;
-use crate::format::{Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH, WeightFormat};
+use super::polynomial::Polynomial;
+use super::{portable, residual};
+use crate::format::{Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH, WORD_CHANNELS, WORD_CODES, WeightFormat, WeightGroup};
 
-/// The most that any kernel, of any instruction set that reads `layout`, wants for this convolution and a
-/// weight group of this format; its other groups may want more.
+/// The most that any kernel that blobs plan for, of any instruction set that reads `layout`, wants for this
+/// convolution and a weight group of this format; its other groups may want more.
 pub fn conv_scratch_bytes(conv: &Conv<'_>, layout: Layout, format: WeightFormat) -> usize {
+    if conv.residual.is_some() {
+        let adding = if layout == Layout::Panels && !conv.is_depthwise() { dense(conv, format) } else { 0 };
+        return residual::scratch_bytes(conv, |strip| conv_scratch_bytes(strip, layout, format)).max(adding);
+    }
     match layout {
         Layout::Plain => portable::scratch_bytes(conv),
+        Layout::Words => {
+            let packed = Polynomial::of(conv, format).map_or(0, |plan| plan.scratch_bytes(conv));
+            packed.max(words(conv, format))
+        }
         Layout::Panels => panels(conv, format).max(portable::scratch_bytes(conv)),
         Layout::Planes => {
             let planes = Planes::of(conv).map_or(0, |planes| planes.scratch_bytes(conv, format));
             planes.max(portable::scratch_bytes(conv))
         }
     }
+}
+
+/// What the kernels of an instruction set want for this convolution: the largest need of its weight groups.
+#[cfg_attr(
+    not(any(target_arch = "x86_64", target_arch = "aarch64", pare_dsp)),
+    allow(dead_code, reason = "for kernels of an instruction set")
+)]
+pub(super) fn of_groups(conv: &Conv<'_>) -> usize {
+    let wanted = |group: WeightGroup<'_>| match group.layout {
+        Layout::Plain => 0,
+        Layout::Words => words(conv, group.format),
+        Layout::Panels => panels(conv, group.format),
+        Layout::Planes => Planes::of(conv).map_or(0, |planes| planes.scratch_bytes(conv, group.format)),
+    };
+    conv.weight_groups().map(wanted).max().unwrap_or(0)
+}
+
+/// Whether blobs plan for what the portable kernels want of weights in `layout`. Not on microcontrollers, whose memory
+/// is dear and which have kernels of their own; a host that runs their blobs has memory to spare.
+pub(super) const fn plans_for_portable(layout: Layout) -> bool {
+    !matches!(layout, Layout::Words)
 }
 
 /// Bytes that the kernels which read [`Layout::Panels`] want, the largest need of any instruction set;
@@ -60,14 +90,22 @@ const fn dense(conv: &Conv<'_>, format: WeightFormat) -> usize {
         };
         levels.saturating_add(strip)
     };
+    let used = used.saturating_add(sums(conv));
     if used == 0 { 0 } else { used.saturating_add(ALIGN) }
+}
+
+/// Bytes of the codes that a dense kernel adds at once, where it adds.
+pub(super) const fn sums(conv: &Conv<'_>) -> usize {
+    match conv.residual {
+        Some(_) => aligned(residual::strip_bytes(conv)),
+        None => 0,
+    }
 }
 
 /// Whether every window lies inside the input, segments being whole quads.
 const fn reads_in_place(conv: &Conv<'_>) -> bool {
     let (_, len) = conv.segments();
-    let [h, w] = [padded(conv, 0, conv.output.h), padded(conv, 1, conv.output.w)];
-    len.is_multiple_of(PANEL_DEPTH) && conv.pad[0] == 0 && conv.pad[1] == 0 && h <= conv.input.h && w <= conv.input.w
+    len.is_multiple_of(PANEL_DEPTH) && reads_inside(conv)
 }
 
 /// Whether the output is a single pixel and its window the start of the input, contiguous and whole quads.
@@ -105,8 +143,11 @@ impl Strip {
         let pitch = padded(conv, 1, conv.output.w).saturating_mul(conv.input.c);
         let fitting =
             (STRIP_BYTES / pitch).saturating_sub(reach(conv.kernel[0], conv.dilation[0])) / conv.stride[0] + 1;
-        // As many strips as there must be, of equal size.
-        let outputs = conv.output.h.div_ceil(conv.output.h.div_ceil(fitting));
+        // As many strips as there must be, of equal size; where codes are added, theirs.
+        let outputs = match conv.residual {
+            Some(_) => residual::strip_rows(conv),
+            None => conv.output.h.div_ceil(conv.output.h.div_ceil(fitting)),
+        };
         Some(Strip { pitch, outputs, rows: padded(conv, 0, outputs) })
     }
 
@@ -125,7 +166,7 @@ pub(super) const X86_MARGIN: usize = PANEL_CHANNELS;
 
 /// What depthwise kernels want: narrower vectors want no more than the widest.
 pub(super) const fn x86_depthwise(conv: &Conv<'_>) -> usize {
-    X86Depthwise::of(conv, X86_STRIP).total().saturating_add(X86_SLACK)
+    most(X86Depthwise::of(conv, X86_STRIP).total(), conv.input.w.saturating_mul(conv.input.c)).saturating_add(X86_SLACK)
 }
 
 /// What a depthwise kernel keeps for a strip of lanes: interleaved levels, and a ring of padded input rows.
@@ -253,6 +294,124 @@ impl Aarch64Rows {
         let ring = self.rows.saturating_mul(self.line).saturating_mul(PANEL_CHANNELS);
         ring.saturating_add(self.cells).saturating_add(self.weights)
     }
+}
+
+/// Bytes that the kernels which read [`Layout::Words`] want.
+pub(super) const fn words(conv: &Conv<'_>, format: WeightFormat) -> usize {
+    let used =
+        if conv.is_depthwise() { WordDepthwise::of(conv, format).total() } else { WordDense::of(conv, format).total() };
+    if used == 0 { 0 } else { used.saturating_add(align_of::<WordAlign>() - 1) }
+}
+
+/// What the scratch of those kernels is aligned to.
+pub(super) type WordAlign = u32;
+
+/// What a dense kernel of [`Layout::Words`] keeps.
+pub(super) struct WordDense {
+    /// Bytes of the windows of a tile, two for each code; 0 where they lie elsewhere.
+    pub(super) windows: usize,
+    /// Bytes of a pixel of padding, or of copies of windows.
+    pub(super) edges: usize,
+    /// Bytes of decoded levels.
+    pub(super) levels: usize,
+}
+
+impl WordDense {
+    /// Windows of a tile.
+    const WINDOWS: usize = 3;
+    /// Bytes of levels that are decoded at once, unless a pair of channels takes more.
+    const LEVELS: usize = 2048;
+
+    pub(super) const fn of(conv: &Conv<'_>, format: WeightFormat) -> WordDense {
+        let depth = conv.depth().div_ceil(WORD_CODES).saturating_mul(WORD_CODES);
+        let levels = if decodes(format) {
+            let pair = depth.saturating_mul(WORD_CHANNELS);
+            let pairs = most(WordDense::LEVELS / most(pair, 1), 1);
+            pair.saturating_mul(least(pairs, conv.output.c.div_ceil(WORD_CHANNELS)))
+        } else {
+            0
+        };
+        let (windows, edges) = if !WordDense::is_tiled(conv) {
+            (0, if WordDense::reads_in_place(conv) { 0 } else { depth })
+        } else {
+            let edges = if !conv.input.c.is_multiple_of(WORD_CODES) {
+                depth.saturating_mul(WordDense::WINDOWS)
+            } else if reads_inside(conv) {
+                0
+            } else {
+                conv.input.c
+            };
+            let in_tail = !decodes(format) && WordDense::is_tailed(conv);
+            (if in_tail { 0 } else { WordDense::tile_bytes(conv) }, edges)
+        };
+        WordDense { windows, edges, levels }
+    }
+
+    /// Bytes of the windows of a tile.
+    pub(super) const fn tile_bytes(conv: &Conv<'_>) -> usize {
+        let depth = conv.depth().div_ceil(WORD_CODES).saturating_mul(WORD_CODES);
+        depth.saturating_mul(2 * WordDense::WINDOWS)
+    }
+
+    /// Whether the windows of a tile lie in the end of the output, which is memory too until it is written: where that
+    /// is a small part of it, since its pixels are done one by one, and windows need not be copied for that.
+    pub(super) const fn is_tailed(conv: &Conv<'_>) -> bool {
+        let small = WordDense::tile_bytes(conv).saturating_add(align_of::<WordAlign>()) <= conv.output.len() / 16;
+        small && conv.kernel[0] == 1 && conv.kernel[1] == 1 && WordDense::reads_in_place(conv)
+    }
+
+    /// Whether there are windows enough for a tile.
+    pub(super) const fn is_tiled(conv: &Conv<'_>) -> bool {
+        conv.output.h.saturating_mul(conv.output.w) >= WordDense::WINDOWS
+    }
+
+    /// Whether every window is whole words that lie in a row in the input.
+    pub(super) const fn reads_in_place(conv: &Conv<'_>) -> bool {
+        let columns = conv.kernel[1] == 1 || conv.dilation[1] == 1;
+        let rows = conv.kernel[0] == 1 || conv.dilation[0] == 1 && conv.kernel[1] == conv.input.w;
+        columns && rows && conv.depth().is_multiple_of(WORD_CODES) && reads_inside(conv)
+    }
+
+    const fn total(&self) -> usize {
+        self.windows.saturating_add(self.edges).saturating_add(self.levels)
+    }
+}
+
+/// What a depthwise kernel of [`Layout::Words`] keeps.
+pub(super) struct WordDepthwise {
+    /// Bytes of two tables of taps.
+    pub(super) tables: usize,
+    /// Bytes of a pixel of padding.
+    pub(super) edge: usize,
+    /// Bytes of a window for less than four channels.
+    pub(super) part: usize,
+    /// Bytes of decoded levels.
+    pub(super) levels: usize,
+}
+
+impl WordDepthwise {
+    pub(super) const fn of(conv: &Conv<'_>, format: WeightFormat) -> WordDepthwise {
+        let taps = conv.depth();
+        let levels = if decodes(format) {
+            let quad = taps.saturating_add(taps % 2).saturating_mul(WORD_CODES);
+            let quads = most(WordDense::LEVELS / most(quad, 1), 1);
+            quad.saturating_mul(least(quads, conv.output.c.div_ceil(WORD_CODES)))
+        } else {
+            0
+        };
+        let edge = conv.input.c.div_ceil(WORD_CODES).saturating_mul(WORD_CODES);
+        WordDepthwise { tables: taps.saturating_mul(8), edge, part: taps.saturating_mul(WORD_CODES), levels }
+    }
+
+    const fn total(&self) -> usize {
+        self.tables.saturating_add(self.edge).saturating_add(self.part).saturating_add(self.levels)
+    }
+}
+
+/// Whether every window lies inside the input.
+const fn reads_inside(conv: &Conv<'_>) -> bool {
+    let [h, w] = [padded(conv, 0, conv.output.h), padded(conv, 1, conv.output.w)];
+    conv.pad[0] == 0 && conv.pad[1] == 0 && h <= conv.input.h && w <= conv.input.w
 }
 
 /// Rows or columns that a window spans.

@@ -55,6 +55,8 @@ struct Job<T: Tile> {
 }
 
 impl<T: Tile> Dense for T {
+    // Additions are the same for all of them.
+    const ISA: Isa = Isa::Neon;
     const PANELS: usize = 16;
     const STREAM_PANELS: usize = 16;
 

@@ -22,23 +22,16 @@ mod requantise;
 
 pub use detect::detect;
 
-use super::{ConvKernel, Isa, panels, portable, reference, scratch};
+use super::{ConvKernel, Isa, RunConv, panels, portable, reference, scratch};
 use crate::format::{Add, AvgPool, Conv, Layout, MaxPool};
 
 /// The kernel of `isa` for a convolution whose weights are all in [`Layout::Panels`]; `None` for other
 /// layouts, for extents beyond 2^24 and when this processor lacks the instructions.
 pub(super) fn conv_kernel(isa: Isa, conv: &Conv<'_>) -> Option<ConvKernel> {
-    if !(detect(isa) && panels::is_supported(conv)) {
+    if !(detect(isa) && panels::is_supported(conv) && conv.layout()? == Layout::Panels) {
         return None;
     }
-    let mut scratch_bytes = 0;
-    for group in conv.weight_groups() {
-        if group.layout != Layout::Panels {
-            return None;
-        }
-        scratch_bytes = scratch_bytes.max(scratch::panels(conv, group.format));
-    }
-    let run: Run = match isa {
+    let run: RunConv = match isa {
         Isa::Neon if conv.is_depthwise() => depthwise::run::<neon::Neon>,
         Isa::Neon => panels::dense::run::<neon::Neon>,
         Isa::NeonDotprod if conv.is_depthwise() => depthwise::run::<dot::Dotprod>,
@@ -47,10 +40,8 @@ pub(super) fn conv_kernel(isa: Isa, conv: &Conv<'_>) -> Option<ConvKernel> {
         Isa::NeonI8mm => panels::dense::run::<dot::I8mm>,
         _ => return None,
     };
-    Some(ConvKernel { isa, scratch_bytes, run })
+    Some(ConvKernel { isa, run, scratch: scratch::of_groups, adds: !conv.is_depthwise() })
 }
-
-type Run = fn(&Conv<'_>, &[u8], &mut [u8], &mut [u8]);
 
 pub(super) fn add(_isa: Isa, p: &Add, a: &mut [u8], b: &[u8]) {
     reference::add(p, a, b);

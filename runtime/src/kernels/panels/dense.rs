@@ -8,14 +8,17 @@
 use core::marker::PhantomData;
 
 use super::Panels;
-use crate::format::{Conv, PANEL_DEPTH, PANEL_STEP, Requantise, WeightGroup};
+use crate::format::{Add, Conv, PANEL_CHANNELS, PANEL_DEPTH, PANEL_STEP, Requantise, WeightGroup};
 use crate::kernels::scratch::{self, DECODED_PANELS, Strip};
+use crate::kernels::{Isa, residual};
 
 /// Bytes of the levels of a step of a panel.
 pub(in crate::kernels) const STEP: usize = PANEL_STEP;
 
 /// What an instruction set brings to dense convolution. A value is proof that the processor has the instructions.
 pub(in crate::kernels) trait Dense: Copy {
+    /// The instruction set, for what is not convolution.
+    const ISA: Isa;
     /// Panels of the largest block, a power of two: a block has that many, or a lesser power.
     const PANELS: usize;
     /// Panels of a full stream.
@@ -83,7 +86,7 @@ impl Walk {
     }
 
     /// All quads of the window.
-    fn len(&self) -> usize {
+    pub(in crate::kernels) fn len(&self) -> usize {
         self.rows.saturating_mul(self.taps).saturating_mul(self.quads)
     }
 }
@@ -134,6 +137,7 @@ pub(in crate::kernels) struct Tiles<'a> {
     walk: Walk,
     block: Block<'a>,
     output: *mut u8,
+    room: usize,
     memory: PhantomData<&'a mut [u8]>,
 }
 
@@ -148,8 +152,9 @@ impl<'a> Tiles<'a> {
         let pixels = span(grid.rows.checked_mul(grid.columns)?, block.channels)?;
         let written = pixels.checked_add(block.panels.first)?.checked_add(block.panels.bias.len())?;
         let fits = read <= windows.len() && levels <= block.levels.len() && written <= output.len();
-        let output = output.get_mut(block.panels.first..)?.as_mut_ptr();
-        fits.then_some(Tiles { windows, grid, walk, block, output, memory: PhantomData })
+        let output = output.get_mut(block.panels.first..)?;
+        let (room, output) = (output.len(), output.as_mut_ptr());
+        fits.then_some(Tiles { windows, grid, walk, block, output, room, memory: PhantomData })
     }
 
     /// Where the windows begin, counted from [`windows`](Self::windows).
@@ -212,6 +217,14 @@ impl<'a> Tiles<'a> {
     pub(in crate::kernels) fn output_step(&self) -> usize {
         self.block.channels
     }
+
+    /// Bytes that may be written from [`output`](Self::output) on if the pixels' own channels are written after what is
+    /// beyond those of the pixels before: all of the rest where the panels have all channels of the output, else 0.
+    #[inline(always)]
+    #[cfg_attr(target_arch = "aarch64", allow(dead_code, reason = "only AVX-512 stores beyond channels"))]
+    pub(in crate::kernels) fn room(&self) -> usize {
+        if self.block.panels.bias.len() == self.block.channels { self.room } else { 0 }
+    }
 }
 
 /// A few panels and the one window that all of them meet. Invariants, kept by `new`:
@@ -222,7 +235,7 @@ pub(in crate::kernels) struct Stream<'a> {
     panels: Panels<'a>,
     window: &'a [u8],
     #[cfg_attr(target_arch = "aarch64", allow(dead_code, reason = "only AVX2 chooses its products by it"))]
-    largest: u32,
+    bits_in: u8,
     requantise: Requantise,
     output: *mut u8,
     memory: PhantomData<&'a mut [u8]>,
@@ -241,8 +254,8 @@ impl<'a> Stream<'a> {
         let quads = window.len() / PANEL_DEPTH;
         let coded = panels.len > 0 && panels.step >= quads.checked_mul(STEP / 8 * bits)?;
         let output = output.get_mut(panels.first..)?.get_mut(..panels.bias.len())?.as_mut_ptr();
-        let (largest, requantise) = (largest_product(conv, group), conv.requantise);
-        coded.then_some(Stream { panels, window, largest, requantise, output, memory: PhantomData })
+        let (bits_in, requantise) = (conv.bits_in, conv.requantise);
+        coded.then_some(Stream { panels, window, bits_in, requantise, output, memory: PhantomData })
     }
 
     /// The panels, whose codes are packed.
@@ -266,8 +279,8 @@ impl<'a> Stream<'a> {
     /// What no product of a code and a level exceeds in magnitude, if codes have the bits that they should.
     #[inline(always)]
     #[cfg_attr(target_arch = "aarch64", allow(dead_code, reason = "only AVX2 chooses its products by it"))]
-    pub(in crate::kernels) fn largest_product(&self) -> u32 {
-        self.largest
+    pub(in crate::kernels) fn largest_product(&self, group: &WeightGroup<'_>) -> u32 {
+        largest_product(self.bits_in, group)
     }
 
     /// From sum to code.
@@ -283,27 +296,88 @@ impl<'a> Stream<'a> {
     }
 }
 
-/// Dense convolution; leaves the output alone if the arguments do not fit together.
+/// Dense convolution, and addition; leaves the output alone if the arguments do not fit together.
 pub(in crate::kernels) fn run<D: Dense>(conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) {
     let Some(isa) = D::detected().filter(|_| conv.groups == 1) else { return };
     let skip = scratch.as_ptr().align_offset(scratch::ALIGN).min(scratch.len());
     let scratch = scratch.get_mut(skip..).unwrap_or_default();
     // `None` would come of arguments that do not fit together.
-    let _ran = match (conv.output.h, conv.output.w) {
-        (1, 1) => single(isa, conv, input, output, scratch),
-        _ => blocks(isa, conv, input, output, scratch),
+    let _ran = match (&conv.residual, conv.output.h, conv.output.w) {
+        (None, 1, 1) => single(isa, conv, input, output, scratch),
+        (None, ..) => pixels(isa, conv, input, output, scratch),
+        (Some(add), ..) => sums(isa, conv, add, input, output, scratch),
     };
 }
 
-/// Block after block.
-fn blocks<D: Dense>(isa: D, conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) -> Option<()> {
-    let strip = Strip::of(conv);
-    let (copied, scratch) = scratch.split_at_mut_checked(strip.as_ref().map_or(0, Strip::bytes))?;
-    copied.fill(conv.zero_in);
+/// Block after block, all pixels of each.
+fn pixels<D: Dense>(isa: D, conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) -> Option<()> {
+    let (mut windows, scratch) = Windows::new(conv, input, scratch)?;
+    blocks(isa, conv, scratch, |block| {
+        let mut strips = output.chunks_mut(windows.outputs * conv.output.w * conv.output.c).enumerate();
+        strips.try_for_each(|(index, output)| windows.of_strip(index)?.multiply(isa, block, output))
+    })
+}
+
+/// Strip after strip, each added as soon as all blocks are there.
+fn sums<D: Dense>(
+    isa: D,
+    conv: &Conv<'_>,
+    add: &Add,
+    input: &[u8],
+    output: &mut [u8],
+    scratch: &mut [u8],
+) -> Option<()> {
+    let (codes, scratch) = scratch.split_at_mut_checked(scratch::sums(conv))?;
+    if (conv.output.h, conv.output.w) == (1, 1) {
+        let codes = codes.get_mut(..output.len())?;
+        single(isa, conv, input, codes, scratch)?;
+        D::ISA.add(add, output, codes);
+        return Some(());
+    }
+    let (mut windows, scratch) = Windows::new(conv, input, scratch)?;
+    let mut strips = output.chunks_mut(windows.outputs * conv.output.w * conv.output.c).enumerate();
+    if is_one_block::<D>(conv) {
+        return blocks(isa, conv, scratch, |block| {
+            strips.try_for_each(|(index, sum)| {
+                let codes = codes.get_mut(..sum.len())?;
+                windows.of_strip(index)?.multiply(isa, block, codes)?;
+                D::ISA.add(add, sum, codes);
+                Some(())
+            })
+        });
+    }
+    strips.try_for_each(|(index, sum)| {
+        let codes = codes.get_mut(..sum.len())?;
+        let here = windows.of_strip(index)?;
+        blocks(isa, conv, scratch, |block| here.multiply(isa, block, codes))?;
+        D::ISA.add(add, sum, codes);
+        Some(())
+    })
+}
+
+/// Whether a single block has all output channels.
+fn is_one_block<D: Dense>(conv: &Conv<'_>) -> bool {
+    let panels = conv.output.c.div_ceil(PANEL_CHANNELS);
+    let fits = |group: WeightGroup<'_>| group.channels == conv.output.c && panels <= most_panels::<D>(&group);
+    panels.is_power_of_two() && conv.weight_groups().next().is_some_and(fits)
+}
+
+/// Panels of a block at most.
+fn most_panels<D: Dense>(group: &WeightGroup<'_>) -> usize {
+    if scratch::decodes(group.format) { D::PANELS.min(DECODED_PANELS) } else { D::PANELS }
+}
+
+/// Does something with every block.
+fn blocks<D: Dense>(
+    isa: D,
+    conv: &Conv<'_>,
+    scratch: &mut [u8],
+    mut each: impl FnMut(Block<'_>) -> Option<()>,
+) -> Option<()> {
     for group in conv.weight_groups() {
-        let largest = largest_product(conv, &group);
+        let largest = largest_product(conv.bits_in, &group);
         let in_place = !scratch::decodes(group.format);
-        let most = if in_place { D::PANELS } else { D::PANELS.min(DECODED_PANELS) };
+        let most = most_panels::<D>(&group);
         let mut index = 0;
         while let Some(panels) = Panels::of(conv, &group, index, most) {
             // The largest power of two that is left.
@@ -327,42 +401,68 @@ fn blocks<D: Dense>(isa: D, conv: &Conv<'_>, input: &[u8], output: &mut [u8], sc
                 }
                 block(levels, level_step)
             };
-            match &strip {
-                None => rectangle(isa, conv, input, block, output)?,
-                Some(strip) => strips(isa, conv, input, strip, copied, block, output)?,
-            }
+            each(block)?;
         }
     }
     Some(())
 }
 
-/// All pixels of the output at once, reading windows where they lie.
-fn rectangle<D: Dense>(isa: D, conv: &Conv<'_>, input: &[u8], block: Block<'_>, output: &mut [u8]) -> Option<()> {
-    let pitch = conv.input.w * conv.input.c;
-    let grid = grid(conv, conv.output.h, pitch);
-    isa.multiply(&Tiles::new(input, grid, Walk::of(conv, pitch), block, output)?);
-    Some(())
+/// Where the windows of a convolution are read: in the input if they lie there, else in a strip of it, copied.
+struct Windows<'a> {
+    conv: &'a Conv<'a>,
+    input: &'a [u8],
+    strip: Option<Strip>,
+    copied: &'a mut [u8],
+    /// Rows of output of a strip.
+    outputs: usize,
 }
 
-/// Strip after strip, each copied to scratch first.
-fn strips<D: Dense>(
-    isa: D,
-    conv: &Conv<'_>,
-    input: &[u8],
-    strip: &Strip,
-    copied: &mut [u8],
-    block: Block<'_>,
-    output: &mut [u8],
-) -> Option<()> {
-    let walk = Walk::of(conv, strip.pitch);
-    let mut first = 0;
-    for output in output.chunks_mut(strip.outputs * conv.output.w * conv.output.c) {
-        let outputs = strip.outputs.min(conv.output.h - first);
-        copy_rows(conv, input, strip, first * conv.stride[0], copied);
-        isa.multiply(&Tiles::new(copied, grid(conv, outputs, strip.pitch), walk, block, output)?);
-        first += outputs;
+impl<'a> Windows<'a> {
+    /// Also gives back the scratch that is left.
+    fn new(conv: &'a Conv<'a>, input: &'a [u8], scratch: &'a mut [u8]) -> Option<(Windows<'a>, &'a mut [u8])> {
+        let strip = Strip::of(conv);
+        let (copied, scratch) = scratch.split_at_mut_checked(strip.as_ref().map_or(0, Strip::bytes))?;
+        copied.fill(conv.zero_in);
+        let outputs = match (&strip, conv.residual) {
+            (Some(strip), _) => strip.outputs,
+            (None, Some(_)) => residual::strip_rows(conv),
+            (None, None) => conv.output.h,
+        };
+        Some((Windows { conv, input, strip, copied, outputs }, scratch))
     }
-    Some(())
+
+    /// The windows of a strip.
+    fn of_strip(&mut self, index: usize) -> Option<StripWindows<'_>> {
+        let conv = self.conv;
+        let first = index * self.outputs * conv.stride[0];
+        let (bytes, pitch) = match &self.strip {
+            None => (self.input.get(first * conv.input.w * conv.input.c..)?, conv.input.w * conv.input.c),
+            Some(strip) => {
+                copy_rows(conv, self.input, strip, first, self.copied);
+                (&*self.copied, strip.pitch)
+            }
+        };
+        Some(StripWindows { conv, bytes, pitch })
+    }
+}
+
+/// The windows of a few rows of output.
+#[derive(Clone, Copy)]
+struct StripWindows<'a> {
+    conv: &'a Conv<'a>,
+    bytes: &'a [u8],
+    /// Bytes from row to row.
+    pitch: usize,
+}
+
+impl StripWindows<'_> {
+    /// As many rows as `output` holds.
+    fn multiply<D: Dense>(&self, isa: D, block: Block<'_>, output: &mut [u8]) -> Option<()> {
+        let conv = self.conv;
+        let rows = output.len() / (conv.output.w * conv.output.c);
+        isa.multiply(&Tiles::new(self.bytes, grid(conv, rows, self.pitch), Walk::of(conv, self.pitch), block, output)?);
+        Some(())
+    }
 }
 
 /// The windows of so many rows of output.
@@ -390,7 +490,8 @@ fn copy_rows(conv: &Conv<'_>, input: &[u8], strip: &Strip, first: usize, copied:
 
 /// A single pixel, as fully connected layers have: each weight is used once.
 fn single<D: Dense>(isa: D, conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) -> Option<()> {
-    let depth = Walk::of(conv, 0).len() * PANEL_DEPTH;
+    let (segments, len) = conv.segments();
+    let depth = segments * len.next_multiple_of(PANEL_DEPTH);
     let window: &[u8] = if scratch::streams_in_place(conv) {
         input.get(..depth)?
     } else {
@@ -408,8 +509,8 @@ fn single<D: Dense>(isa: D, conv: &Conv<'_>, input: &[u8], output: &mut [u8], sc
     Some(())
 }
 
-fn largest_product(conv: &Conv<'_>, group: &WeightGroup<'_>) -> u32 {
-    ((1 << conv.bits_in.min(8)) - 1) * group.largest_level()
+fn largest_product(bits_in: u8, group: &WeightGroup<'_>) -> u32 {
+    ((1 << bits_in.min(8)) - 1) * group.largest_level()
 }
 
 /// Copies the window of the first pixel, `zero_in` where it is beyond an edge, 0 at padding.

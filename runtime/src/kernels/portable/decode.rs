@@ -1,10 +1,11 @@
 //! From packed codes to levels.
 
-use crate::bits::read_code;
-use crate::format::{Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH, PANEL_STEP, WeightFormat, WeightGroup};
+use crate::format::{
+    Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH, PANEL_STEP, WORD_CHANNELS, WORD_CODES, WeightFormat, WeightGroup,
+};
 
 /// A weight group, ready to be decoded 8 codes at a time.
-pub(super) struct Decoder<'a> {
+pub(in crate::kernels) struct Decoder<'a> {
     conv: &'a Conv<'a>,
     group: &'a WeightGroup<'a>,
     spread: Spread,
@@ -12,14 +13,14 @@ pub(super) struct Decoder<'a> {
 }
 
 impl<'a> Decoder<'a> {
-    pub(super) fn new(conv: &'a Conv<'a>, group: &'a WeightGroup<'a>) -> Decoder<'a> {
+    pub(in crate::kernels) fn new(conv: &'a Conv<'a>, group: &'a WeightGroup<'a>) -> Decoder<'a> {
         Decoder { conv, group, spread: Spread::new(group.format.bits()), levels: Levels::new(group) }
     }
 
     /// Fills `rows`, each `row_len` long, with the levels of as many channels from `first` (counted within
     /// the group) on; a row holds them in the order (kernel row, column, input channel), then zeros.
     ///
-    /// `first` is a multiple of [`PANEL_DEPTH`] in [`Layout::Panels`].
+    /// `first` is a multiple of [`PANEL_DEPTH`].
     pub(super) fn rows(&self, first: usize, row_len: usize, rows: &mut [i8]) {
         rows.fill(0);
         match self.group.layout {
@@ -38,6 +39,11 @@ impl<'a> Decoder<'a> {
                     for (k, level) in row.iter_mut().take(self.conv.depth()).enumerate() {
                         *level = self.group.level(self.conv, channel, k);
                     }
+                }
+            }
+            Layout::Words => {
+                for (pair, rows) in rows.chunks_mut(WORD_CHANNELS * row_len).enumerate() {
+                    self.word_rows(first + pair * WORD_CHANNELS, row_len, rows);
                 }
             }
         }
@@ -82,6 +88,36 @@ impl<'a> Decoder<'a> {
         }
     }
 
+    /// Two channels, four codes of each in turn.
+    fn word_rows(&self, first: usize, row_len: usize, rows: &mut [i8]) {
+        let depth = self.conv.depth();
+        let pair = self.conv.packed_bytes(WORD_CHANNELS, self.group.format, Layout::Words);
+        let stream = self.stream(first / WORD_CHANNELS * pair);
+        for word in 0..depth.div_ceil(WORD_CODES) {
+            let levels = self.eight(stream, word * self.group.format.bits() as usize);
+            for (row, levels) in rows.chunks_exact_mut(row_len).zip(levels.as_chunks::<WORD_CODES>().0) {
+                let row = row.get_mut(word * WORD_CODES..depth).unwrap_or_default();
+                row.iter_mut().zip(levels).for_each(|(level, &of)| *level = of);
+            }
+        }
+    }
+
+    /// Fills `levels` with those of channels from `first` on, the first of a stream, in the order of
+    /// [`Layout::Words`]; 0 at the padding of a dense convolution.
+    #[cfg(pare_dsp)]
+    pub(in crate::kernels) fn words(&self, first: usize, levels: &mut [i8]) {
+        let (depth, bits) = (self.conv.depth(), self.group.format.bits() as usize);
+        let stream = self.stream(self.conv.packed_bytes(first, self.group.format, Layout::Words));
+        let (steps, _) = levels.as_chunks_mut::<{ WORD_CHANNELS * WORD_CODES }>();
+        steps.iter_mut().enumerate().for_each(|(i, levels)| *levels = self.eight(stream, i * bits));
+        let (words, counted) = (depth.div_ceil(WORD_CODES), depth % WORD_CODES);
+        if counted > 0 && !self.conv.is_depthwise() {
+            let last = steps.iter_mut().skip(words - 1).step_by(words);
+            let words = last.flat_map(|step| step.chunks_exact_mut(WORD_CODES));
+            words.flat_map(|word| word.iter_mut().skip(counted)).for_each(|level| *level = 0);
+        }
+    }
+
     /// A quarter of the 64 levels of step `step` out of `steps`.
     #[inline]
     fn quarter_step(&self, stream: &[u8], steps: usize, step: usize, quarter: usize) -> [i8; PANEL_STEP / 4] {
@@ -99,13 +135,10 @@ impl<'a> Decoder<'a> {
     pub(super) fn taps(&self, first: usize, taps: &mut [[i8; PANEL_CHANNELS]]) {
         let bits = self.group.format.bits();
         match self.group.layout {
-            // The others are never depthwise.
-            Layout::Plain | Layout::Planes => {
-                let row = (self.conv.depth() * bits as usize).div_ceil(8);
+            Layout::Plain | Layout::Words | Layout::Planes => {
                 for lane in 0..PANEL_CHANNELS.min(self.group.channels - first) {
-                    let stream = self.stream((first + lane) * row);
                     for (t, tap) in taps.iter_mut().enumerate() {
-                        tap[lane] = self.group.format.level(read_code(stream, bits, t), self.group.codebook);
+                        tap[lane] = self.group.level(self.conv, first + lane, t);
                     }
                 }
             }

@@ -11,6 +11,8 @@ mod lanes;
 mod pool;
 mod rearrange;
 
+#[cfg(pare_dsp)]
+pub(super) use decode::Decoder;
 pub use pool::{avg_pool, max_pool};
 pub use rearrange::{depth_to_space, pad, resize_bilinear, resize_nearest, transpose};
 
@@ -24,5 +26,5 @@ pub(super) fn scratch_bytes(conv: &Conv<'_>) -> usize {
 
 pub(super) fn conv_kernel(conv: &Conv<'_>) -> ConvKernel {
     let run = if conv.is_depthwise() { depthwise::conv } else { dense::conv };
-    ConvKernel { isa: Isa::Portable, scratch_bytes: scratch_bytes(conv), run }
+    ConvKernel { isa: Isa::Portable, run, scratch: scratch_bytes, adds: false }
 }

@@ -1,12 +1,14 @@
 //! Convolution of every geometry, grouping, format and layout.
 
-use super::{at, put, source};
+use super::{add, at, put, source};
 use crate::format::{Conv, WeightGroup};
 
 /// `out[y][x][o] = requantise(bias[o] + sum over ky, kx, i of in[iy][ix][g + i] * w[o][ky][kx][i], mult[o])`,
 /// with `iy = y * stride + ky * dilation - pad` and `ix` alike, `in` being `zero_in` outside the input,
 /// `i` running over the inputs of the channel group of `o`, of which `g` is the first, and
 /// [`requantise`](crate::requant). The zero point needs no term: the bias holds `-zero_in * sum(w)`.
+///
+/// If the convolution has a residual, the code is the second operand of [`add`]; the first is what `output` holds.
 pub fn conv(p: &Conv<'_>, input: &[u8], output: &mut [u8]) {
     for group in p.weight_groups() {
         for channel in 0..group.channels {
@@ -16,7 +18,13 @@ pub fn conv(p: &Conv<'_>, input: &[u8], output: &mut [u8]) {
             for y in 0..p.output.h {
                 for x in 0..p.output.w {
                     let acc = bias.wrapping_add(dot(p, &group, channel, input, [y, x]));
-                    put(output, p.output, [y, x, o], p.requantise.apply(acc, mult));
+                    let mut code = p.requantise.apply(acc, mult);
+                    if let Some(sum) = &p.residual {
+                        let mut first = [at(output, p.output, [y, x, o])];
+                        add(sum, &mut first, &[code]);
+                        [code] = first;
+                    }
+                    put(output, p.output, [y, x, o], code);
                 }
             }
         }

@@ -10,6 +10,7 @@
 //! where the kernel has fewer rows, two output rows share them.
 
 use core::marker::PhantomData;
+use core::ops::Range;
 
 use crate::format::{Conv, PANEL_CHANNELS, Requantise, WeightGroup};
 use crate::kernels::panels::{Panels, is_supported};
@@ -157,20 +158,8 @@ impl<'a> Strip<'a> {
         let [kh, kw] = conv.kernel;
         // The levels lie where the ring will.
         let levels = self.ring.wrapping_add(X86_MARGIN);
-        for group in conv.weight_groups() {
-            // From the panel of the first channel on.
-            let index = first.saturating_sub(group.first) / PANEL_CHANNELS;
-            let end = (first + plan.channels).saturating_sub(group.first).div_ceil(PANEL_CHANNELS);
-            if let Some(panels) = Panels::of(conv, &group, index, end.saturating_sub(index)) {
-                let to = levels.wrapping_add(panels.first).wrapping_sub(first);
-                // SAFETY: each panel meets the strip's channels, hence its lanes start and end less than a margin away.
-                // In the margins, and beyond the end of the group, levels are overwritten or mean nothing.
-                unsafe { D::decode(&group, &panels, to, STEP) };
-            }
-            if group.first + group.channels >= first + plan.channels {
-                break;
-            }
-        }
+        // SAFETY: each tap has a strip of levels and margins.
+        unsafe { decode_channels::<D>(conv, first..first + plan.channels, levels, STEP) };
         if plan.channels < D::LANES {
             for tap in 0..kh * kw {
                 // SAFETY: the tap has a strip of levels and a margin.
@@ -462,12 +451,35 @@ impl InputRow {
     }
 }
 
+/// Decodes the weights of some channels: the levels of a tap one after the other, those of the next tap `step` bytes
+/// further on.
+///
+/// # Safety
+/// The processor has the instructions; for each tap, the channels can be written, and a margin before and after them.
+#[inline(always)]
+pub(super) unsafe fn decode_channels<D: Depthwise>(conv: &Conv<'_>, channels: Range<usize>, to: *mut u8, step: usize) {
+    for group in conv.weight_groups() {
+        // From the panel of the first channel on.
+        let index = channels.start.saturating_sub(group.first) / PANEL_CHANNELS;
+        let end = channels.end.saturating_sub(group.first).div_ceil(PANEL_CHANNELS);
+        if let Some(panels) = Panels::of(conv, &group, index, end.saturating_sub(index)) {
+            let to = to.wrapping_add(panels.first).wrapping_sub(channels.start);
+            // SAFETY: each panel meets the channels, hence its lanes start and end less than a margin away.
+            // In the margins, and beyond the end of the group, levels are overwritten or mean nothing.
+            unsafe { D::decode(&group, &panels, to, step) };
+        }
+        if group.first + group.channels >= channels.end {
+            break;
+        }
+    }
+}
+
 /// Repeats the first `period` of `lanes` bytes.
 ///
 /// # Safety
 /// `at` has `lanes` bytes and a margin.
 #[inline(always)]
-unsafe fn repeat(at: *mut u8, period: usize, lanes: usize) {
+pub(super) unsafe fn repeat(at: *mut u8, period: usize, lanes: usize) {
     // SAFETY: 16 bytes from below the last lane on end in the margin; others lie within the lanes.
     unsafe {
         if period <= X86_MARGIN {

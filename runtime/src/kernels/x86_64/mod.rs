@@ -27,8 +27,7 @@ pub use pool::avg_pool;
 pub use widened::max_pool;
 
 use super::panels::{dense, is_supported};
-use super::planes::Planes;
-use super::{ConvKernel, Isa, scratch};
+use super::{ConvKernel, Isa, RunConv, scratch};
 use crate::format::{Conv, Layout};
 
 /// The kernel of `isa` for a convolution whose weights are all in one layout that it reads; `None` for others,
@@ -37,30 +36,16 @@ pub(super) fn conv_kernel(isa: Isa, conv: &Conv<'_>) -> Option<ConvKernel> {
     if !(detect(isa) && is_supported(conv)) {
         return None;
     }
-    let mut layout = None;
-    let mut scratch_bytes = 0;
-    for group in conv.weight_groups() {
-        if *layout.get_or_insert(group.layout) != group.layout {
-            return None;
-        }
-        let wanted = match group.layout {
-            Layout::Plain => return None,
-            Layout::Panels => scratch::panels(conv, group.format),
-            Layout::Planes => Planes::of(conv)?.scratch_bytes(conv, group.format),
-        };
-        scratch_bytes = scratch_bytes.max(wanted);
-    }
-    let run: Run = match (isa, layout?) {
+    let layout = conv.layout()?;
+    let run: RunConv = match (isa, layout) {
         (Isa::Avx2, Layout::Panels) if conv.is_depthwise() => depthwise::run::<avx2::Avx2>,
         (Isa::Avx2, Layout::Panels) => dense::run::<avx2::Avx2>,
         (Isa::AvxVnni, Layout::Panels) if conv.is_depthwise() => depthwise::run::<avx2::Avx2>,
         (Isa::AvxVnni, Layout::Panels) => dense::run::<avx2::AvxVnni>,
-        (Isa::Avx512Vnni, Layout::Panels) if conv.is_depthwise() => depthwise::run::<avx512::Avx512>,
+        (Isa::Avx512Vnni, Layout::Panels) if conv.is_depthwise() => avx512::windows::run,
         (Isa::Avx512Vnni, Layout::Panels) => dense::run::<avx512::Avx512>,
-        (Isa::Avx512Vnni, Layout::Planes) => avx512::planes::run,
+        (Isa::Avx512Vnni, Layout::Planes) if conv.groups == 1 => avx512::planes::run,
         _ => return None,
     };
-    Some(ConvKernel { isa, scratch_bytes, run })
+    Some(ConvKernel { isa, run, scratch: scratch::of_groups, adds: layout == Layout::Panels && !conv.is_depthwise() })
 }
-
-type Run = fn(&Conv<'_>, &[u8], &mut [u8], &mut [u8]);

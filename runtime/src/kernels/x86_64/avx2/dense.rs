@@ -14,6 +14,7 @@ use crate::kernels::panels::dense::{Dense, STEP, Segment, Stream, Tiles};
 use crate::kernels::x86_64::detect;
 
 impl Dense for Avx2 {
+    const ISA: Isa = Isa::Avx2;
     const PANELS: usize = 4;
     const STREAM_PANELS: usize = usize::MAX;
 
@@ -49,7 +50,7 @@ impl Dense for Avx2 {
             unsafe { stream(Words, group, window) }
         }
         // Steps that interleave are added up together.
-        let bytes = Bytes::new(window.largest_product()).filter(|bytes| bytes.run() >= group.format.interleaved());
+        let bytes = Bytes::new(window.largest_product(group)).filter(|bytes| bytes.run() >= group.format.interleaved());
         // SAFETY: the processor has the instructions, or there would be no `self`.
         unsafe {
             match bytes {
@@ -61,6 +62,7 @@ impl Dense for Avx2 {
 }
 
 impl Dense for AvxVnni {
+    const ISA: Isa = Isa::AvxVnni;
     const PANELS: usize = Avx2::PANELS;
     const STREAM_PANELS: usize = Avx2::STREAM_PANELS;
 

@@ -1,17 +1,20 @@
 //! Dense convolution: a tile of pixels by a few panels, all sums in registers.
 
 use core::arch::x86_64::*;
+use core::cmp::Ordering;
 
 use super::Avx512;
 use super::levels::{Bytes, Levels, Table64, Table128};
-use super::requantise::{Scale, load_channels, store_quarters};
+use super::narrow;
+use super::requantise::{BY_VECTOR, Scale, load_channels, store_quarters};
 use super::stream::stream;
-use crate::format::{PANEL_CHANNELS, WeightGroup};
+use crate::format::{PANEL_CHANNELS, PANEL_DEPTH, WeightGroup};
 use crate::kernels::Isa;
 use crate::kernels::panels::dense::{Dense, STEP, Segment, Stream, Tiles};
 use crate::kernels::x86_64::detect;
 
 impl Dense for Avx512 {
+    const ISA: Isa = Isa::Avx512Vnni;
     const PANELS: usize = 4;
     const STREAM_PANELS: usize = usize::MAX;
 
@@ -36,6 +39,7 @@ impl Dense for Avx512 {
         // least, and as many columns.
         unsafe {
             match tiles.panels().len {
+                1 if narrow::suits(tiles) => narrow::multiply(tiles),
                 1 => one_panel(tiles),
                 2 | 3 => two_panels(tiles),
                 _ => four_panels(tiles),
@@ -49,7 +53,7 @@ impl Dense for Avx512 {
     }
 }
 
-/// The tile for one panel: the fewest pixels that serve all columns in no more tiles than the largest would.
+/// The tile for one panel.
 ///
 /// # Safety
 /// The processor has the instructions.
@@ -57,17 +61,18 @@ impl Dense for Avx512 {
 unsafe fn one_panel(tiles: &Tiles<'_>) {
     // SAFETY: no more pixels than columns, one panel at least.
     unsafe {
-        match even_split(tiles.grid().columns, 16) {
-            1 => multiply::<1, 1>(tiles),
-            2 => multiply::<1, 2>(tiles),
-            3 => multiply::<1, 3>(tiles),
-            4 => multiply::<1, 4>(tiles),
-            5 => multiply::<1, 5>(tiles),
-            6 | 7 => multiply::<1, 6>(tiles),
-            8 | 9 => multiply::<1, 8>(tiles),
-            10 | 11 => multiply::<1, 10>(tiles),
-            12..=15 => multiply::<1, 12>(tiles),
-            _ => multiply::<1, 16>(tiles),
+        match pixels(tiles, 16, 4) {
+            1 => multiply::<1, 1, 1>(tiles),
+            2 => multiply::<1, 2, 1>(tiles),
+            3 => multiply::<1, 3, 1>(tiles),
+            4 | 5 => multiply::<1, 4, 1>(tiles),
+            6 | 7 => multiply::<1, 6, 1>(tiles),
+            8 | 9 if share(tiles) => multiply::<1, 8, TAPS>(tiles),
+            8 | 9 => multiply::<1, 8, 1>(tiles),
+            10 | 11 => multiply::<1, 10, 1>(tiles),
+            12..16 => multiply::<1, 12, 1>(tiles),
+            16 if share(tiles) => multiply::<1, 16, TAPS>(tiles),
+            _ => multiply::<1, 16, 1>(tiles),
         }
     }
 }
@@ -80,16 +85,17 @@ unsafe fn one_panel(tiles: &Tiles<'_>) {
 unsafe fn two_panels(tiles: &Tiles<'_>) {
     // SAFETY: no more pixels than columns.
     unsafe {
-        match even_split(tiles.grid().columns, 12) {
-            1 => multiply::<2, 1>(tiles),
-            2 => multiply::<2, 2>(tiles),
-            3 => multiply::<2, 3>(tiles),
-            4 => multiply::<2, 4>(tiles),
-            5 => multiply::<2, 5>(tiles),
-            6 | 7 => multiply::<2, 6>(tiles),
-            8 | 9 => multiply::<2, 8>(tiles),
-            10 | 11 => multiply::<2, 10>(tiles),
-            _ => multiply::<2, 12>(tiles),
+        match pixels(tiles, 12, 24) {
+            1 => multiply::<2, 1, 1>(tiles),
+            2 => multiply::<2, 2, 1>(tiles),
+            3 => multiply::<2, 3, 1>(tiles),
+            4 => multiply::<2, 4, 1>(tiles),
+            5 => multiply::<2, 5, 1>(tiles),
+            6 | 7 => multiply::<2, 6, 1>(tiles),
+            8 | 9 if share(tiles) => multiply::<2, 8, TAPS>(tiles),
+            8 | 9 => multiply::<2, 8, 1>(tiles),
+            10 | 11 => multiply::<2, 10, 1>(tiles),
+            _ => multiply::<2, 12, 1>(tiles),
         }
     }
 }
@@ -102,13 +108,14 @@ unsafe fn two_panels(tiles: &Tiles<'_>) {
 unsafe fn four_panels(tiles: &Tiles<'_>) {
     // SAFETY: no more pixels than columns.
     unsafe {
-        match even_split(tiles.grid().columns, 6) {
-            1 => multiply::<4, 1>(tiles),
-            2 => multiply::<4, 2>(tiles),
-            3 => multiply::<4, 3>(tiles),
-            4 => multiply::<4, 4>(tiles),
-            5 => multiply::<4, 5>(tiles),
-            _ => multiply::<4, 6>(tiles),
+        match pixels(tiles, 6, 24) {
+            1 => multiply::<4, 1, 1>(tiles),
+            2 => multiply::<4, 2, 1>(tiles),
+            3 => multiply::<4, 3, 1>(tiles),
+            4 if share(tiles) => multiply::<4, 4, TAPS>(tiles),
+            4 => multiply::<4, 4, 1>(tiles),
+            5 => multiply::<4, 5, 1>(tiles),
+            _ => multiply::<4, 6, 1>(tiles),
         }
     }
 }
@@ -118,12 +125,50 @@ pub(super) fn even_split(columns: usize, most: usize) -> usize {
     columns.div_ceil(columns.div_ceil(most))
 }
 
+/// How many columns a tile takes, `most` or about half of them: as many as leave the last tile the least to do again.
+///
+/// While a tile is requantised, the processor looks ahead to the products of the next: in windows of `short` quads at
+/// most, it does so best if tiles are small.
+fn pixels(tiles: &Tiles<'_>, most: usize, short: usize) -> usize {
+    let columns = tiles.grid().columns;
+    let [many, few] = [most, most / 2].map(|most| even_split(columns, most));
+    let [again, again_of_few] = [many, few].map(|pixels| columns.next_multiple_of(pixels) - columns);
+    match again.cmp(&again_of_few) {
+        Ordering::Greater => few,
+        Ordering::Equal if tiles.walk().len() <= short => few,
+        _ => many,
+    }
+}
+
+/// Does something for `$i` from 0 to a constant, 18 at most, in as many statements: what a loop indexes by a
+/// variable is kept in memory, and compilers leave loops of this size as they are.
+macro_rules! unroll {
+    ($i:ident in 0..$n:expr => $body:block) => {
+        unroll!(@ $i, $n, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17)
+    };
+    (@ $i:ident, $n:expr, $body:block, $($k:literal)*) => {
+        const { assert!($n <= 18) };
+        $(if $k < $n {
+            let $i: usize = $k;
+            $body
+        })*
+    };
+}
+
+/// Taps of a segment that neighbouring windows share.
+const TAPS: usize = 3;
+
+/// Whether segments have three taps and the next window begins at the second.
+fn share(tiles: &Tiles<'_>) -> bool {
+    tiles.walk().quads * PANEL_DEPTH == TAPS * tiles.grid().column_step
+}
+
 /// `P` panels by `N` pixels at a time; the last tile of a row covers again what it needs to be whole.
 ///
 /// # Safety
 /// The processor has the instructions; there are `P` panels and `N` columns at least.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-unsafe fn multiply<const P: usize, const N: usize>(tiles: &Tiles<'_>) {
+unsafe fn multiply<const P: usize, const N: usize, const T: usize>(tiles: &Tiles<'_>) {
     let (grid, walk, panels) = (tiles.grid(), tiles.walk(), tiles.panels());
     let mut biases = [_mm512_setzero_si512(); P];
     let mut scales = [Scale::new(tiles.requantise(), panels, 0); P];
@@ -131,6 +176,8 @@ unsafe fn multiply<const P: usize, const N: usize>(tiles: &Tiles<'_>) {
         biases[p] = load_channels(panels.bias, panels.channels(p));
         scales[p] = Scale::new(tiles.requantise(), panels, p);
     }
+    let simple = N * P >= 4 && !scales.iter().any(Scale::is_wide);
+    let whole = scales.iter().all(Scale::is_whole);
     // SAFETY: windows and levels can be read along the walk, results lie in the output: the invariants of `Tiles`.
     unsafe {
         for y in 0..grid.rows {
@@ -145,7 +192,11 @@ unsafe fn multiply<const P: usize, const N: usize>(tiles: &Tiles<'_>) {
                 loop {
                     let (mut tap, mut taps) = (row, walk.taps);
                     loop {
-                        accumulate(&mut sums, tap, grid.column_step, levels, tiles.level_step(), walk.quads);
+                        if T == TAPS {
+                            accumulate_shared(&mut sums, tap, grid.column_step, levels, tiles.level_step());
+                        } else {
+                            accumulate(&mut sums, tap, grid.column_step, levels, tiles.level_step(), walk.quads);
+                        }
                         levels = levels.add(walk.quads * STEP);
                         tap = tap.add(walk.tap_step);
                         taps -= 1;
@@ -160,10 +211,68 @@ unsafe fn multiply<const P: usize, const N: usize>(tiles: &Tiles<'_>) {
                     }
                 }
                 let pixel = y * grid.columns + first;
-                store(&scales, sums, tiles.output().add(pixel * tiles.output_step()), tiles.output_step());
+                let to = tiles.output().add(pixel * tiles.output_step());
+                // Ragged pixels are stored whole too: what is beyond them belongs to the next ones, which follow.
+                let end = (pixel + N - 1) * tiles.output_step() + P * PANEL_CHANNELS;
+                if simple && (whole || end <= tiles.room()) {
+                    store(&scales, &sums, to, tiles.output_step());
+                } else {
+                    // Sums whose address is taken are kept in memory all along.
+                    let mut copy = [[_mm512_setzero_si512(); P]; N];
+                    for n in 0..N {
+                        for p in 0..P {
+                            copy[n][p] = sums[n][p];
+                        }
+                    }
+                    store_any(&scales, &mut copy, to, tiles.output_step());
+                }
                 x += N;
             }
         }
+    }
+}
+
+/// Adds the products of a segment whose taps neighbouring windows [`share`]: a quad is loaded once for all of them.
+///
+/// # Safety
+/// As [`accumulate`], for three times as many quads as windows are apart, one at least.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+unsafe fn accumulate_shared<const P: usize, const N: usize>(
+    sums: &mut [[__m512i; P]; N],
+    window: *const u8,
+    step: usize,
+    levels: *const u8,
+    level_step: usize,
+) {
+    let (mut window, mut levels, mut quads) = (window, levels, step / PANEL_DEPTH);
+    loop {
+        // SAFETY: the contract.
+        unsafe {
+            let mut weights = [[_mm512_setzero_si512(); P]; TAPS];
+            for tap in 0..TAPS {
+                for p in 0..P {
+                    let at = levels.add(tap * step / PANEL_DEPTH * STEP + p * level_step);
+                    weights[tap][p] = _mm512_loadu_si512(at.cast());
+                }
+            }
+            unroll!(n in 0..N + TAPS - 1 => {
+                let codes = _mm512_set1_epi32(window.add(n * step).cast::<i32>().read_unaligned());
+                for tap in 0..TAPS {
+                    if tap <= n && n - tap < N {
+                        for p in 0..P {
+                            sums[n - tap][p] = _mm512_dpbusd_epi32(sums[n - tap][p], codes, weights[tap][p]);
+                        }
+                    }
+                }
+            });
+        }
+        quads -= 1;
+        if quads == 0 {
+            break;
+        }
+        window = window.wrapping_add(PANEL_DEPTH);
+        levels = levels.wrapping_add(STEP);
     }
 }
 
@@ -234,85 +343,73 @@ unsafe fn accumulate_quads<const P: usize, const N: usize, const U: usize>(
     }
 }
 
-/// Does something for `$i` from 0 to a constant, 6 at most, in as many statements: what a loop indexes by a
-/// variable is kept in memory, and compilers leave loops of this size as they are.
-macro_rules! unroll {
-    ($i:ident in 0..$n:expr => $body:block) => {
-        unroll!(@ $i, $n, $body, 0 1 2 3 4 5)
-    };
-    (@ $i:ident, $n:expr, $body:block, $($k:literal)*) => {
-        const { assert!($n <= 6) };
-        $(if $k < $n {
-            let $i: usize = $k;
-            $body
-        })*
-    };
-}
-
-/// Requantises and stores the pixels of a tile, `step` bytes apart.
+/// Requantises and stores the pixels of a tile, `step` bytes apart, 4 vectors of sums at least: 16 codes of four
+/// vectors, one pixel after another; the last four may meet some again.
 ///
 /// # Safety
-/// The processor has the instructions; the panels' channels can be written for each of `N` pixels.
+/// The processor has the instructions; 16 channels for each panel can be written for each of `N` pixels in their order.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 pub(super) unsafe fn store<const P: usize, const N: usize>(
     scales: &[Scale; P],
-    sums: [[__m512i; P]; N],
+    sums: &[[__m512i; P]; N],
     output: *mut u8,
     step: usize,
 ) {
-    let mut sums = sums;
-    if scales[0].shifts() {
-        for n in 0..N {
-            for p in 0..P {
-                sums[n][p] = scales[p].shift(sums[n][p]);
-            }
-        }
-    }
-    if P == 1 && N.is_multiple_of(8) && scales[0].is_half() && step == PANEL_CHANNELS / 2 {
-        // Two pixels of 8 channels share a vector.
-        let scale = scales[0].doubled();
-        unroll!(group in 0..N / 8 => {
-            let mut four = [_mm512_setzero_si512(); 4];
-            for i in 0..4 {
-                let [even, odd] = [sums[group * 8 + 2 * i][0], sums[group * 8 + 2 * i + 1][0]];
-                four[i] = scale.apply(_mm512_inserti64x4::<1>(even, _mm512_castsi512_si256(odd)));
-            }
-            // SAFETY: 8 pixels of 8 channels.
-            unsafe { _mm512_storeu_si512(output.add(group * 8 * step).cast(), scale.pack(four)) };
-        });
-        return;
-    }
-    // 16 codes of four vectors of sums, one pixel after another; the last four may meet some again.
-    let mut codes = [_mm512_setzero_si512(); 6];
     unroll!(group in 0..(N * P).div_ceil(4) => {
         let mut four = [_mm512_setzero_si512(); 4];
         for i in 0..4 {
             let at = slot::<P, N>(group, i);
             four[i] = scales[at % P].apply(sums[at / P][at % P]);
         }
-        codes[group] = scales[0].pack(four);
-    });
-    // SAFETY: the contract.
-    unsafe {
-        let whole = N * P >= 4 && scales[P - 1].is_whole();
-        if whole && (P == 4 || step == P * PANEL_CHANNELS) {
-            unroll!(group in 0..(N * P).div_ceil(4) => {
-                _mm512_storeu_si512(output.add(slot::<P, N>(group, 0) / P * step).cast(), codes[group]);
-            });
-        } else if whole && P == 2 {
-            unroll!(group in 0..(N * P).div_ceil(4) => {
-                let to = output.add(slot::<P, N>(group, 0) / P * step);
-                _mm256_storeu_si256(to.cast(), _mm512_castsi512_si256(codes[group]));
-                _mm256_storeu_si256(to.add(step).cast(), _mm512_extracti64x4_epi64::<1>(codes[group]));
-            });
-        } else {
-            let mut pieces = [_mm512_setzero_si512(); 6];
-            unroll!(group in 0..(N * P).div_ceil(4) => {
-                pieces[group] = codes[group];
-            });
-            store_pieces::<P, N>(scales, &pieces, output, step);
+        let codes = scales[0].pack(four, &BY_VECTOR);
+        let first = slot::<P, N>(group, 0);
+        let to = output.wrapping_add(first / P * step + first % P * PANEL_CHANNELS);
+        // SAFETY: the contract.
+        unsafe {
+            if P == 4 || step == P * PANEL_CHANNELS {
+                _mm512_storeu_si512(to.cast(), codes);
+            } else if P == 2 {
+                _mm256_storeu_si256(to.cast(), _mm512_castsi512_si256(codes));
+                _mm256_storeu_si256(to.add(step).cast(), _mm512_extracti64x4_epi64::<1>(codes));
+            } else {
+                let to = [to, to.add(step), to.add(2 * step), to.add(3 * step)];
+                store_quarters(codes, to, [PANEL_CHANNELS; 4]);
+            }
         }
+    });
+}
+
+/// The same for any channels and any scale, panel by panel.
+///
+/// # Safety
+/// The processor has the instructions; the panels' channels can be written for each of `N` pixels.
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+pub(super) unsafe fn store_any<const P: usize, const N: usize>(
+    scales: &[Scale; P],
+    sums: &mut [[__m512i; P]; N],
+    output: *mut u8,
+    step: usize,
+) {
+    for p in 0..P {
+        for n in (0..N).filter(|_| scales[p].is_wide()) {
+            sums[n][p] = scales[p].narrow(sums[n][p]);
+        }
+    }
+    for group in 0..(N * P).div_ceil(4) {
+        let mut four = [_mm512_setzero_si512(); 4];
+        let mut to = [output; 4];
+        let mut channels = [0; 4];
+        for i in 0..4 {
+            let at = slot::<P, N>(group, i);
+            let (n, p) = (at / P, at % P);
+            four[i] = scales[p].apply(sums[n][p]);
+            to[i] = output.wrapping_add(n * step + p * PANEL_CHANNELS);
+            channels[i] = scales[p].channels();
+        }
+        // SAFETY: the contract.
+        unsafe { store_quarters(scales[0].pack(four, &BY_VECTOR), to, channels) };
     }
 }
 
@@ -324,31 +421,6 @@ const fn slot<const P: usize, const N: usize>(group: usize, i: usize) -> usize {
     if first + i <= last { first + i } else { last }
 }
 
-/// Stores panel by panel.
-///
-/// # Safety
-/// As [`store`].
-#[inline(never)]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-unsafe fn store_pieces<const P: usize, const N: usize>(
-    scales: &[Scale; P],
-    codes: &[__m512i; 6],
-    output: *mut u8,
-    step: usize,
-) {
-    for group in 0..(N * P).div_ceil(4) {
-        let mut to = [output; 4];
-        let mut channels = [0; 4];
-        for i in 0..4 {
-            let at = slot::<P, N>(group, i);
-            to[i] = output.wrapping_add(at / P * step + at % P * PANEL_CHANNELS);
-            channels[i] = scales[at % P].channels();
-        }
-        // SAFETY: the contract.
-        unsafe { store_quarters(codes[group], to, channels) };
-    }
-}
-
 /// Decodes a panel, 0 at padding.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 fn decode<L: Levels>(decoder: &L, segment: Segment, codes: &[u8], levels: &mut [u8]) {
@@ -357,11 +429,14 @@ fn decode<L: Levels>(decoder: &L, segment: Segment, codes: &[u8], levels: &mut [
     if codes.len() < steps * decoder.bytes() {
         return;
     }
+    let mut left = segment.quads;
     for (step, to) in levels.chunks_exact_mut(STEP).enumerate() {
         // SAFETY: a step below `steps`, whose codes are there; 64 bytes to write.
         unsafe {
             let mut here = decoder.step(codes.as_ptr(), steps, step);
-            if (step + 1).is_multiple_of(segment.quads) {
+            left -= 1;
+            if left == 0 {
+                left = segment.quads;
                 here = _mm512_and_si512(here, counted);
             }
             _mm512_storeu_si512(to.as_mut_ptr().cast(), here);

@@ -62,12 +62,7 @@ unsafe impl Depthwise for Avx512 {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
     unsafe fn copy(row: &InputRow) {
         // SAFETY: the contract.
-        unsafe {
-            match (row.phases, row.channels) {
-                (2, 8 | 16 | 32) if row.pixel == row.channels => copy_to_two(row),
-                _ => row.copy(),
-            }
-        }
+        unsafe { row.copy() };
     }
 }
 
@@ -89,10 +84,8 @@ unsafe fn all_rows<S: Scale>(strip: Strip<'_>, scale: &S) {
             }
         } else {
             while let Some((rows, window)) = strip.next_rows::<Avx512>() {
-                match (window.quads, window.columns, rows.together) {
-                    (1, 3, 1) => three::<S, 1>(&rows, &window, bias, scale),
-                    (1, 3, 2) => three::<S, 2>(&rows, &window, bias, scale),
-                    (_, _, 1) => any::<S, 1>(&rows, &window, bias, scale),
+                match rows.together {
+                    1 => any::<S, 1>(&rows, &window, bias, scale),
                     _ => any::<S, 2>(&rows, &window, bias, scale),
                 }
             }
@@ -157,38 +150,6 @@ unsafe fn slide<S: Scale, const R: usize>(rows: &OutputRows, columns: &Columns, 
             pixel(x, [column(at), column(at + 1), column(at + 2)]);
             x += 1;
         }
-    }
-}
-
-/// `R` rows, the kernel being one quad of three columns.
-///
-/// # Safety
-/// The invariants of `rows`, which are `R`, and of `window`.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-unsafe fn three<S: Scale, const R: usize>(rows: &OutputRows, window: &Window, bias: [__m512i; QUAD], scale: &S) {
-    let from = window.quad(0);
-    let mut offsets = [0; 3];
-    for (slot, offset) in offsets.iter_mut().zip(window.offsets()) {
-        *slot = offset;
-    }
-    // SAFETY: columns of each strip and levels are where the invariants say.
-    unsafe {
-        store::<S, R>(
-            rows,
-            scale,
-            #[inline(always)]
-            |strip| {
-                let mut sums = [bias; R];
-                for column in 0..3 {
-                    let cells = interleave(from, strip * window.step + offsets[column]);
-                    for r in 0..R {
-                        let levels = rows.weights.add((r * 3 + column) * X86_CELLS);
-                        sums[r] = dot(sums[r], cells, levels);
-                    }
-                }
-                sums
-            },
-        );
     }
 }
 
@@ -265,52 +226,6 @@ unsafe fn dot(sums: [__m512i; QUAD], cells: [__m512i; QUAD], levels: *const u8) 
         sums[k] = _mm512_dpbusd_epi32(sums[k], cells[k], levels);
     }
     sums
-}
-
-/// Copies a row of pixels of 8, 16 or 32 bytes to two phases.
-///
-/// # Safety
-/// The invariants of the row.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-unsafe fn copy_to_two(row: &InputRow) {
-    // Of two vectors of words, those of every second pixel; the others come as many further on as a pixel has.
-    const fn every_second(words: i64) -> [i64; 8] {
-        let mut order = [0; 8];
-        let mut i = 0;
-        while i < 8 {
-            order[i] = i as i64 / words * 2 * words + i as i64 % words;
-            i += 1;
-        }
-        order
-    }
-    const ORDERS: [[i64; 8]; 3] = [every_second(1), every_second(2), every_second(4)];
-    let (order, words) = match row.channels {
-        8 => (&ORDERS[0], 1),
-        16 => (&ORDERS[1], 2),
-        _ => (&ORDERS[2], 4),
-    };
-    let pair = 16 / words;
-    let place = |place: usize| row.to.wrapping_add(place % 2 * row.phase_bytes + place / 2 * row.channels);
-    let [mut to, mut to_second] = [place(row.left), place(row.left + 1)];
-    let mut from = row.from;
-    let mut left = row.pixels;
-    // SAFETY: two vectors of pixels, each second one to each phase.
-    unsafe {
-        let order = _mm512_loadu_si512(order.as_ptr().cast());
-        let other = _mm512_add_epi64(order, _mm512_set1_epi64(words as i64));
-        while left >= pair {
-            let [a, b] = [from, from.add(LANES)].map(|at| _mm512_loadu_si512(at.cast()));
-            _mm512_storeu_si512(to.cast(), _mm512_permutex2var_epi64(a, order, b));
-            _mm512_storeu_si512(to_second.cast(), _mm512_permutex2var_epi64(a, other, b));
-            from = from.add(2 * LANES);
-            [to, to_second] = [to.wrapping_add(LANES), to_second.wrapping_add(LANES)];
-            left -= pair;
-        }
-        if left > 0 {
-            InputRow { from, pixels: left, left: row.left + row.pixels - left, ..*row }.copy();
-        }
-    }
 }
 
 /// Vector `k` holds lanes `16j + 4k..` in its quarters `j`, four rows of each lane.

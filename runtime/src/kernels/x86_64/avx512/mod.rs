@@ -4,10 +4,12 @@ mod add;
 mod dense;
 mod depthwise;
 mod levels;
+mod narrow;
 pub(super) mod planes;
 mod pool;
 mod requantise;
 mod stream;
+pub(super) mod windows;
 
 pub(super) use add::add;
 pub(super) use pool::avg_pool;

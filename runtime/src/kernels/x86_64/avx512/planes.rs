@@ -2,15 +2,18 @@
 
 use core::arch::x86_64::*;
 
-use super::dense::{even_split, store};
+use super::dense::{even_split, store, store_any};
 use super::lanes;
 use super::requantise::{Scale, load_channels};
 use crate::format::{Conv, Layout, PANEL_CHANNELS, PLANE_WORD, WeightFormat, WeightGroup};
 use crate::kernels::Isa;
 use crate::kernels::panels::Panels;
-use crate::kernels::planes::{PLANE_PANELS, Planes, STEP};
+use crate::kernels::planes::{PLANE_PANELS, Planes};
 use crate::kernels::scratch::{ALIGN, padded};
 use crate::kernels::x86_64::detect;
+
+/// Bytes of a word of each of 16 output channels.
+const STEP: usize = PANEL_CHANNELS * PLANE_WORD / 8;
 
 /// Convolution of weights in [`Layout::Planes`](crate::format::Layout::Planes); leaves the output alone if the
 /// arguments do not fit together.
@@ -320,6 +323,7 @@ impl<'a> Rows<'a> {
             biases[p] = load_channels(panels.bias, panels.channels(p));
             scales[p] = Scale::new(&conv.requantise, panels, p);
         }
+        let simple = N * P >= 4 && scales.iter().all(|scale| scale.is_whole() && !scale.is_wide());
         let shift = _mm512_set1_epi32(self.weights.shift as i32);
         let step = conv.stride[1] * planes.pixel;
         for y in 0..self.rows {
@@ -339,7 +343,12 @@ impl<'a> Rows<'a> {
                         }
                     }
                     let pixel = y * conv.output.w + first;
-                    store(&scales, sums, self.output.add(pixel * conv.output.c), conv.output.c);
+                    let to = self.output.add(pixel * conv.output.c);
+                    if simple {
+                        store(&scales, &sums, to, conv.output.c);
+                    } else {
+                        store_any(&scales, &mut sums, to, conv.output.c);
+                    }
                 }
                 x += N;
             }

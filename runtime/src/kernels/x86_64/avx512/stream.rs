@@ -5,12 +5,12 @@ use core::arch::x86_64::*;
 
 use super::lanes;
 use super::levels::{Bytes, Levels, Table64, Table128, table64};
-use super::requantise::{Scale, load_channels, store_pixel};
+use super::requantise::{BY_VECTOR, Scale, load_channels, store_pixel};
 use crate::format::{PANEL_CHANNELS, WeightFormat, WeightGroup};
 use crate::kernels::panels::dense::{STEP, Stream};
 
-/// Panels that share a window in registers.
-const PANELS: usize = 4;
+/// Panels whose sums become codes together.
+const TOGETHER: usize = 4;
 /// Bytes of codes that a cache of the second level is likely to have kept from the last inference.
 const NEAR: usize = 96 << 10;
 /// How far ahead codes are asked for that come from beyond.
@@ -28,20 +28,18 @@ pub(super) unsafe fn stream(group: &WeightGroup<'_>, stream: &Stream<'_>) {
     // SAFETY: the contract.
     unsafe {
         match group.format {
-            WeightFormat::Linear(1) if in_place => panels::<8, 8, 2, _>(&Fields::new(group, stream), group, stream),
+            WeightFormat::Linear(1) if in_place => panels::<8, 8, _>(&Fields::new(group, stream), group, stream),
             WeightFormat::Linear(2) | WeightFormat::Ternary if in_place => {
-                panels::<4, 4, PANELS, _>(&Fields::new(group, stream), group, stream);
+                panels::<4, 4, _>(&Fields::new(group, stream), group, stream);
             }
-            WeightFormat::Linear(4) if in_place => {
-                panels::<2, 2, PANELS, _>(&Fields::new(group, stream), group, stream);
-            }
-            WeightFormat::Linear(8) => panels::<1, 2, PANELS, _>(&InSequence(Bytes), group, stream),
+            WeightFormat::Linear(4) if in_place => panels::<2, 4, _>(&Fields::new(group, stream), group, stream),
+            WeightFormat::Linear(8) => panels::<1, 4, _>(&InSequence(Bytes), group, stream),
             format => match format.bits() {
-                1 => panels::<8, 2, PANELS, _>(&Looked::new(group), group, stream),
-                2 => panels::<4, 2, PANELS, _>(&Looked::new(group), group, stream),
-                4 => panels::<2, 2, PANELS, _>(&Looked::new(group), group, stream),
-                7 => panels::<1, 2, PANELS, _>(&InSequence(Table128::new(group)), group, stream),
-                _ => panels::<1, 2, PANELS, _>(&InSequence(Table64::new(group)), group, stream),
+                1 => panels::<8, 8, _>(&Looked::new(group), group, stream),
+                2 => panels::<4, 4, _>(&Looked::new(group), group, stream),
+                4 => panels::<2, 4, _>(&Looked::new(group), group, stream),
+                7 => panels::<1, 4, _>(&InSequence(Table128::new(group)), group, stream),
+                _ => panels::<1, 4, _>(&InSequence(Table64::new(group)), group, stream),
             },
         }
     }
@@ -158,7 +156,8 @@ struct Fields<const F: usize> {
     flips: __m512i,
     masks: [__m512i; F],
     shifts: [__m512i; F],
-    slope: __m512i,
+    /// 1 if levels are odd: the slope's logarithm.
+    double: __m512i,
     /// What the offsets contribute to every sum.
     offset: __m512i,
 }
@@ -174,23 +173,27 @@ impl<const F: usize> Fields<F> {
         let (slope, less) = if odd { (2, mask) } else { (1, top) };
         let zero = _mm512_setzero_si512();
         let (mut flips, mut masks, mut shifts) = (0, [zero; F], [zero; F]);
-        let mut offsets = [0i8; F];
         for index in 0..F {
             let at = index * bits;
             let last = index == F - 1;
             masks[index] = _mm512_set1_epi8((mask << at) as i8);
             flips |= if odd == last { top << at } else { 0 };
             shifts[index] = _mm512_set1_epi32(at as i32);
-            offsets[index] = if last { slope * top as i8 - less as i8 } else { -(less as i8) };
         }
-        let quads = stream.quads() / F * F;
+        // Of every `F` quads, the last has another weight.
+        let others = u16::MAX / ((1 << F) - 1) as u16 * (1 << (F - 1));
+        let weights = _mm512_mask_mov_epi32(
+            _mm512_set1_epi8(-(less as i8)),
+            others,
+            _mm512_set1_epi8(slope * top as i8 - less as i8),
+        );
         // SAFETY: as many quads and more are in the window.
-        let offset = unsafe { dot_quads(stream.window(), quads, &offsets) };
+        let offset = unsafe { dot_quads(stream.window(), stream.quads() / F * F, weights) };
         Fields {
             flips: _mm512_set1_epi8(flips as i8),
             masks,
             shifts,
-            slope: _mm512_set1_epi32(slope.into()),
+            double: _mm512_set1_epi32(odd.into()),
             offset: _mm512_set1_epi32(offset),
         }
     }
@@ -223,32 +226,25 @@ unsafe impl<const F: usize> Steps<F> for Fields<F> {
         for n in 0..N {
             total = _mm512_add_epi32(total, _mm512_srav_epi32(sums[n], self.shifts[n % F]));
         }
-        _mm512_add_epi32(_mm512_mullo_epi32(total, self.slope), self.offset)
+        _mm512_add_epi32(_mm512_sllv_epi32(total, self.double), self.offset)
     }
 }
 
-/// The sum over the codes of `quads` quads of a window, each times the weight of its quad, which repeat.
+/// The sum over the codes of `quads` quads of a window, each times its weight; weights repeat after 16 quads.
 ///
 /// # Safety
 /// The processor has the instructions; that many quads can be read.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-unsafe fn dot_quads<const F: usize>(window: *const u8, quads: usize, weights: &[i8; F]) -> i32 {
-    let mut bytes = [0i8; STEP];
-    for (at, byte) in bytes.iter_mut().enumerate() {
-        *byte = weights[at / 4 % F];
+unsafe fn dot_quads(window: *const u8, quads: usize, weights: __m512i) -> i32 {
+    let mut sums = _mm512_setzero_si512();
+    let mut at = 0;
+    while at < quads * 4 {
+        // SAFETY: lanes beyond the quads are not read.
+        let codes = unsafe { _mm512_maskz_loadu_epi8(lanes(quads * 4 - at), window.add(at).cast()) };
+        sums = _mm512_dpbusd_epi32(sums, codes, weights);
+        at += STEP;
     }
-    // SAFETY: 64 bytes; lanes beyond the quads are not read.
-    unsafe {
-        let weights = _mm512_loadu_si512(bytes.as_ptr().cast());
-        let mut sums = _mm512_setzero_si512();
-        let mut at = 0;
-        while at < quads * 4 {
-            let codes = _mm512_maskz_loadu_epi8(lanes(quads * 4 - at), window.add(at).cast());
-            sums = _mm512_dpbusd_epi32(sums, codes, weights);
-            at += STEP;
-        }
-        _mm512_reduce_add_epi32(sums)
-    }
+    _mm512_reduce_add_epi32(sums)
 }
 
 #[inline]
@@ -261,107 +257,130 @@ fn sum_of<const N: usize>(sums: &[__m512i; N]) -> __m512i {
     sum
 }
 
-/// All panels: `P` at a time, so that a quad of the window is loaded once for all of them; one after another
-/// where codes come from memory, which is fastest in one sequence and wants to be asked early.
+/// All panels, one after another, `N` sums each to keep the multipliers busy.
+///
+/// Codes come from beyond the first cache, and a core fetches them half as fast again if it foresees where every
+/// load will read: hence one sequence, and a loop of few loads that runs through all panels.
 ///
 /// # Safety
-/// The processor has the instructions; [`bytes`](Steps::bytes) hold `F` steps of the panels. `F` and `N` divide 8.
+/// The processor has the instructions; [`bytes`](Steps::bytes) hold `F` steps of the panels. `F` divides `N`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-unsafe fn panels<const F: usize, const N: usize, const P: usize, S: Steps<F>>(
-    steps: &S,
-    group: &WeightGroup<'_>,
-    stream: &Stream<'_>,
-) {
-    let panels = stream.panels();
-    let mut first = 0;
-    // SAFETY: the panels are there.
+unsafe fn panels<const F: usize, const N: usize, S: Steps<F>>(steps: &S, group: &WeightGroup<'_>, stream: &Stream<'_>) {
+    // SAFETY: the contract.
     unsafe {
-        if panels.codes.len() > NEAR {
-            while first < panels.len {
-                block::<F, 8, 1, AHEAD, S>(steps, group, stream, first);
-                first += 1;
-            }
-        }
-        while first + P <= panels.len {
-            block::<F, N, P, 0, S>(steps, group, stream, first);
-            first += P;
-        }
-        while first < panels.len {
-            block::<F, 8, 1, 0, S>(steps, group, stream, first);
-            first += 1;
+        if stream.panels().codes.len() > NEAR {
+            sequence::<F, N, AHEAD, S>(steps, group, stream);
+        } else {
+            sequence::<F, N, 0, S>(steps, group, stream);
         }
     }
 }
 
-/// `P` panels from `first` on, each summed in `N` parts to keep the multipliers busy, codes being asked for
-/// `A` bytes ahead.
+/// The same, codes being asked for `A` bytes ahead.
 ///
 /// # Safety
-/// As [`panels`]; there are those panels.
-#[inline]
+/// As [`panels`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-unsafe fn block<const F: usize, const N: usize, const P: usize, const A: usize, S: Steps<F>>(
+unsafe fn sequence<const F: usize, const N: usize, const A: usize, S: Steps<F>>(
     steps: &S,
     group: &WeightGroup<'_>,
     stream: &Stream<'_>,
-    first: usize,
 ) {
     let panels = stream.panels();
-    let mut sums = [[_mm512_setzero_si512(); N]; P];
-    // SAFETY: steps below `quads`; results lie in the output: the contract.
+    let whole = panels.bias.len() / PANEL_CHANNELS;
+    let mut first = 0;
+    // SAFETY: the panels are there, those below `whole` with all their channels, which lie in the output: the contract.
     unsafe {
-        let codes = panels.codes.as_ptr().add(first * panels.step);
-        let together = |sums: &mut [[__m512i; N]; P], index: usize, from: usize| {
-            let mut packed = [_mm512_setzero_si512(); P];
-            for p in 0..P {
-                let at = codes.add(p * panels.step + index * steps.bytes());
-                if A > 0 {
-                    _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(A).cast());
-                }
-                packed[p] = steps.load(at);
+        let all = Scale::new(stream.requantise(), panels, 0);
+        let numbers =
+            |numbers: &[i32], index: usize| _mm512_loadu_si512(numbers.as_ptr().add(index * PANEL_CHANNELS).cast());
+        while first < panels.len {
+            let next = panels.len.min(first + TOGETHER);
+            let mut sums = [_mm512_setzero_si512(); TOGETHER];
+            // As many times as is not known, so that it stays one loop.
+            for index in first..next {
+                sums[index - first] = panel::<F, N, A, S>(steps, group, stream, index);
             }
-            for i in 0..F {
-                let quad = stream.window().add(4 * (index * F + i));
-                let window = _mm512_set1_epi32(quad.cast::<i32>().read_unaligned());
-                for p in 0..P {
-                    let n = (from + i) % N;
-                    sums[p][n] = _mm512_dpbusd_epi32(sums[p][n], window, steps.step(packed[p], i));
+            let output = stream.output().add(first * PANEL_CHANNELS);
+            if first + TOGETHER <= whole {
+                for p in 0..TOGETHER {
+                    let sum = _mm512_add_epi32(sums[p], numbers(panels.bias, first + p));
+                    let scale = all.with_mult(numbers(panels.mult, first + p));
+                    sums[p] = scale.apply(if scale.is_wide() { scale.narrow(sum) } else { sum });
                 }
+                _mm512_storeu_si512(output.cast(), all.pack(sums, &BY_VECTOR));
+            } else {
+                for index in first..next {
+                    let bias = load_channels(panels.bias, panels.channels(index));
+                    let sum = _mm512_add_epi32(sums[index - first], bias);
+                    let scale = Scale::new(stream.requantise(), panels, index);
+                    store_pixel(&[scale], [sum], output.add((index - first) * PANEL_CHANNELS));
+                }
+            }
+            first = next;
+        }
+    }
+}
+
+/// The sums of panel `index`.
+///
+/// # Safety
+/// As [`panels`]; there is that panel.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+unsafe fn panel<const F: usize, const N: usize, const A: usize, S: Steps<F>>(
+    steps: &S,
+    group: &WeightGroup<'_>,
+    stream: &Stream<'_>,
+    index: usize,
+) -> __m512i {
+    let (panels, quads) = (stream.panels(), stream.quads());
+    let all = quads / F;
+    let mut sums = [_mm512_setzero_si512(); N];
+    // SAFETY: steps below `quads` of a panel that is there: the contract.
+    unsafe {
+        let codes = panels.codes.as_ptr().add(index * panels.step);
+        let together = |sums: &mut [__m512i; N], at: usize, n: usize| {
+            let from = codes.add(at * steps.bytes());
+            if A > 0 {
+                _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(A).cast());
+            }
+            let packed = steps.load(from);
+            for i in 0..F {
+                let window = broadcast(stream.window(), at * F + i);
+                sums[n + i] = _mm512_dpbusd_epi32(sums[n + i], window, steps.step(packed, i));
             }
         };
-        let all = stream.quads() / F;
-        let mut index = 0;
-        if N > F {
-            while index + N / F <= all {
-                for u in 0..N / F {
-                    together(&mut sums, index + u, u * F);
-                }
-                index += N / F;
+        let mut at = 0;
+        while at + N / F <= all {
+            for u in 0..N / F {
+                together(&mut sums, at + u, u * F);
             }
+            at += N / F;
         }
-        while index < all {
-            together(&mut sums, index, 0);
-            index += 1;
+        while at < all {
+            together(&mut sums, at, 0);
+            at += 1;
         }
-        let mut totals = [_mm512_setzero_si512(); P];
-        for p in 0..P {
-            let bias = load_channels(panels.bias, panels.channels(first + p));
-            totals[p] = _mm512_add_epi32(steps.total(&sums[p]), bias);
-        }
-        if all * F < stream.quads() {
+        let mut total = steps.total(&sums);
+        if all * F < quads {
             let last = Table64::new(group);
-            for quad in all * F..stream.quads() {
-                let window = _mm512_set1_epi32(stream.window().add(4 * quad).cast::<i32>().read_unaligned());
-                for p in 0..P {
-                    let levels = last.step(codes.add(p * panels.step), stream.quads(), quad);
-                    totals[p] = _mm512_dpbusd_epi32(totals[p], window, levels);
-                }
+            for quad in all * F..quads {
+                let levels = last.step(codes, quads, quad);
+                total = _mm512_dpbusd_epi32(total, broadcast(stream.window(), quad), levels);
             }
         }
-        let mut scales = [Scale::new(stream.requantise(), panels, first); P];
-        for p in 1..P {
-            scales[p] = Scale::new(stream.requantise(), panels, first + p);
-        }
-        store_pixel(&scales, totals, stream.output().add(first * PANEL_CHANNELS));
+        total
     }
+}
+
+/// A quad of a window for every channel.
+///
+/// # Safety
+/// The processor has the instructions; the quad can be read.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+unsafe fn broadcast(window: *const u8, quad: usize) -> __m512i {
+    // SAFETY: the contract.
+    _mm512_set1_epi32(unsafe { window.add(4 * quad).cast::<i32>().read_unaligned() })
 }

@@ -1,0 +1,266 @@
+//! Microcontrollers emulated by QEMU, which counts instructions exactly.
+//!
+//! With `-icount shift=N` every instruction advances the guest's clock by 2^N ns, so that the timers of the machine
+//! tell how many were executed: the same number in every run. An instruction is not a cycle: flash wait states, a
+//! pipeline and what it issues together are not part of it.
+
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use pare_runtime::format::Layout;
+use pare_runtime::{Isa, Model};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::firmware::{self, Core, Counter, Memory};
+use super::{Board, BoardError, FirstInference, Timing, settle};
+use crate::emit::ObjectArch;
+use crate::units::TickUnit;
+
+/// A machine of an emulator.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Qemu {
+    /// The emulator.
+    pub program: String,
+    /// Its `-machine`.
+    pub machine: String,
+    /// An instruction takes 2^this ns of the guest's time.
+    pub icount_shift: u32,
+    /// What its firmware is compiled for.
+    pub core: Core,
+    /// Where things lie.
+    pub memory: Memory,
+    /// What tells the guest's time.
+    pub counter: Counter,
+}
+
+/// Why the emulator gave no results.
+#[derive(Debug, thiserror::Error)]
+pub enum EmulatorError {
+    /// There is no emulator.
+    #[error(
+        "there is no {0}: install QEMU's system emulators (Debian: qemu-system-arm, qemu-system-misc), or run targets/setup"
+    )]
+    Missing(String),
+    /// It could not be started, or its input not be written.
+    #[error("{program}: {source}")]
+    Io {
+        /// The emulator.
+        program: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The firmware ended with a message of its own.
+    #[error("{machine}: {message}")]
+    Firmware {
+        /// The emulated machine.
+        machine: String,
+        /// What the firmware said.
+        message: String,
+    },
+    /// The emulator or the firmware ended early.
+    #[error("{machine}: the firmware ended without a result: {log}")]
+    Ended {
+        /// The emulated machine.
+        machine: String,
+        /// What the emulator said.
+        log: String,
+    },
+    /// Nothing came for a long time.
+    #[error("{machine}: no result after {} s; it was stopped", .limit.as_secs())]
+    TooSlow {
+        /// The emulated machine.
+        machine: String,
+        /// The time it had.
+        limit: Duration,
+    },
+}
+
+/// One emulated machine.
+#[derive(Debug)]
+pub struct Emulator {
+    name: String,
+    qemu: Qemu,
+    /// The directory of the firmware, once built.
+    programs: OnceLock<std::path::PathBuf>,
+}
+
+/// An emulated inference takes a second or so: who waits this long waits for ever.
+const LIMIT: Duration = Duration::from_secs(600);
+
+impl Emulator {
+    /// The machine of the target `name`; nothing is built or started yet.
+    pub fn new(name: &str, qemu: Qemu) -> Emulator {
+        Emulator { name: name.to_owned(), qemu, programs: OnceLock::new() }
+    }
+
+    /// The lines that a program of the firmware writes for a job.
+    fn lines(&self, program: &str, job: &[u8]) -> Result<Vec<String>, BoardError> {
+        let programs = match self.programs.get() {
+            Some(programs) => programs,
+            None => {
+                let built = firmware::build(&self.name, &self.qemu.core, &self.qemu.memory)?;
+                self.programs.get_or_init(|| built)
+            }
+        };
+        Ok(self.qemu.emulate(&programs.join(program), job)?)
+    }
+
+    /// The samples of `codes` back to back, in one job.
+    fn infer(&self, blob: &[u8], isa: Isa, codes: &[u8], outputs: &mut [u8]) -> Result<(), BoardError> {
+        let Qemu { memory, counter, .. } = &self.qemu;
+        let lines = self.lines("infer", &firmware::job(memory, counter, isa, blob, codes)?)?;
+        let digits = lines.iter().filter_map(|line| line.strip_prefix("output "));
+        let digits: String = digits.flat_map(str::split_whitespace).collect();
+        if digits.len() != 2 * outputs.len() {
+            return Err(self.ended(&lines).into());
+        }
+        for (i, code) in outputs.iter_mut().enumerate() {
+            let byte = digits.get(2 * i..2 * i + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
+            *code = byte.ok_or_else(|| self.ended(&lines))?;
+        }
+        Ok(())
+    }
+
+    fn ended(&self, lines: &[String]) -> EmulatorError {
+        let log = lines.last().cloned().unwrap_or_else(|| "it wrote nothing".to_owned());
+        EmulatorError::Ended { machine: self.qemu.machine.clone(), log }
+    }
+}
+
+impl Board for Emulator {
+    fn processor(&self) -> String {
+        format!("{} ({} -machine {})", self.qemu.core.cpu, self.qemu.program, self.qemu.machine)
+    }
+
+    fn isas(&self) -> Vec<Isa> {
+        self.qemu.core.kernels.clone()
+    }
+
+    fn unit(&self) -> TickUnit {
+        TickUnit::Instructions
+    }
+
+    fn layout(&self, isa: Isa) -> Layout {
+        isa.layout()
+    }
+
+    fn object_arch(&self) -> ObjectArch {
+        match self.qemu.core.rust_target.as_str() {
+            target if target.starts_with("riscv32") => ObjectArch::Riscv32,
+            target if target.ends_with("eabihf") => ObjectArch::ArmHardFloat,
+            _ => ObjectArch::ArmSoftFloat,
+        }
+    }
+
+    fn run(&self, blob: &[u8], isa: Isa, codes: &[u8]) -> Result<Vec<u8>, BoardError> {
+        let model = Model::parse(blob)?;
+        let [input_len, output_len] =
+            [model.inputs().map(|t| t.shape.len()).sum(), model.outputs().map(|t| t.shape.len()).sum::<usize>()];
+        let samples = codes.len() / input_len;
+        // An emulator has one thread: as many of them as this machine has threads.
+        let share = samples.div_ceil(rayon::current_num_threads()).max(1);
+        let share = share.min(firmware::samples_a_job(&self.qemu.memory, &model));
+        let mut outputs = vec![0; samples * output_len];
+        let jobs = outputs.par_chunks_mut(share * output_len).zip(codes.par_chunks(share * input_len));
+        jobs.try_for_each(|(outputs, codes)| self.infer(blob, isa, codes, outputs))?;
+        Ok(outputs)
+    }
+
+    /// One run tells all: they are the same to the instruction.
+    fn time(&self, blob: &[u8], isa: Isa, codes: &[u8], _runs: usize) -> Result<Timing, BoardError> {
+        let Qemu { memory, counter, .. } = &self.qemu;
+        let lines = self.lines("profile", &firmware::job(memory, counter, isa, blob, codes)?)?;
+        let instructions = |ticks: &str| Some(self.qemu.instructions(ticks.parse().ok()?));
+        let one = |word: &str| {
+            let mut found = lines.iter().filter_map(|line| line.strip_prefix(word)?.strip_prefix(' '));
+            found.next().and_then(instructions).ok_or_else(|| self.ended(&lines))
+        };
+        let total = one("run")?;
+        let (mut layers, mut isas) = (Vec::new(), Vec::new());
+        for line in lines.iter().filter_map(|line| line.strip_prefix("layer ")) {
+            let (isa, ticks) = line.split_once(' ').ok_or_else(|| self.ended(&lines))?;
+            layers.push(vec![instructions(ticks).ok_or_else(|| self.ended(&lines))?]);
+            isas.push(isa.parse().map_err(|_| self.ended(&lines))?);
+        }
+        if layers.len() != Model::parse(blob)?.layers().len() {
+            return Err(self.ended(&lines).into());
+        }
+        settle(&mut layers, total);
+        let first = FirstInference { parse: one("parse")?, setup: one("setup")?, run: one("first")? };
+        Ok(Timing { unit: self.unit(), total: vec![total], layers, isas, first, yardstick: 1.0, quiet: 1.0 })
+    }
+}
+
+impl Qemu {
+    /// Instructions in so many ticks of the counter.
+    fn instructions(&self, ticks: u64) -> f64 {
+        let ns = ticks as f64 * 1e9 / f64::from(self.counter.hz);
+        (ns / 2f64.powi(self.icount_shift as i32)).round()
+    }
+
+    /// The lines that firmware writes for a job.
+    fn emulate(&self, firmware: &Path, job: &[u8]) -> Result<Vec<String>, EmulatorError> {
+        let io = |source| EmulatorError::Io { program: self.program.clone(), source };
+        let mut file = tempfile::NamedTempFile::new().map_err(io)?;
+        file.write_all(job).map_err(io)?;
+        // A comma in a path is doubled in options of QEMU.
+        let path = file.path().display().to_string().replace(',', ",,");
+        let mut child = Command::new(&self.program)
+            .args(["-machine", &self.machine, "-display", "none", "-monitor", "none", "-serial", "none"])
+            .args(["-semihosting-config", "enable=on,target=native"])
+            .args(["-icount", &format!("shift={}", self.icount_shift)])
+            .args(if self.program.contains("riscv") { &["-bios", "none"][..] } else { &[] })
+            .arg("-device")
+            .arg(format!("loader,file={path},addr={:#x},force-raw=on", self.memory.job.origin))
+            .arg("-kernel")
+            .arg(firmware)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|source| match source.kind() {
+                std::io::ErrorKind::NotFound => EmulatorError::Missing(self.program.clone()),
+                _ => io(source),
+            })?;
+        let [stdout, stderr] = [reader(child.stdout.take()), reader(child.stderr.take())];
+        let begin = Instant::now();
+        let status = loop {
+            if let Some(status) = child.try_wait().map_err(io)? {
+                break status;
+            }
+            if begin.elapsed() > LIMIT {
+                child.kill().map_err(io)?;
+                child.wait().map_err(io)?;
+                return Err(EmulatorError::TooSlow { machine: self.machine.clone(), limit: LIMIT });
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        };
+        let [stdout, stderr] = [stdout, stderr].map(|text| text.join().unwrap_or_default());
+        let lines: Vec<String> = stdout.lines().map(|line| line.trim_end().to_owned()).collect();
+        let machine = self.machine.clone();
+        if let Some(message) = lines.iter().find_map(|line| line.strip_prefix("error ")) {
+            return Err(EmulatorError::Firmware { machine, message: message.trim().to_owned() });
+        }
+        if !status.success() {
+            return Err(EmulatorError::Ended { machine, log: format!("{status}: {}", stderr.trim()) });
+        }
+        Ok(lines)
+    }
+}
+
+/// Reads all of a pipe on a thread of its own: a full pipe would stop the emulator.
+fn reader(pipe: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut text = Vec::new();
+        if let Some(mut pipe) = pipe {
+            // What was read before a broken pipe is still worth showing.
+            let _ = pipe.read_to_end(&mut text);
+        }
+        String::from_utf8_lossy(&text).into_owned()
+    })
+}

@@ -1,0 +1,30 @@
+//! Says which instructions the target has where the compiler keeps that to itself: on stable Rust
+//! `cfg(target_feature = "dsp")` does not exist.
+
+use std::env::var;
+
+/// Processors of Armv8-M whose DSP extension the target's name says nothing about.
+const WITH_DSP: [&str; 4] = ["cortex-m33", "cortex-m35p", "cortex-m55", "cortex-m85"];
+
+fn main() {
+    println!("cargo::rustc-check-cfg=cfg(pare_dsp)");
+    if has_dsp(&var("TARGET").unwrap_or_default(), &var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default()) {
+        println!("cargo::rustc-cfg=pare_dsp");
+    }
+    println!("cargo::rerun-if-changed=build.rs");
+}
+
+/// Whether 32-bit Arm code may use the DSP extension: always with Armv7E-M and the A and R profiles of Armv7, with
+/// Armv8-M if the flags of the compiler name a processor that has it, or the feature.
+fn has_dsp(target: &str, flags: &str) -> bool {
+    let always = ["thumbv7em-", "thumbv7neon-", "thumbv7a-", "thumbv7r-", "armv7"];
+    let named = || {
+        // Each flag and its value come apart or together: `-C` `target-cpu=x`, `-Ctarget-cpu=x`.
+        flags.split('\x1f').map(|flag| flag.trim_start_matches("-C")).any(|flag| match flag.split_once('=') {
+            Some(("target-cpu", cpu)) => WITH_DSP.contains(&cpu),
+            Some(("target-feature", features)) => features.split(',').any(|feature| feature == "+dsp"),
+            _ => false,
+        })
+    };
+    always.iter().any(|prefix| target.starts_with(prefix)) || target.starts_with("thumbv8m.main-") && named()
+}

@@ -1,0 +1,305 @@
+//! Dense convolution: tiles of three windows and two output channels.
+//!
+//! The windows of a tile are gathered and taken apart once for all channels. A layer of one pixel or two, as fully
+//! connected ones are, multiplies each window where it lies.
+
+use core::array::from_fn;
+use core::ops::Range;
+
+use super::tile::{self, Job, Rows, Runs, STEP, Scale, WINDOWS};
+use super::windows::Windows;
+use crate::format::{Conv, WORD_CHANNELS, WeightFormat, WeightGroup};
+use crate::kernels::portable::Decoder;
+use crate::kernels::scratch::{WordAlign, WordDense};
+
+/// Dense convolution of weights in [`Layout::Words`](crate::format::Layout::Words); leaves the output alone if the
+/// arguments do not fit together.
+pub(super) fn run(conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) {
+    let skip = scratch.as_ptr().align_offset(align_of::<WordAlign>()).min(scratch.len());
+    let scratch = scratch.get_mut(skip..).unwrap_or_default();
+    for group in conv.weight_groups() {
+        // `None` would come of arguments that do not fit together.
+        let _ran = self::group(conv, &group, input, output, scratch);
+    }
+}
+
+/// Block after block of channels, as many as are decoded at once.
+fn group(conv: &Conv<'_>, group: &WeightGroup<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) -> Option<()> {
+    let plan = WordDense::of(conv, group.format);
+    let (windows, scratch) = scratch.split_at_mut_checked(plan.windows)?;
+    let (edges, scratch) = scratch.split_at_mut_checked(plan.edges)?;
+    let depth = conv.depth().next_multiple_of(STEP);
+    let in_place = group.format == WeightFormat::Linear(8);
+    let most = if in_place { group.channels } else { plan.levels / depth };
+    for first in (0..group.channels).step_by(most.max(1)) {
+        let channels = most.min(group.channels - first);
+        let padded = channels.next_multiple_of(WORD_CHANNELS) * depth;
+        let levels: &[i8] = if in_place {
+            bytemuck::cast_slice(group.codes.get(..padded)?)
+        } else {
+            let levels = bytemuck::cast_slice_mut(scratch.get_mut(..padded)?);
+            Decoder::new(conv, group).words(first, levels);
+            levels
+        };
+        let first = group.first + first;
+        let numbers = first..first + channels;
+        let (bias, mult) = (conv.bias.get(numbers.clone())?, conv.mult.get(numbers)?);
+        let block = Block { first, bias, mult, levels, depth };
+        let mut gather = Gather::new(conv, input, edges)?;
+        let pixels = conv.output.h * conv.output.w;
+        if plan.windows > 0 {
+            tiles(conv, &block, &mut gather, pixels, windows, output)?;
+        } else if group.channels == conv.output.c && WordDense::is_tailed(conv) {
+            let tail = output.len().checked_sub(WordDense::tile_bytes(conv) + align_of::<WordAlign>())?;
+            let (body, tail) = output.split_at_mut_checked(tail)?;
+            let skip = tail.as_ptr().align_offset(align_of::<WordAlign>()).min(tail.len());
+            let tiled = body.len() / conv.output.c;
+            tiles(conv, &block, &mut gather, tiled, tail.get_mut(skip..)?, body)?;
+            singles(conv, &block, &mut gather, tiled..pixels, output)?;
+        } else {
+            singles(conv, &block, &mut gather, 0..pixels, output)?;
+        }
+    }
+    Some(())
+}
+
+/// A run of output channels with their levels: `depth` for each, a multiple of [`STEP`], and for a channel that makes
+/// their number even.
+struct Block<'a> {
+    first: usize,
+    bias: &'a [i32],
+    mult: &'a [i32],
+    levels: &'a [i8],
+    depth: usize,
+}
+
+/// The first pixels, so many and as many as a tile has at least.
+fn tiles(
+    conv: &Conv<'_>,
+    block: &Block<'_>,
+    gather: &mut Gather<'_>,
+    pixels: usize,
+    windows: &mut [u8],
+    output: &mut [u8],
+) -> Option<()> {
+    let window = windows.get_mut(..block.depth * 2 * WINDOWS)?;
+    let mut job = Job::of_tiles(Scale::new(&conv.requantise), block.depth);
+    job.end = window.as_ptr_range().end;
+    for first in (0..pixels).step_by(WINDOWS) {
+        // The last tile meets the one before it.
+        let first = first.min(pixels.checked_sub(WINDOWS)?);
+        gather.tile(first, window);
+        job.window = window.as_ptr();
+        let output = output.get_mut(first * conv.output.c..)?.get_mut(..WINDOWS * conv.output.c)?;
+        // SAFETY: `gather` has filled the window.
+        unsafe { block.multiply::<WINDOWS, 2>(&mut job, tile::tile, conv.output.c, output)? };
+    }
+    Some(())
+}
+
+/// Pixels one by one.
+fn singles(
+    conv: &Conv<'_>,
+    block: &Block<'_>,
+    gather: &mut Gather<'_>,
+    pixels: Range<usize>,
+    output: &mut [u8],
+) -> Option<()> {
+    let mut job = Job::of_singles(Scale::new(&conv.requantise), block.depth);
+    for pixel in pixels {
+        let output = output.get_mut(pixel * conv.output.c..)?.get_mut(..conv.output.c)?;
+        let window = gather.single(pixel)?.get(..block.depth)?.as_ptr_range();
+        (job.window, job.end) = (window.start, window.end);
+        // SAFETY: the window has as many codes as channels have levels.
+        unsafe { block.multiply::<1, 4>(&mut job, tile::single, conv.output.c, output)? };
+    }
+    Some(())
+}
+
+impl Block<'_> {
+    /// All channels of `N` pixels, `step` bytes apart, to be stored in `output`.
+    ///
+    /// # Safety
+    /// `leaf` multiplies windows as the job has them by the levels of `TOGETHER` channels, again and again, and
+    /// stores `N` pixels.
+    unsafe fn multiply<const N: usize, const TOGETHER: usize>(
+        &self,
+        job: &mut Job,
+        leaf: unsafe extern "C" fn(&mut Job),
+        step: usize,
+        output: &mut [u8],
+    ) -> Option<()> {
+        let channels = self.bias.len();
+        let whole = channels / TOGETHER * TOGETHER;
+        let fits = self.mult.len() == channels
+            && self.levels.len() >= channels.next_multiple_of(WORD_CHANNELS) * self.depth
+            && self.first + channels <= step
+            && output.len() >= N * step;
+        if !fits {
+            return None;
+        }
+        let output = output.get_mut(self.first..)?;
+        if whole > 0 {
+            (job.levels, job.bias, job.mult) = (self.levels.as_ptr(), self.bias.as_ptr(), self.mult.as_ptr());
+            (job.output, job.step) = (output.as_mut_ptr(), step);
+            (job.last, job.pair) = (job.output.wrapping_add(whole), WORD_CHANNELS * self.depth);
+            // SAFETY: levels, biases and multipliers are those of as many channels, which lie in each pixel.
+            unsafe { leaf(job) };
+        }
+        let rest = channels - whole;
+        if rest > 0 {
+            // With neighbours that are not there, or that are themselves.
+            let (mut bias, mut mult, mut codes) = ([0; TOGETHER], [0; TOGETHER], [[0; TOGETHER]; N]);
+            bias.iter_mut().zip(self.bias.get(whole..)?).for_each(|(to, &of)| *to = of);
+            mult.iter_mut().zip(self.mult.get(whole..)?).for_each(|(to, &of)| *to = of);
+            job.levels = self.levels.get(whole * self.depth..)?.as_ptr();
+            (job.bias, job.mult) = (bias.as_ptr(), mult.as_ptr());
+            (job.output, job.step) = (codes.as_mut_ptr().cast(), TOGETHER);
+            job.last = job.output.wrapping_add(TOGETHER);
+            job.pair = if rest > WORD_CHANNELS { WORD_CHANNELS * self.depth } else { 0 };
+            // SAFETY: there are so many of each of them.
+            unsafe { leaf(job) };
+            for (pixel, codes) in output.chunks_mut(step).zip(codes) {
+                pixel.iter_mut().skip(whole).zip(codes).take(rest).for_each(|(to, code)| *to = code);
+            }
+        }
+        Some(())
+    }
+}
+
+/// Brings windows together.
+struct Gather<'a> {
+    conv: &'a Conv<'a>,
+    input: &'a [u8],
+    /// Codes of a pixel outside the input; or of windows on their way, where runs of them are no whole words.
+    edges: &'a mut [u8],
+    windows: Windows,
+    whole_words: bool,
+}
+
+impl<'a> Gather<'a> {
+    /// `None` if the input is not as large as its shape says.
+    fn new(conv: &'a Conv<'a>, input: &'a [u8], edges: &'a mut [u8]) -> Option<Gather<'a>> {
+        let windows = Windows::of(conv);
+        let whole_words = conv.input.c.is_multiple_of(STEP);
+        if whole_words {
+            edges.fill(conv.zero_in);
+        }
+        (input.len() == conv.input.len()).then_some(Gather { conv, input, edges, windows, whole_words })
+    }
+
+    /// Three windows from pixel `first` on, taken apart.
+    fn tile(&mut self, first: usize, to: &mut [u8]) {
+        let mut at = [first / self.conv.output.w, first % self.conv.output.w];
+        let pixels: [[usize; 2]; WINDOWS] = from_fn(|_| {
+            let pixel = at;
+            at[1] += 1;
+            if at[1] == self.conv.output.w {
+                at = [at[0] + 1, 0];
+            }
+            pixel
+        });
+        let p = self.conv;
+        let [kh, kw] = p.kernel;
+        let (words, pitch) = (p.input.c / STEP, p.input.w * p.input.c);
+        let to = to.as_mut_ptr();
+        // SAFETY: the runs are of windows that lie inside the input, of pixels that do, or of a pixel or windows in
+        // `edges`; together they are as many words as a window has steps.
+        unsafe {
+            if !self.whole_words {
+                let depth = p.depth().next_multiple_of(STEP);
+                if p.kernel == [1; 2] && pixels.iter().all(|&pixel| self.is_readable(pixel, depth)) {
+                    let from = pixels.map(|[y, x]| self.code(y * p.stride[0] - p.pad[0], x * p.stride[1] - p.pad[1]));
+                    tile::take_apart(&Runs { from, words: depth / STEP, rows: 1, skip: 0 }, to);
+                    return;
+                }
+                for (&pixel, window) in pixels.iter().zip(self.edges.chunks_exact_mut(depth)) {
+                    copy(p, self.input, self.windows, pixel, window);
+                }
+                let from = from_fn(|i| self.edges.as_ptr().wrapping_add(i * depth));
+                tile::take_apart(&Runs { from, words: depth / STEP, rows: 1, skip: 0 }, to);
+            } else if pixels.iter().all(|&pixel| self.windows.is_inside(pixel)) {
+                let from = pixels.map(|[y, x]| self.code(y * p.stride[0] - p.pad[0], x * p.stride[1] - p.pad[1]));
+                if p.dilation[1] == 1 || kw == 1 {
+                    let skip = (p.dilation[0] * pitch).wrapping_sub(kw * p.input.c);
+                    tile::take_apart(&Runs { from, words: kw * words, rows: kh, skip }, to);
+                } else {
+                    let (mut from, mut to) = (from, to);
+                    let skip = (p.dilation[1] - 1) * p.input.c;
+                    for _ in 0..kh {
+                        to = tile::take_apart(&Runs { from, words, rows: kw, skip }, to);
+                        from = from.map(|from| from.wrapping_add(p.dilation[0] * pitch));
+                    }
+                }
+            } else {
+                let mut to = to;
+                for ky in 0..kh {
+                    for kx in 0..kw {
+                        let from = pixels.map(|pixel| match self.windows.source(p, pixel, [ky, kx]) {
+                            Some([y, x]) => self.code(y, x),
+                            None => self.edges.as_ptr(),
+                        });
+                        to = tile::take_apart(&Runs { from, words, rows: 1, skip: 0 }, to);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The window of a pixel: where it lies if it lies there in a row, else a copy.
+    fn single(&mut self, pixel: usize) -> Option<&[u8]> {
+        let p = self.conv;
+        let pixel = [pixel / p.output.w, pixel % p.output.w];
+        if WordDense::reads_in_place(p) {
+            let [y, x] = [0, 1].map(|axis| pixel[axis] * p.stride[axis]);
+            return self.input.get((y * p.input.w + x) * p.input.c..);
+        }
+        copy(p, self.input, self.windows, pixel, self.edges);
+        Some(self.edges)
+    }
+
+    /// Whether so many codes can be read from where the window of a pixel begins: those beyond it count for nothing.
+    fn is_readable(&self, [y, x]: [usize; 2], codes: usize) -> bool {
+        let p = self.conv;
+        let at = || ((y * p.stride[0] - p.pad[0]) * p.input.w + x * p.stride[1] - p.pad[1]) * p.input.c;
+        self.windows.is_inside([y, x]) && at() + codes <= self.input.len()
+    }
+
+    fn code(&self, y: usize, x: usize) -> *const u8 {
+        self.input.as_ptr().wrapping_add((y * self.conv.input.w + x) * self.conv.input.c)
+    }
+}
+
+/// Copies the window of an output pixel, `zero_in` where it is outside the input.
+fn copy(p: &Conv<'_>, input: &[u8], windows: Windows, pixel: [usize; 2], to: &mut [u8]) {
+    let [kh, kw] = p.kernel;
+    let c = p.input.c;
+    if p.dilation[1] == 1 && windows.is_inside(pixel) {
+        let [y, x] = [0, 1].map(|axis| pixel[axis] * p.stride[axis] - p.pad[axis]);
+        let from = input.as_ptr().wrapping_add((y * p.input.w + x) * c);
+        let (bytes, pitch) = (kw * c, p.dilation[0] * p.input.w * c);
+        if to.len() >= kh * bytes {
+            // SAFETY: the window lies inside the input, and in `to` is room for its runs.
+            unsafe { tile::copy_rows(from, to.as_mut_ptr(), &Rows { bytes, rows: kh, skip: pitch - bytes }) };
+        }
+        return;
+    }
+    to.fill(p.zero_in);
+    for (ky, to) in to.chunks_exact_mut(kw * c).enumerate().take(kh) {
+        // Runs of neighbours: the first of them and how many; taps apart are runs of one.
+        let mut kx = 0;
+        while kx < kw {
+            let Some([y, x]) = windows.source(p, pixel, [ky, kx]) else {
+                kx += 1;
+                continue;
+            };
+            let taps = if p.dilation[1] == 1 { (kw - kx).min(p.input.w - x) } else { 1 };
+            let from = input.get((y * p.input.w + x) * c..).and_then(|from| from.get(..taps * c));
+            if let (Some(from), Some(to)) = (from, to.get_mut(kx * c..(kx + taps) * c)) {
+                // SAFETY: both have so many codes.
+                unsafe { tile::copy_rows(from.as_ptr(), to.as_mut_ptr(), &Rows { bytes: taps * c, rows: 1, skip: 0 }) };
+            }
+            kx += taps;
+        }
+    }
+}

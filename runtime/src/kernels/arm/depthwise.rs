@@ -1,0 +1,181 @@
+//! Depthwise convolution: pixel after pixel, quads of channels.
+//!
+//! A table says where the taps of a window lie, the same one for all windows inside the input; a window at an edge
+//! has one of its own, in which taps outside lead to a pixel of padding.
+
+use super::quad::{self, CHANNELS, Job};
+use super::tile::Scale;
+use crate::format::{Conv, WeightFormat, WeightGroup};
+use crate::kernels::arm::windows::Windows;
+use crate::kernels::portable::Decoder;
+use crate::kernels::scratch::{WordAlign, WordDepthwise};
+
+/// Depthwise convolution of weights in [`Layout::Words`](crate::format::Layout::Words); leaves the output alone if the
+/// arguments do not fit together.
+pub(super) fn run(conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) {
+    let skip = scratch.as_ptr().align_offset(align_of::<WordAlign>()).min(scratch.len());
+    let scratch = scratch.get_mut(skip..).unwrap_or_default();
+    for group in conv.weight_groups() {
+        // `None` would come of arguments that do not fit together.
+        let _ran = self::group(conv, &group, input, output, scratch);
+    }
+}
+
+/// Block after block of channels, as many as are decoded at once.
+fn group(conv: &Conv<'_>, group: &WeightGroup<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) -> Option<()> {
+    let plan = WordDepthwise::of(conv, group.format);
+    let (tables, scratch) = scratch.split_at_mut_checked(plan.tables)?;
+    let (edge, scratch) = scratch.split_at_mut_checked(plan.edge)?;
+    let (part, levels) = scratch.split_at_mut_checked(plan.part)?;
+    let (tables, taps) = (bytemuck::try_cast_slice_mut(tables).ok()?, conv.depth());
+    let (inside, table) = tables.split_at_mut_checked(taps)?;
+    edge.fill(conv.zero_in);
+    for (tap, offset) in inside.iter_mut().enumerate() {
+        let [y, x] = [tap / conv.kernel[1] * conv.dilation[0], tap % conv.kernel[1] * conv.dilation[1]];
+        *offset = ((y * conv.input.w + x) * conv.input.c) as u32;
+    }
+    let mut layer = Layer { conv, windows: Windows::of(conv), input, inside, table, edge, part };
+    let stream = taps.next_multiple_of(2) * CHANNELS;
+    let in_place = group.format == WeightFormat::Linear(8);
+    let most = if in_place { group.channels } else { plan.levels / stream * CHANNELS };
+    for first in (0..group.channels).step_by(most.max(1)) {
+        let channels = most.min(group.channels - first);
+        let coded = channels.div_ceil(CHANNELS) * stream;
+        let levels: &[i8] = if in_place {
+            bytemuck::cast_slice(group.codes.get(..coded)?)
+        } else {
+            let levels = bytemuck::cast_slice_mut(levels.get_mut(..coded)?);
+            Decoder::new(conv, group).words(first, levels);
+            levels
+        };
+        let first = group.first + first;
+        let numbers = first..first + channels;
+        let (bias, mult) = (conv.bias.get(numbers.clone())?, conv.mult.get(numbers)?);
+        layer.block(&Block { first, bias, mult, levels, stream }, output)?;
+    }
+    Some(())
+}
+
+/// A run of channels with their levels, `stream` for each quad.
+struct Block<'a> {
+    first: usize,
+    bias: &'a [i32],
+    mult: &'a [i32],
+    levels: &'a [i8],
+    stream: usize,
+}
+
+/// All that blocks share.
+struct Layer<'a> {
+    conv: &'a Conv<'a>,
+    windows: Windows,
+    input: &'a [u8],
+    /// Where taps lie, from the first of a window inside the input on.
+    inside: &'a [u32],
+    /// Where taps lie, from the start of the input on: of one window.
+    table: &'a mut [u32],
+    /// A pixel of padding.
+    edge: &'a [u8],
+    /// The codes of a window for less than a quad of channels, and as many as make it one.
+    part: &'a mut [u8],
+}
+
+impl Layer<'_> {
+    fn block(&mut self, block: &Block<'_>, output: &mut [u8]) -> Option<()> {
+        let (p, c) = (self.conv, self.conv.output.c);
+        let mut job = Job::new(Scale::new(&p.requantise), p.depth());
+        let whole = block.bias.len().is_multiple_of(CHANNELS);
+        for (y, row) in output.chunks_exact_mut(p.output.w * c).enumerate() {
+            let mut x = 0;
+            while x < p.output.w {
+                // All whose windows lie inside the input, or one.
+                let together = if whole { self.windows.inside_from([y, x]).max(1) } else { 1 };
+                self.pixels(&mut job, [y, x], together, block, row.get_mut(x * c..)?)?;
+                x += together;
+            }
+        }
+        Some(())
+    }
+
+    /// So many pixels from `at` on, the first of which is that of `output`; one, if not all windows lie inside the
+    /// input or channels are no whole quads.
+    fn pixels(
+        &mut self,
+        job: &mut Job,
+        at: [usize; 2],
+        pixels: usize,
+        block: &Block<'_>,
+        output: &mut [u8],
+    ) -> Option<()> {
+        let (p, channels) = (self.conv, block.bias.len());
+        let whole = channels / CHANNELS * CHANNELS;
+        let fits = self.input.len() == p.input.len()
+            && block.mult.len() == channels
+            && block.first + channels <= p.input.c
+            && self.edge.len() >= p.input.c
+            && self.part.len() >= p.depth() * CHANNELS
+            && block.levels.len() >= channels.div_ceil(CHANNELS) * block.stream;
+        let output = output.get_mut(..pixels * p.output.c)?.get_mut(block.first..)?;
+        if !fits {
+            return None;
+        }
+        let inside = self.windows.is_inside(at);
+        let start = if inside {
+            let [y, x] = [0, 1].map(|axis| at[axis] * p.stride[axis] - p.pad[axis]);
+            (y * p.input.w + x) * p.input.c
+        } else {
+            let edge = (self.edge.as_ptr() as u32).wrapping_sub(self.input.as_ptr() as u32);
+            for (tap, offset) in self.table.iter_mut().enumerate() {
+                let source = self.windows.source(p, at, [tap / p.kernel[1], tap % p.kernel[1]]);
+                *offset = source.map_or(edge, |[y, x]| ((y * p.input.w + x) * p.input.c) as u32);
+            }
+            0
+        };
+        let taps: &[u32] = if inside { self.inside } else { self.table };
+        let start = self.input.as_ptr().wrapping_add(start + block.first);
+        if whole > 0 {
+            (job.taps, job.end) = (taps.as_ptr(), taps.as_ptr().wrapping_add(taps.len() / 2 * 2));
+            (job.levels, job.bias, job.mult) = (block.levels.as_ptr(), block.bias.as_ptr(), block.mult.as_ptr());
+            (job.input, job.output) = (start, output.as_mut_ptr());
+            job.last = job.output.wrapping_add(whole);
+            (job.pixels, job.step) = (pixels, p.output.c);
+            job.gaps = [(p.stride[1] * p.input.c).wrapping_sub(whole), p.output.c - whole];
+            // SAFETY: the table leads to pixels of the input, or to one of padding, that have all of the channels;
+            // levels, biases, multipliers and output are as many.
+            unsafe { quad::quads(job) };
+        }
+        if whole < channels {
+            self.rest(job, start.wrapping_add(whole), inside, block, output.get_mut(..channels)?);
+        }
+        Some(())
+    }
+
+    /// Less than a quad of channels: its codes are copied, lest what is beyond the input be read.
+    fn rest(&mut self, job: &mut Job, start: *const u8, inside: bool, block: &Block<'_>, output: &mut [u8]) {
+        let whole = block.bias.len() / CHANNELS * CHANNELS;
+        let rest = block.bias.len() - whole;
+        let (mut bias, mut mult, mut codes) = ([0; CHANNELS], [0; CHANNELS], [0; CHANNELS]);
+        let fill = |to: &mut [i32], from: &[i32]| to.iter_mut().zip(from).for_each(|(to, &from)| *to = from);
+        fill(&mut bias, block.bias.get(whole..).unwrap_or(&[]));
+        fill(&mut mult, block.mult.get(whole..).unwrap_or(&[]));
+        let taps: &[u32] = if inside { self.inside } else { self.table };
+        for (&offset, part) in taps.iter().zip(self.part.chunks_exact_mut(CHANNELS)) {
+            for (channel, code) in part.iter_mut().enumerate().take(rest) {
+                // SAFETY: as for whole quads.
+                *code = unsafe { start.wrapping_add(offset as usize).wrapping_add(channel).read() };
+            }
+        }
+        for (tap, offset) in self.table.iter_mut().enumerate() {
+            *offset = (tap * CHANNELS) as u32;
+        }
+        (job.taps, job.end) = (self.table.as_ptr(), self.table.as_ptr().wrapping_add(self.table.len() / 2 * 2));
+        job.levels = block.levels.as_ptr().wrapping_add(whole / CHANNELS * block.stream);
+        (job.bias, job.mult) = (bias.as_ptr(), mult.as_ptr());
+        (job.input, job.output) = (self.part.as_ptr(), codes.as_mut_ptr());
+        job.last = job.output.wrapping_add(CHANNELS);
+        job.pixels = 1;
+        // SAFETY: there is one quad of each of them.
+        unsafe { quad::quads(job) };
+        output.iter_mut().skip(whole).zip(codes).for_each(|(to, code)| *to = code);
+    }
+}

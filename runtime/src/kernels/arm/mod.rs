@@ -1,0 +1,45 @@
+//! Kernels for 32-bit Arm with the DSP extension: two 16-bit products an instruction.
+//!
+//! Soundness. Whoever compiles this module has told the compiler of a processor with the extension (see `build.rs`),
+//! so its instructions are there. Loops in assembly go through memory that their callers have checked.
+#![allow(unsafe_code, reason = "instructions of the extension, and loops in assembly")]
+
+mod add;
+mod dense;
+mod depthwise;
+mod polynomial;
+mod quad;
+mod tile;
+mod windows;
+
+use super::{ConvKernel, Isa, portable, scratch};
+use crate::format::{Add, AvgPool, Conv, Layout, MaxPool};
+
+/// Whether the kernels of `isa` can run here: the extension is there whenever this module is compiled.
+pub fn detect(isa: Isa) -> bool {
+    matches!(isa, Isa::Reference | Isa::Portable | Isa::Dsp)
+}
+
+/// The kernel of `isa` for a convolution whose weights are all in [`Layout::Words`]; `None` for other layouts.
+pub(super) fn conv_kernel(isa: Isa, conv: &Conv<'_>) -> Option<ConvKernel> {
+    if isa != Isa::Dsp || conv.layout()? != Layout::Words {
+        return None;
+    }
+    if conv.is_depthwise() {
+        return Some(ConvKernel { isa, run: depthwise::run, scratch: scratch::of_groups, adds: false });
+    }
+    let dense = ConvKernel { isa, run: dense::run, scratch: scratch::of_groups, adds: false };
+    Some(polynomial::kernel(isa, conv).unwrap_or(dense))
+}
+
+pub(super) fn add(_isa: Isa, p: &Add, a: &mut [u8], b: &[u8]) {
+    add::add(p, a, b);
+}
+
+pub(super) fn avg_pool(_isa: Isa, p: &AvgPool, input: &[u8], output: &mut [u8]) {
+    portable::avg_pool(p, input, output);
+}
+
+pub(super) fn max_pool(_isa: Isa, p: &MaxPool, input: &[u8], output: &mut [u8]) {
+    portable::max_pool(p, input, output);
+}

@@ -1,0 +1,161 @@
+//! From sums to codes.
+
+use core::arch::naked_asm;
+
+use super::Levels;
+use crate::format::{Conv, Requantise, WeightGroup};
+use crate::kernels::polynomial::{Polynomial, TILE};
+
+/// Most filters of a tile.
+const MOST: usize = 2 * TILE;
+
+/// A few filters of a group. The shift before the high multiplication is in all summands already.
+pub(super) struct Finish {
+    /// First channel of the output, and how many.
+    first: usize,
+    channels: usize,
+    /// Sums of a pixel.
+    filters: usize,
+    bias: [i32; MOST],
+    mult: [i32; MOST],
+    scale: i32,
+    requantise: Requantise,
+    /// Channels of the output.
+    pitch: usize,
+}
+
+impl Finish {
+    /// The filters from `channel` of the group on.
+    pub(super) fn new(
+        plan: &Polynomial,
+        conv: &Conv<'_>,
+        group: &WeightGroup<'_>,
+        channel: usize,
+        levels: &Levels,
+    ) -> Option<Finish> {
+        let (first, filters) = (group.first + channel, plan.filters());
+        let channels = filters.min(group.channels - channel);
+        let (mut bias, mut mult) = ([0; MOST], [0; MOST]);
+        let each = conv.bias.get(first..first + channels)?.iter().zip(conv.mult.get(first..first + channels)?);
+        for ((bias, mult), (&of_bias, &of_mult)) in bias.iter_mut().zip(&mut mult).zip(each) {
+            (*bias, *mult) = (levels.shifted(of_bias), of_mult);
+        }
+        let requantise = Requantise { pre: 0, ..conv.requantise };
+        let (scale, pitch) = (levels.shifted(levels.scale), conv.output.c);
+        Some(Finish { first, channels, filters, bias, mult, scale, requantise, pitch })
+    }
+
+    /// The codes of a row of pixels; fewer where the output ends.
+    pub(super) fn row(&self, sums: &[i32], windows: &[i32], output: &mut [u8]) -> Option<()> {
+        let output = output.get_mut(self.first..)?;
+        let room = (output.len() + self.first) / self.pitch;
+        let pixels = windows.len().min(room).min(sums.len() / self.filters);
+        let fast = if self.channels == self.filters { pixels & !1 } else { 0 };
+        let leaf = if self.filters == TILE { finish_2 } else { finish_4 };
+        let every = |byte: u8| u32::from(byte) * 0x0101_0101;
+        for pair in 0..if fast == 0 { 0 } else { self.filters / 2 } {
+            let (bias, mult) = (self.bias.as_chunks().0.get(pair)?, self.mult.as_chunks().0.get(pair)?);
+            let mut pixels = Pixels {
+                sums: sums.as_ptr().wrapping_add(2 * pair),
+                windows: windows.as_ptr(),
+                output: output.as_mut_ptr().wrapping_add(2 * pair),
+                pitch: self.pitch,
+                bias: *bias,
+                mult: *mult,
+                zero: self.requantise.zero.into(),
+                scale: self.scale,
+                hi: every(self.requantise.hi),
+                lo: every(self.requantise.lo),
+                windows_end: windows.as_ptr().wrapping_add(fast),
+            };
+            // SAFETY: so many pixels, an even number above 0, have a sum a filter, a window, and `pitch` bytes of output
+            // each, of which the channels are the first ones.
+            unsafe { leaf(&mut pixels) };
+        }
+        for pixel in fast..pixels {
+            let (sums, window) = (sums.get(pixel * self.filters..)?, *windows.get(pixel)?);
+            let output = output.get_mut(pixel * self.pitch..)?;
+            let numbers = self.bias.iter().zip(&self.mult).take(self.channels);
+            for ((code, &sum), (&bias, &mult)) in output.iter_mut().zip(sums).zip(numbers) {
+                let sum = sum.wrapping_mul(self.scale).wrapping_add(window).wrapping_add(bias);
+                *code = self.requantise.apply(sum, mult);
+            }
+        }
+        Some(())
+    }
+}
+
+/// Two channels of pixels, in the order of the registers that take them.
+#[repr(C)]
+struct Pixels {
+    sums: *const i32,
+    windows: *const i32,
+    output: *mut u8,
+    pitch: usize,
+    bias: [i32; 2],
+    mult: [i32; 2],
+    zero: i32,
+    scale: i32,
+    hi: u32,
+    lo: u32,
+    windows_end: *const i32,
+}
+
+/// A function for two channels out of `$filters`, two pixels at a time.
+macro_rules! finish {
+    ($name:ident, $bytes:literal) => {
+        #[unsafe(naked)]
+        unsafe extern "C" fn $name(pixels: *mut Pixels) {
+            naked_asm!(
+                "push {{r4-r11, lr}}",
+                "ldr r1, [r0, #40]",
+                "ldr r2, [r0, #44]",
+                "ldr r3, [r0, #48]",
+                "push {{r1-r3}}",
+                "ldm r0, {{r0-r9}}",
+                "2:",
+                concat!("ldrd r10, r11, [r0], #", $bytes),
+                "ldr lr, [r1], #4",
+                "mla r10, r10, r9, lr",
+                "mla r11, r11, r9, lr",
+                "add r10, r10, r4",
+                "add r11, r11, r5",
+                "smmlar r10, r10, r6, r8",
+                "smmlar r11, r11, r7, r8",
+                "usat r10, #8, r10",
+                "usat r11, #8, r11",
+                "orr r12, r10, r11, lsl #8",
+                concat!("ldrd r10, r11, [r0], #", $bytes),
+                "ldr lr, [r1], #4",
+                "mla r10, r10, r9, lr",
+                "mla r11, r11, r9, lr",
+                "add r10, r10, r4",
+                "add r11, r11, r5",
+                "smmlar r10, r10, r6, r8",
+                "smmlar r11, r11, r7, r8",
+                "usat r10, #8, r10",
+                "usat r11, #8, r11",
+                "orr r10, r10, r11, lsl #8",
+                "orr r12, r12, r10, lsl #16",
+                // Each byte at most `hi`, at least `lo`.
+                "ldrd r10, r11, [sp]",
+                "uqsub8 r10, r12, r10",
+                "sub r12, r12, r10",
+                "uqsub8 r11, r11, r12",
+                "add r12, r12, r11",
+                "ldr lr, [sp, #8]",
+                "strh r12, [r2]",
+                "lsr r12, r12, #16",
+                "strh r12, [r2, r3]",
+                "add r2, r2, r3, lsl #1",
+                "cmp r1, lr",
+                "bne 2b",
+                "add sp, sp, #12",
+                "pop {{r4-r11, pc}}",
+            )
+        }
+    };
+}
+
+finish!(finish_2, 8);
+finish!(finish_4, 16);

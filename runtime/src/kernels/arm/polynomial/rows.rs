@@ -1,0 +1,237 @@
+//! Rows of input as words, and what all filters have in common.
+
+use core::arch::naked_asm;
+
+use super::Levels;
+use crate::format::{Conv, Shape};
+use crate::kernels::polynomial::{Form, Polynomial, TAPS, TILE};
+use crate::kernels::scratch::padded;
+
+/// The input as rows of pixels, padding included.
+pub(super) struct Rows<'a> {
+    pub(super) plan: &'a Polynomial,
+    pub(super) conv: &'a Conv<'a>,
+    pub(super) input: &'a [u8],
+}
+
+impl Rows<'_> {
+    /// Packs the rows of the strip that begins at output row `first`, or moves those that the strip before had too;
+    /// `edge` is for the pixels of a word.
+    pub(super) fn pack(&self, first: usize, edge: &mut [u8], to: &mut [u32]) -> Option<()> {
+        let plan = self.plan;
+        let (Shape { h, w, c }, pixels) = (plan.input, plan.activations());
+        let (step, word) = match plan.form {
+            Form::Taps => (1, TAPS),
+            Form::Filters => (self.conv.stride[1], self.conv.dilation[1]),
+        };
+        let span = (pixels - 1) * step;
+        let row_words = plan.row_steps() * TILE;
+        let kept = self.kept(first);
+        for to in to.chunks_exact_mut(plan.rows * row_words).take(plan.tiles).filter(|_| kept > 0) {
+            to.copy_within((plan.rows - kept) * row_words.., 0);
+        }
+        for row in kept..plan.rows {
+            let y = (first * self.conv.stride[0] + row).wrapping_sub(self.conv.pad[0]);
+            let line = if y < h { self.input.get(y * w * c..).unwrap_or_default() } else { &[] };
+            for tile in 0..plan.tiles {
+                for tap in 0..plan.words {
+                    let at = ((tile * plan.rows + row) * plan.words + tap) * c * TILE;
+                    let to = to.get_mut(at..at + c * TILE)?;
+                    for half in 0..TILE {
+                        let column = plan.first + tap * word + (tile * TILE + half) * pixels * step;
+                        let x = column.wrapping_sub(self.conv.pad[1]);
+                        let inside = x < w && span < w - x;
+                        match line.get(x.wrapping_mul(c)..).filter(|from| inside && from.len() >= (span + 1) * c) {
+                            Some(from) => self.pack_word(from, step * c, half, to)?,
+                            None => {
+                                for (i, pixel) in edge.chunks_exact_mut(c).enumerate().take(pixels) {
+                                    let x = x.wrapping_add(i * step);
+                                    match line.get(x.wrapping_mul(c)..).and_then(|of| of.get(..c)).filter(|_| x < w) {
+                                        Some(of) => pixel.copy_from_slice(of),
+                                        None => pixel.fill(self.conv.zero_in),
+                                    }
+                                }
+                                self.pack_word(edge, c, half, to)?;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        Some(())
+    }
+
+    /// Rows that the strip from output row `first` on has in common with the one before, its first.
+    fn kept(&self, first: usize) -> usize {
+        let moved = self.plan.outputs * self.conv.stride[0];
+        if first == 0 { 0 } else { self.plan.rows.saturating_sub(moved) }
+    }
+
+    /// A word for every channel of pixels at a distance of `pitch` bytes: word `half` of each step.
+    #[inline]
+    fn pack_word(&self, from: &[u8], pitch: usize, half: usize, to: &mut [u32]) -> Option<()> {
+        let (pixels, c) = (self.plan.activations(), self.plan.input.c);
+        if from.len() < (pixels - 1) * pitch + c || to.len() < c * TILE {
+            return None;
+        }
+        if c >= 4 {
+            let leaf = match pixels {
+                2 => pack_2,
+                3 => pack_3,
+                _ => pack_4,
+            };
+            // SAFETY: `from` holds `c` codes of each pixel, `to` a step for each, as was just checked.
+            unsafe { leaf(to.as_mut_ptr().wrapping_add(half), from.as_ptr(), pitch, c / 4) };
+        }
+        for channel in c / 4 * 4..c {
+            let codes = from.iter().skip(channel).step_by(pitch).take(pixels);
+            let shifted = codes.rev().fold(0, |word, &code| word << self.plan.fields.bits() | u32::from(code));
+            *to.get_mut(channel * TILE + half)? = shifted;
+        }
+        Some(())
+    }
+
+    /// What all filters have in common: the sums of the windows of `outputs` rows of output, times the offset of the
+    /// levels. `sums` are those of the pixels of a strip, and stay; `columns` those of a few rows of them.
+    pub(super) fn sum_windows(
+        &self,
+        first: usize,
+        outputs: usize,
+        levels: &Levels,
+        sums: &mut [i32],
+        columns: &mut [i32],
+        windows: &mut [i32],
+    ) -> Option<()> {
+        let conv = self.conv;
+        let ([kh, kw], [down, right], dilation) = (conv.kernel, conv.stride, conv.dilation[1]);
+        let offset = levels.shifted(levels.offset);
+        let width = padded(conv, 1, self.plan.output.w);
+        let (columns, kept) = (columns.get_mut(..width)?, self.kept(first));
+        if kept > 0 {
+            sums.copy_within((self.plan.rows - kept) * width.., 0);
+        }
+        for (row, sums) in (kept..).zip(sums.get_mut(kept * width..)?.chunks_exact_mut(width)) {
+            self.sum_pixels(first * down + row, sums);
+        }
+        for (row, windows) in windows.chunks_exact_mut(self.plan.output.w).take(outputs).enumerate() {
+            columns.fill(0);
+            for sums in sums.get(row * down * width..)?.get(..kh * width)?.chunks_exact(width) {
+                columns.iter_mut().zip(sums).for_each(|(column, sum)| *column += sum);
+            }
+            windows.fill(0);
+            for tap in 0..kw {
+                let columns = columns.get(tap * dilation..)?;
+                if right == 1 {
+                    windows.iter_mut().zip(columns).for_each(|(window, &column)| *window += column);
+                } else {
+                    windows
+                        .iter_mut()
+                        .zip(columns.iter().step_by(right))
+                        .for_each(|(window, &column)| *window += column);
+                }
+            }
+            windows.iter_mut().for_each(|window| *window = window.wrapping_mul(offset));
+        }
+        Some(())
+    }
+
+    /// The sums of the codes of the pixels of a row, padding included.
+    fn sum_pixels(&self, row: usize, sums: &mut [i32]) {
+        let Shape { h, w, c } = self.plan.input;
+        sums.fill(i32::from(self.conv.zero_in) * c as i32);
+        let y = row.wrapping_sub(self.conv.pad[0]);
+        let (Some(sums), true) = (sums.get_mut(self.conv.pad[1]..), y < h) else { return };
+        let line = self.input.get(y * w * c..).unwrap_or_default();
+        let pixels = w.min(line.len() / c).min(sums.len());
+        if c.is_multiple_of(4) && pixels > 0 {
+            // SAFETY: there are so many pixels, one at least, and sums.
+            unsafe { sum_quads(sums.as_mut_ptr(), line.as_ptr(), c / 4, pixels) };
+        } else {
+            for (sum, pixel) in sums.iter_mut().zip(line.chunks_exact(c)).take(pixels) {
+                *sum = pixel.iter().map(|&code| i32::from(code)).sum();
+            }
+        }
+    }
+}
+
+/// A function for words of activations at a distance of some bits: `to` every other word, `from` 4 channels for each of
+/// `quads`, at least one, `pitch` from pixel to pixel. `$load` brings the first pixel to r4, others to r5 and r6;
+/// `$word` makes a word in r8 of the byte at `\shift` of each.
+macro_rules! pack {
+    ($name:ident, [$($load:literal),*], [$($word:literal),*]) => {
+        #[unsafe(naked)]
+        unsafe extern "C" fn $name(to: *mut u32, from: *const u8, pitch: usize, quads: usize) {
+            naked_asm!(
+                "push {{r4-r9}}",
+                "add r9, r2, r2, lsl #1",
+                "2:",
+                $($load,)*
+                ".irp shift, 0, 8, 16, 24",
+                $($word,)*
+                "str r8, [r0], #8",
+                ".endr",
+                "subs r3, r3, #1",
+                "bne 2b",
+                "pop {{r4-r9}}",
+                "bx lr",
+            )
+        }
+    };
+}
+
+pack!(
+    pack_2,
+    ["ldr r5, [r1, r2]", "ldr r4, [r1], #4"],
+    ["ubfx r8, r4, #\\shift, #8", "ubfx r12, r5, #\\shift, #8", "orr r8, r8, r12, lsl #14"]
+);
+pack!(
+    pack_3,
+    ["ldr r5, [r1, r2]", "ldr r6, [r1, r2, lsl #1]", "ldr r4, [r1], #4"],
+    [
+        "ubfx r8, r4, #\\shift, #8",
+        "ubfx r12, r5, #\\shift, #8",
+        "orr r8, r8, r12, lsl #10",
+        "ubfx r12, r6, #\\shift, #8",
+        "orr r8, r8, r12, lsl #20"
+    ]
+);
+// Codes of four pixels, two bits each, share a byte; of its four copies, each keeps one.
+pack!(
+    pack_4,
+    [
+        "ldr r5, [r1, r2]",
+        "ldr r6, [r1, r2, lsl #1]",
+        "ldr r7, [r1, r9]",
+        "ldr r4, [r1], #4",
+        "orr r4, r4, r5, lsl #2",
+        "orr r4, r4, r6, lsl #4",
+        "orr r4, r4, r7, lsl #6",
+        "movw r5, #0x0101",
+        "movt r5, #0x0101",
+        "movw r6, #0x0c03",
+        "movt r6, #0xc030"
+    ],
+    ["ubfx r8, r4, #\\shift, #8", "mul r8, r8, r5", "and r8, r8, r6"]
+);
+
+/// The sums of `pixels` pixels of `quads` times 4 codes each, both at least one.
+#[unsafe(naked)]
+unsafe extern "C" fn sum_quads(to: *mut i32, from: *const u8, quads: usize, pixels: usize) {
+    naked_asm!(
+        "push {{r4-r6}}",
+        "mov r6, #0",
+        "2:",
+        "mov r4, #0",
+        "mov r5, r2",
+        "3:",
+        "ldr r12, [r1], #4",
+        "subs r5, r5, #1",
+        "usada8 r4, r12, r6, r4",
+        "bne 3b",
+        "subs r3, r3, #1",
+        "str r4, [r0], #4",
+        "bne 2b",
+        "pop {{r4-r6}}",
+        "bx lr",
+    )
+}

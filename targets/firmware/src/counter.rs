@@ -1,0 +1,157 @@
+//! Reading time: one counter, chosen by the job.
+
+use core::ptr::{read_volatile, write_volatile};
+
+use crate::job::{CounterKind, Job};
+
+/// A counter that runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Counter {
+    kind: CounterKind,
+    address: u32,
+    /// Ticks between two readings with nothing in between.
+    overhead: u64,
+}
+
+impl Counter {
+    /// Starts the counter that a job names.
+    pub fn start(job: &Job) -> Counter {
+        let address = match job.counter {
+            CounterKind::Dwt => DWT,
+            CounterKind::SysTick => SYST,
+            _ => job.counter_address,
+        };
+        let mut counter = Counter { kind: job.counter, address, overhead: 0 };
+        match counter.kind {
+            CounterKind::CmsdkTimer => {
+                counter.write(CMSDK_CTRL, 0);
+                counter.write(CMSDK_RELOAD, u32::MAX);
+                counter.write(CMSDK_VALUE, u32::MAX);
+                counter.write(CMSDK_CTRL, 1);
+            }
+            CounterKind::SysTick => {
+                counter.write(SYST_RVR, 0x00ff_ffff);
+                counter.write(SYST_CVR, 0);
+                // Enabled, no interrupt, the processor's clock.
+                counter.write(SYST_CSR, 0b101);
+            }
+            CounterKind::Dwt => {
+                let demcr = Counter { address: DEMCR, ..counter };
+                demcr.write(0, demcr.read(0) | DEMCR_TRCENA);
+                counter.write(DWT_CYCCNT, 0);
+                counter.write(DWT_CTRL, counter.read(DWT_CTRL) | 1);
+            }
+            CounterKind::SseCounter => counter.write(SSE_CNTCR, 1),
+            CounterKind::Minstret | CounterKind::Mcycle => {}
+        }
+        counter.overhead = counter.since(counter.now());
+        counter
+    }
+
+    /// A reading, for [`Counter::since`].
+    #[inline(never)]
+    pub fn now(&self) -> u64 {
+        match self.kind {
+            CounterKind::CmsdkTimer => u64::from(!self.read(CMSDK_VALUE)),
+            CounterKind::SysTick => u64::from(!self.read(SYST_CVR) & 0x00ff_ffff),
+            CounterKind::Dwt => self.read(DWT_CYCCNT).into(),
+            CounterKind::SseCounter => self.pair(|counter, high| counter.read(SSE_CNTCV + 4 * u32::from(high))),
+            CounterKind::Minstret => self.pair(|_, high| riscv::minstret(high)),
+            CounterKind::Mcycle => self.pair(|_, high| riscv::mcycle(high)),
+        }
+    }
+
+    /// Ticks since a reading, without what reading takes.
+    pub fn since(&self, begin: u64) -> u64 {
+        let mask = match self.kind {
+            CounterKind::SysTick => 0x00ff_ffff,
+            CounterKind::CmsdkTimer | CounterKind::Dwt => u64::from(u32::MAX),
+            CounterKind::SseCounter | CounterKind::Minstret | CounterKind::Mcycle => u64::MAX,
+        };
+        (self.now().wrapping_sub(begin) & mask).saturating_sub(self.overhead)
+    }
+
+    /// A number of two words, the low one of which may overflow while they are read.
+    fn pair(&self, word: impl Fn(&Counter, bool) -> u32) -> u64 {
+        loop {
+            let (high, low) = (word(self, true), word(self, false));
+            if word(self, true) == high {
+                return u64::from(high) << 32 | u64::from(low);
+            }
+        }
+    }
+
+    fn read(&self, offset: u32) -> u32 {
+        // SAFETY: a register of the counter that the board's description names; reading it changes nothing.
+        unsafe { read_volatile((self.address + offset) as *const u32) }
+    }
+
+    fn write(&self, offset: u32, value: u32) {
+        // SAFETY: a register of that counter, which nothing else uses.
+        unsafe { write_volatile((self.address + offset) as *mut u32, value) }
+    }
+}
+
+const CMSDK_CTRL: u32 = 0x0;
+const CMSDK_VALUE: u32 = 0x4;
+const CMSDK_RELOAD: u32 = 0x8;
+
+const SYST: u32 = 0xe000_e010;
+const SYST_CSR: u32 = 0x0;
+const SYST_RVR: u32 = 0x4;
+const SYST_CVR: u32 = 0x8;
+
+const DWT: u32 = 0xe000_1000;
+const DWT_CTRL: u32 = 0x0;
+const DWT_CYCCNT: u32 = 0x4;
+const DEMCR: u32 = 0xe000_edfc;
+const DEMCR_TRCENA: u32 = 1 << 24;
+
+const SSE_CNTCR: u32 = 0x0;
+const SSE_CNTCV: u32 = 0x8;
+
+mod riscv {
+    /// Instructions retired: the high or the low word. 0 on other processors.
+    pub(super) fn minstret(high: bool) -> u32 {
+        #[cfg(target_arch = "riscv32")]
+        {
+            let value: u32;
+            // SAFETY: reads a counter, in machine mode.
+            unsafe {
+                if high {
+                    core::arch::asm!("csrr {0}, minstreth", out(reg) value, options(nomem, nostack));
+                } else {
+                    core::arch::asm!("csrr {0}, minstret", out(reg) value, options(nomem, nostack));
+                }
+            }
+            value
+        }
+        #[cfg(not(target_arch = "riscv32"))]
+        {
+            let _other = high;
+            0
+        }
+    }
+
+    /// Cycles: the high or the low word. 0 on other processors.
+    pub(super) fn mcycle(high: bool) -> u32 {
+        #[cfg(target_arch = "riscv32")]
+        {
+            let value: u32;
+            // SAFETY: reads a counter, in machine mode.
+            unsafe {
+                if high {
+                    core::arch::asm!("csrr {0}, mcycleh", out(reg) value, options(nomem, nostack));
+                } else {
+                    core::arch::asm!("csrr {0}, mcycle", out(reg) value, options(nomem, nostack));
+                }
+            }
+            value
+        }
+        #[cfg(not(target_arch = "riscv32"))]
+        {
+            let _other = high;
+            0
+        }
+    }
+}
