@@ -368,7 +368,8 @@ mod tests {
 
     #[test]
     fn a_policy_without_kernels_is_refused_by_layer() {
-        let target = Target { weight_formats: vec![WeightFormat::Linear(8)], ..Target::built_in().unwrap().remove(0) };
+        let host = Target::built_in().unwrap().remove(0);
+        let target = Target { weight_formats: vec![WeightFormat::Linear(8)], activation_bits: vec![8], ..host };
         let policy = |format, activation_bits| {
             let weights = Some(WeightChoice::Channels(vec![WeightFormat::Linear(8), format]));
             Policy { layers: [("conv1".to_owned(), LayerPolicy { weights, activation_bits, keep: None })].into() }
