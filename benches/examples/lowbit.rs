@@ -38,10 +38,10 @@ fn main() {
             let spec = ConvSpec { bits_in, zero_in: 1, ..ConvSpec::dense(shape, channels, 3, 1, format, layout) };
             (format!("{format}a{bits_in} {layout:?}"), spec)
         };
-        let low = [(w(2), 2), (t, 2), (w(1), 2), (w(1), 1)];
+        let low = [(w(2), 2), (t, 2), (w(1), 4), (w(1), 3), (w(2), 1), (w(1), 2), (w(1), 1)];
         let mut specs = vec![conv(w(8), 8, Layout::Panels), conv(w(4), 8, Layout::Panels)];
         specs.extend(low.map(|(format, bits)| conv(format, bits, Layout::Panels)));
-        specs.extend(low.map(|(format, bits)| conv(format, bits, Layout::Lookup)));
+        specs.extend(low.map(|(format, bits)| conv(format, bits, Layout::Planes)));
         compare(&format!("3x3 {channels}-{channels} {extent}x{extent}"), &specs, 1);
     }
 }

@@ -163,12 +163,12 @@ impl<'a> Workshop<'a> {
         })
     }
 
-    /// Applies a policy.
+    /// Applies a policy; layers have the layouts that `table` says are fastest.
     ///
     /// # Errors
     /// When calibration or deployment fails.
-    pub fn deploy(&self, policy: &Policy, metadata: &str) -> Result<Deployed, CompileError> {
-        Ok(deploy(self.bank()?, policy, &self.lower_config(), metadata)?)
+    pub fn deploy(&self, policy: &Policy, table: &LatencyTable, metadata: &str) -> Result<Deployed, CompileError> {
+        Ok(deploy(self.bank()?, policy, &self.lower_config().with(table.layouts()), metadata)?)
     }
 
     /// One policy for every pair of weight format and activation width that a search may choose from.
@@ -198,7 +198,7 @@ impl<'a> Workshop<'a> {
             events(Event::Stage { name: "measure kernels", steps: measure::rounds(board.as_ref()) });
             let mut step = || events(Event::Step { label: String::new() });
             let subject = measure::Subject { graph, policies };
-            new = measure::rows(board.as_ref(), *isa, &[subject], self.lower_config(), &mut step)?;
+            new = measure::rows(board.as_ref(), *isa, &[subject], &self.lower_config(), &mut step)?;
             events(Event::Finished { summary: format!("{} rows", new.len()) });
         }
         let table = LatencyTable::new(measure::provenance(target, *isa), target.unit, merged(known, new))?;
@@ -225,7 +225,7 @@ impl<'a> Workshop<'a> {
         let validation = self.scorer(Split::Val);
         let float = self.float_score()?;
         let layers = self.layers()?;
-        let config = self.lower_config();
+        let config = self.lower_config().with(table.layouts());
         let (latency, macs, bitops) =
             (Latency::new(layers.clone(), table), Macs(layers.clone()), Bitops(layers.clone()));
         let blob_bytes = |policy: &Policy| {
@@ -280,7 +280,7 @@ impl<'a> Workshop<'a> {
         Ok(layers_as_run(&self.task.graph, &self.lower_config()).map_err(DeployError::from)?)
     }
 
-    /// How plans are made for the target.
+    /// How plans are made for the target when it has not been measured.
     pub fn lower_config(&self) -> LowerConfig {
         LowerConfig {
             sums: self.settings.sums,

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use pare_runtime::format::LayerOp;
+use pare_runtime::format::{LayerOp, Layout};
 use pare_runtime::kernels::KernelName;
 use pare_runtime::{Isa, Model};
 use rayon::prelude::*;
@@ -17,7 +17,7 @@ use crate::cost::table::{Provenance, Row};
 use crate::deploy::{DeployError, deploy};
 use crate::eval::EvalError;
 use crate::ir::{Graph, NodeId};
-use crate::lower::LowerConfig;
+use crate::lower::{LowerConfig, Plan, PlannedLayer, PlannedOp};
 use crate::policy::{Policy, WeightChoice};
 use crate::quant::{
     BiasCorrection, Calibration, CalibrationConfig, ClipMethod, CodeBank, QuantConfig, QuantError, Rounding, calibrate,
@@ -63,7 +63,7 @@ pub struct Subject<'a> {
     pub policies: Vec<Policy>,
 }
 
-/// Times every kernel of every subject on a board.
+/// Times every kernel of every subject on a board, and each layer in every layout that it can have.
 ///
 /// Times do not depend on what the weights and activations are, so no data is needed. `step` is called
 /// after each of [`rounds`].
@@ -74,12 +74,12 @@ pub fn rows(
     board: &dyn Board,
     isa: Isa,
     subjects: &[Subject<'_>],
-    config: LowerConfig,
+    config: &LowerConfig,
     step: &mut dyn FnMut(),
 ) -> Result<Vec<Row>, MeasureError> {
     let mut variants = Vec::new();
     for subject in subjects {
-        variants.extend(variants_of(subject, &config)?);
+        variants.extend(variants_of(subject, &config.candidates())?);
     }
     for _ in 0..rounds(board) {
         // Emulators do not slow one another's counts.
@@ -94,7 +94,7 @@ pub fn rows(
     let mut rows: BTreeMap<_, Row> = BTreeMap::new();
     for variant in variants {
         for row in variant.rows(yardstick) {
-            let key = (row.operator.clone(), row.shape, row.weights, row.activation_bits);
+            let key = (row.operator.clone(), row.shape, row.weights, row.activation_bits, row.kernel.clone());
             match rows.entry(key) {
                 Entry::Vacant(place) => drop(place.insert(row)),
                 // Layers alike in everything are one kernel, seen in several places.
@@ -113,35 +113,55 @@ pub fn end_to_end(
     board: &dyn Board,
     isa: Isa,
     subject: &Subject<'_>,
-    config: LowerConfig,
+    config: &LowerConfig,
     runs: usize,
 ) -> Result<Vec<Timing>, MeasureError> {
     let time = |variant: &Variant<'_>| Ok(board.time(&variant.blob, isa, &variant.codes()?, runs)?);
-    variants_of(subject, &config)?.iter().map(time).collect()
+    variants_of(subject, std::slice::from_ref(config))?.iter().map(time).collect()
 }
 
 /// A network under one policy, and what each round of timing saw.
 struct Variant<'a> {
     policy: &'a Policy,
     blob: AlignedBytes,
+    /// The layout of each node that has weights.
+    layouts: BTreeMap<NodeId, Layout>,
     layers: Layers,
     served: Vec<Option<NodeId>>,
     rounds: Vec<Round>,
 }
 
-fn variants_of<'a>(subject: &'a Subject<'_>, config: &LowerConfig) -> Result<Vec<Variant<'a>>, MeasureError> {
+/// Every policy under every configuration that makes a difference to it.
+fn variants_of<'a>(subject: &'a Subject<'_>, configs: &[LowerConfig]) -> Result<Vec<Variant<'a>>, MeasureError> {
     let graph = subject.graph;
     let calibration = noise_calibration(graph)?;
     let quant =
         QuantConfig { clip: ClipMethod::MinMax, rounding: Rounding::Nearest, bias_correction: BiasCorrection::Off };
     let bank = CodeBank::new(graph, &calibration, &quant)?;
-    let variant = |policy: &'a Policy| {
-        let deployed = deploy(&bank, policy, config, "")?;
-        let blob = AlignedBytes::from(&deployed.blob.bytes[..]);
-        let layers = Layers::of(graph).with_sums(deployed.plan.sums());
-        Ok(Variant { policy, blob, layers, served: deployed.plan.served(), rounds: Vec::new() })
+    let mut variants: Vec<Variant<'a>> = Vec::new();
+    for policy in &subject.policies {
+        let first = variants.len();
+        for config in configs {
+            let deployed = deploy(&bank, policy, config, "")?;
+            let layouts = layouts_of(&deployed.plan);
+            if variants[first..].iter().all(|variant| variant.layouts != layouts) {
+                let blob = AlignedBytes::from(&deployed.blob.bytes[..]);
+                let layers = Layers::of(graph).with_sums(deployed.plan.sums());
+                let served = deployed.plan.served();
+                variants.push(Variant { policy, blob, layouts, layers, served, rounds: Vec::new() });
+            }
+        }
+    }
+    Ok(variants)
+}
+
+/// The layout of each node's weights, which is one for all their formats.
+fn layouts_of(plan: &Plan) -> BTreeMap<NodeId, Layout> {
+    let of = |layer: &PlannedLayer| match &layer.op {
+        PlannedOp::Conv(conv) => Some((layer.node?, conv.weights.first()?.layout)),
+        _ => None,
     };
-    subject.policies.iter().map(variant).collect()
+    plan.layers.iter().filter_map(of).collect()
 }
 
 struct Round {
@@ -180,9 +200,21 @@ impl Variant<'_> {
             };
             let activation_bits = layers.input_bits(layer, self.policy);
             let (operator, shape) = (layer.operator.to_owned(), layer.shape);
+            let layout = self.layouts.get(&node).copied();
             let scaled = |round: &Round| Some(round.nodes.get(&node)?.1 * yardstick / round.yardstick);
             let samples = self.rounds.iter().filter_map(scaled).collect();
-            Some(Row { kernel, operator, shape, weights, activation_bits, median: 0.0, p10: 0.0, yardstick, samples })
+            Some(Row {
+                kernel,
+                operator,
+                shape,
+                weights,
+                activation_bits,
+                layout,
+                median: 0.0,
+                p10: 0.0,
+                yardstick,
+                samples,
+            })
         };
         layers.iter().enumerate().filter_map(timed).collect()
     }

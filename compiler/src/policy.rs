@@ -108,7 +108,7 @@ pub struct LayerPolicy {
     /// Weight coding; absent for layers without weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<WeightChoice>,
-    /// Width of the codes of the layer's output, 2..=8 bits.
+    /// Width of the codes of the layer's output, 1..=8 bits.
     pub activation_bits: u8,
     /// Output channels that stay; absent means all.
     #[serde(default, skip_serializing_if = "Option::is_none")]

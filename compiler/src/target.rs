@@ -279,8 +279,8 @@ fn parse(path: &str, text: &str) -> Result<Target, TargetError> {
     if target.channel_block == 0 {
         return refuse("`channel_block` is 1 at least");
     }
-    if !target.activation_bits.iter().all(|bits| (2..=8).contains(bits)) {
-        return refuse("activation widths go from 2 to 8 bits");
+    if !target.activation_bits.iter().all(|bits| (1..=8).contains(bits)) {
+        return refuse("activation widths go from 1 to 8 bits");
     }
     if let (Runner::SameAs(name), None) = (&target.runner, target.stand_in()) {
         return Err(TargetError::NotTheSame { path: path.to_owned(), name: name.clone() });
@@ -362,13 +362,14 @@ mod tests {
     fn what_a_runner_cannot_do_is_refused() {
         let with = |from: &str, to: &str| parse("x.toml", &BUILT_IN[0].1.replace(from, to)).unwrap_err().to_string();
         assert!(with("unit = \"ns\"", "unit = \"cycles\"").contains("ns"));
-        assert!(with("[2, 3, 4, 5, 6, 7, 8]", "[]").contains("activation"));
-        assert!(with("[2, 3, 4, 5, 6, 7, 8]", "[9]").contains("2 to 8"));
+        assert!(with("[1, 2, 3, 4, 5, 6, 7, 8]", "[]").contains("activation"));
+        assert!(with("[1, 2, 3, 4, 5, 6, 7, 8]", "[9]").contains("1 to 8"));
     }
 
     #[test]
     fn a_policy_without_kernels_is_refused_by_layer() {
-        let target = Target { weight_formats: vec![WeightFormat::Linear(8)], ..Target::built_in().unwrap().remove(0) };
+        let host = Target::built_in().unwrap().remove(0);
+        let target = Target { weight_formats: vec![WeightFormat::Linear(8)], activation_bits: vec![8], ..host };
         let policy = |format, activation_bits| {
             let weights = Some(WeightChoice::Channels(vec![WeightFormat::Linear(8), format]));
             Policy { layers: [("conv1".to_owned(), LayerPolicy { weights, activation_bits, keep: None })].into() }

@@ -1,5 +1,6 @@
 //! The command line as scripts see it: names, JSON keys, exit codes, and nothing left behind by failures.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -178,6 +179,30 @@ fn measured_tables_are_the_ones_that_searches_go_by() {
     assert_eq!(first["table"], second["table"]);
     assert_eq!(second["rows"].as_u64().unwrap(), 2 * first["rows"].as_u64().unwrap());
     assert!(Path::new(second["table"].as_str().unwrap()).starts_with(bench.path("cache")));
+}
+
+#[test]
+fn activations_of_one_bit_compile_and_are_measured_in_every_layout() {
+    let bench = Bench::new();
+    let out = bench.path("out");
+    let compiled =
+        bench.json(&["compile", "--bits", "w1a1", "--all-layers", "--limit", "16", "--out", out.to_str().unwrap()]);
+    assert_eq!(compiled["n"], 16);
+    // Exit code 0: every instruction set gives the same bytes.
+    bench.json(&["verify", out.join("glyphs.pare").to_str().unwrap(), "--limit", "2"]);
+    bench.fails(&["compile", "--bits", "w1a0", "--limit", "16"], 2);
+
+    std::fs::write(bench.path("seeds"), "conv2d 4 4 16 16 3 1\n").unwrap();
+    let measured = bench.json(&["measure", "--seeds", "seeds", "--activation-bits", "1,8", "--out", "table.json"]);
+    let widths = measured["widths"].as_array().unwrap();
+    assert!(widths.iter().any(|w| w["weights"] == "w1" && w["activation_bits"] == 1 && w["shapes"] == 1), "{measured}");
+    let table: Value = serde_json::from_str(&std::fs::read_to_string(bench.path("table.json")).unwrap()).unwrap();
+    let layouts: BTreeSet<&str> =
+        table["rows"].as_array().unwrap().iter().filter_map(|r| r["layout"].as_str()).collect();
+    if measured["isa"] == "avx512vnni" {
+        assert_eq!(layouts, BTreeSet::from(["panels", "planes"]));
+    }
+    bench.fails(&["measure", "--seeds", "seeds", "--activation-bits", "9"], 2);
 }
 
 #[cfg(unix)]

@@ -13,7 +13,7 @@ use pare::deploy::{deploy, draft};
 use pare::eval::Net;
 use pare::ir::text::parse_with;
 use pare::ir::{Graph, verify::verify};
-use pare::lower::{LowerConfig, Plan, Sums};
+use pare::lower::{Layouts, LowerConfig, Plan, Sums};
 use pare::policy::{LayerPolicy, Policy, WeightChoice, WeightFormat};
 use pare::quant::{
     BiasCorrection, CalibrationConfig, ClipMethod, CodeBank, QuantConfig, Quantized, Rounding, calibrate,
@@ -347,9 +347,11 @@ fn policies(graph: &Graph) -> Vec<Policy> {
 fn check(graph: &Graph, bank: &CodeBank<'_>, policy: &Policy, inputs: &[f32], tolerance: Tolerance) {
     let mut answer: Option<Vec<u8>> = None;
     let context = || format!("{graph}{}", serde_json::to_string(policy).unwrap());
-    let [plain, panels, lookup] = [Layout::Plain, Layout::Panels, Layout::Lookup].map(LowerConfig::new);
-    for config in [plain, panels, lookup, LowerConfig { sums: Sums::Apart, ..panels }] {
-        let deployed = deploy(bank, policy, &config, "{}").unwrap_or_else(|e| panic!("{e}\n{}", context()));
+    let [plain, panels, planes] = [Layout::Plain, Layout::Panels, Layout::Planes]
+        .map(|layout| LowerConfig::new(layout).with(Layouts::All(layout)));
+    let apart = LowerConfig { sums: Sums::Apart, ..panels.clone() };
+    for config in [&plain, &panels, &planes, &apart] {
+        let deployed = deploy(bank, policy, config, "{}").unwrap_or_else(|e| panic!("{e}\n{}", context()));
         let blob = AlignedBytes::from(&deployed.blob.bytes[..]);
         let model = Model::parse(&blob).unwrap_or_else(|e| panic!("{e}\n{}", context()));
         let codes = encode(&model, inputs);
@@ -358,7 +360,7 @@ fn check(graph: &Graph, bank: &CodeBank<'_>, policy: &Policy, inputs: &[f32], to
             let answer = answer.get_or_insert_with(|| found.clone());
             assert!(*answer == found, "{config:?} {isa} differs\n{}", context());
         }
-        if config == panels {
+        if *config == panels {
             let net = Net::fake_quantized(&with_rounded_biases(deployed.quantized)).unwrap();
             let reals = net.forward(&decode_inputs(&model, &codes), SAMPLES).unwrap();
             compare(&model, &reals, answer.as_ref().unwrap(), tolerance, context);

@@ -4,7 +4,7 @@
 //! defined once. Fast kernels walk the same bytes in order instead.
 
 use crate::format::{
-    Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH, PANEL_STEP, SLAB_CHANNELS, WORD_CHANNELS, WORD_CODES, WeightFormat,
+    Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH, PANEL_STEP, PLANE_WORD, WORD_CHANNELS, WORD_CODES, WeightFormat,
     WeightGroup,
 };
 
@@ -78,14 +78,18 @@ impl Conv<'_> {
                 let panel = self.packed_bytes(PANEL_CHANNELS, format, layout);
                 Position { offset: channel / PANEL_CHANNELS * panel, index }
             }
-            Layout::Lookup => {
+            Layout::Planes => {
                 let c = self.group_inputs();
-                let depth = format.looked_up().unwrap_or(1);
+                let (segments, words) = self.plane_segments();
+                // Taps of a segment.
+                let taps = self.kernel[0] * self.kernel[1] / segments;
                 let (tap, i) = (k / c, k % c);
-                let lane = channel % 32 * 2 + channel / 32 % 2;
-                let byte = (tap * c.div_ceil(depth) + i / depth) * SLAB_CHANNELS + lane;
-                let slab = self.packed_bytes(SLAB_CHANNELS, format, layout);
-                Position { offset: channel / SLAB_CHANNELS * slab, index: byte * 8 / bits + i % depth }
+                let (segment, bit) = (tap / taps, tap % taps * c.next_multiple_of(8) + i);
+                let step = segment * words + bit / PLANE_WORD;
+                let lane = (step * bits + bit % bits) * PANEL_CHANNELS + channel % PANEL_CHANNELS;
+                let panel = self.packed_bytes(PANEL_CHANNELS, format, layout);
+                let index = lane * (PLANE_WORD / bits) + bit % PLANE_WORD / bits;
+                Position { offset: channel / PANEL_CHANNELS * panel, index }
             }
             Layout::Words => {
                 let (together, index) = if self.is_depthwise() {

@@ -191,8 +191,8 @@ pub fn every_operator() -> Vec<u8> {
     let conv = b.conv(image, &ConvProblem::new(ConvSpec { weights: formats, ..dense }));
     let depthwise = ConvSpec::depthwise(shape(6, 6, 8), 3, 1, WeightFormat::Linear(2), Layout::Panels);
     let depthwise = b.conv(conv, &ConvProblem::new(depthwise));
-    let formats = vec![(WeightFormat::Linear(3), Layout::Panels, 5), (WeightFormat::Ternary, Layout::Panels, 3)];
-    let pointwise = ConvSpec::dense(shape(6, 6, 8), 8, 1, 1, WeightFormat::Linear(3), Layout::Panels);
+    let formats = vec![(WeightFormat::Linear(1), Layout::Planes, 5), (WeightFormat::Ternary, Layout::Planes, 3)];
+    let pointwise = ConvSpec::dense(shape(6, 6, 8), 8, 1, 1, WeightFormat::Linear(1), Layout::Planes);
     let pointwise = b.conv(depthwise, &ConvProblem::new(ConvSpec { weights: formats, ..pointwise }));
 
     let sum = b.tensor_on(conv, shape(6, 6, 8), 9);

@@ -77,7 +77,11 @@ pub fn weights(bytes: &[u8]) -> Outcome {
     };
     let within = |byte: u8, most: usize| 1 + usize::from(byte) % most;
     let format = WeightFormat::ALL[usize::from(format) % WeightFormat::ALL.len()];
-    let layout = if kind & 1 == 0 { Layout::Plain } else { Layout::Panels };
+    let layout = match kind & 7 {
+        4 if format.has_planes() => Layout::Planes,
+        kind if kind & 1 == 0 => Layout::Plain,
+        _ => Layout::Panels,
+    };
     let (kernel, stride) = (within(kernel, 3), within(stride, 2));
     let input = Shape { h: within(edge, 4), w: within(edge / 4, 6), c: within(c_in, 40) };
     let spec = match kind & 2 {

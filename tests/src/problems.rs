@@ -231,13 +231,13 @@ pub enum Family {
     FullyConnected,
     /// Every channel by itself.
     Depthwise,
-    /// Dense, by table look-up.
-    LookedUp,
+    /// Dense, of bit planes.
+    Planes,
     /// All of the first three, weights in the layout of microcontrollers.
     Words,
     /// Dense in that layout, narrow weights.
     Narrow,
-    /// What the portable kernels alone take: groups, weights in several layouts, look-ups of wide codes.
+    /// What the portable kernels alone take: groups, weights in several layouts.
     Portable,
 }
 
@@ -252,8 +252,8 @@ enum Grouping {
     /// One window, whatever the input.
     SinglePixel,
     Depthwise,
-    /// Dense, weights in the layout of look-ups, input codes of so many bits.
-    LookedUp(u8),
+    /// Dense, weights in the layout of bit planes, input codes of so many bits.
+    Planes(u8),
     /// Narrow weights, input codes of so many bits.
     Narrow(u8),
     /// The same, the windows of neighbouring pixels overlapping by all but a column.
@@ -272,7 +272,7 @@ impl Family {
             Family::Dense => dense().boxed(),
             Family::FullyConnected => single().boxed(),
             Family::Depthwise => Just(Grouping::Depthwise).boxed(),
-            Family::LookedUp => (1..3u8).prop_map(Grouping::LookedUp).boxed(),
+            Family::Planes => (1..9u8).prop_map(Grouping::Planes).boxed(),
             Family::Narrow => prop_oneof![
                 1 => (1..9u8).prop_map(Grouping::Narrow),
                 2 => (1..9u8).prop_map(Grouping::NarrowInRows),
@@ -283,7 +283,6 @@ impl Family {
                 2 => dense(),
                 1 => single(),
                 1 => Just(Grouping::Depthwise),
-                1 => (3..5u8).prop_map(Grouping::LookedUp),
                 2 => grouped,
             ]
             .boxed(),
@@ -299,7 +298,7 @@ impl Family {
         }
     }
 
-    /// Of one weight group; look-ups have their own.
+    /// Of one weight group; bit planes have their own.
     fn layouts(self) -> BoxedStrategy<Layout> {
         match self {
             Family::Words | Family::Narrow => Just(Layout::Words).boxed(),
@@ -315,7 +314,7 @@ pub fn conv_problems() -> impl Strategy<Value = ConvProblem> {
         3 => conv_problems_of(Family::Dense),
         1 => conv_problems_of(Family::FullyConnected),
         2 => conv_problems_of(Family::Depthwise),
-        2 => conv_problems_of(Family::LookedUp),
+        2 => conv_problems_of(Family::Planes),
         2 => conv_problems_of(Family::Words),
         2 => conv_problems_of(Family::Narrow),
         3 => conv_problems_of(Family::Portable),
@@ -409,14 +408,14 @@ impl ConvSpec {
                 let c = self.output().c;
                 (self.input.c, self.groups) = (c, c);
             }
-            Grouping::LookedUp(bits) => {
-                (self.bits_in, self.zero_in) = (bits, self.zero_in & ((1 << bits) - 1));
+            Grouping::Planes(bits) => {
+                (self.bits_in, self.zero_in) = (bits, self.zero_in & u8::MAX >> (8 - bits));
                 self.input.h = self.input.h.div_ceil(2);
                 let formats = [WeightFormat::Linear(1), WeightFormat::Linear(2), WeightFormat::Ternary];
                 for (format, layout, channels) in &mut self.weights {
                     *format = formats[usize::from(format.to_byte()) % formats.len()];
-                    *layout = Layout::Lookup;
-                    // One slab or two.
+                    *layout = Layout::Planes;
+                    // As many panels as are multiplied together, or more.
                     *channels *= 2;
                 }
             }

@@ -8,7 +8,7 @@ use pare::deploy::deploy;
 use pare::eval::Net;
 use pare::ir::verify::verify;
 use pare::ir::{Graph, Node};
-use pare::lower::{LowerConfig, Sums};
+use pare::lower::{Layouts, LowerConfig, Sums};
 use pare::passes::{Passes, simplify};
 use pare::policy::{LayerPolicy, Policy, WeightChoice, WeightFormat};
 use pare::quant::{BiasCorrection, CalibrationConfig, ClipMethod, CodeBank, QuantConfig, Rounding, calibrate};
@@ -64,8 +64,10 @@ proptest! {
         let bank = CodeBank::new(&graph, &calibration, &config).unwrap();
         let policy = policy(&graph, &mut Random(seed));
         let mut expected: Option<Vec<u8>> = None;
-        let fused = [Layout::Plain, Layout::Panels].map(LowerConfig::new);
-        for config in [LowerConfig { sums: Sums::Apart, ..fused[1] }, fused[0], fused[1]] {
+        let fused = [Layout::Plain, Layout::Panels, Layout::Planes]
+            .map(|layout| LowerConfig::new(layout).with(Layouts::All(layout)));
+        let apart = LowerConfig { sums: Sums::Apart, ..fused[1].clone() };
+        for config in [apart].into_iter().chain(fused) {
             let deployed = deploy(&bank, &policy, &config, "");
             let deployed = deployed.map_err(|error| TestCaseError::reject(error.to_string()))?;
             let blob = AlignedBytes::from(&deployed.blob.bytes[..]);

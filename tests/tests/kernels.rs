@@ -41,7 +41,7 @@ proptest! {
     }
 
     #[test]
-    fn every_convolution_by_look_up_equals_the_reference(problem in conv_problems_of(Family::LookedUp)) {
+    fn every_convolution_of_bit_planes_equals_the_reference(problem in conv_problems_of(Family::Planes)) {
         equals_the_reference(&problem)?;
     }
 

@@ -83,7 +83,7 @@ impl std::str::FromStr for Bits {
 
     fn from_str(text: &str) -> Result<Bits> {
         let (weights, bits) = text.rsplit_once('a').context("write it as w4a8: weight format, then activation bits")?;
-        let bits: u8 = bits.parse().ok().filter(|b| (2..=8).contains(b)).context("activations take 2 to 8 bits")?;
+        let bits: u8 = bits.parse().ok().filter(|b| (1..=8).contains(b)).context("activations take 1 to 8 bits")?;
         Ok(Bits(weights.parse()?, bits))
     }
 }
@@ -160,7 +160,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
         }
     };
     progress.stage("quantising and packing");
-    let deployed = workshop.deploy(&policy, &workshop.metadata())?;
+    let deployed = workshop.deploy(&policy, &table, &workshop.metadata())?;
     check_costs(&workshop, &policy, &deployed, &table, &budget)?;
     settings.target.check_memory(deployed.blob.bytes.len(), deployed.plan.arena_bytes)?;
 

@@ -87,6 +87,11 @@ impl Layers {
         self.0.iter()
     }
 
+    /// The dimensions of a node of the graph.
+    pub fn shape(&self, node: NodeId) -> Shape {
+        self.0[node.0 as usize].shape
+    }
+
     /// The kernel of every node that runs one under `policy`; none for a layer of several weight formats.
     pub fn queries<'a>(&'a self, policy: &'a Policy) -> impl Iterator<Item = KernelQuery<'a>> {
         self.iter().filter(|layer| layer.runs()).filter_map(|layer| {

@@ -11,10 +11,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use pare_runtime::format::Layout;
 use serde::{Deserialize, Serialize};
 
 use crate::board::quantile;
 use crate::files;
+use crate::lower::{ConvKey, Layouts};
 use crate::policy::WeightFormat;
 use crate::units::{TickUnit, Ticks};
 
@@ -24,7 +26,7 @@ use super::layers::Shape;
 /// What the operators of convolutions that take in a sum end in.
 const SUM: &str = "_add";
 /// Version of the file that [`LatencyTable::save`] writes.
-const SCHEMA: u32 = 2;
+const SCHEMA: u32 = 3;
 /// Parts that the rows of a fit are cut into to measure its error on rows it did not see.
 const FOLDS: usize = 10;
 
@@ -32,7 +34,8 @@ const FOLDS: usize = 10;
 #[derive(Clone, Debug)]
 pub struct LatencyTable {
     file: File,
-    fastest: BTreeMap<Key, f64>,
+    /// Of the rows that answer one query, the number of the fastest; the first of equals.
+    fastest: BTreeMap<Key, usize>,
     /// Each made when first asked for: a network that was measured needs none.
     fits: BTreeMap<Group, OnceLock<Fit>>,
 }
@@ -73,6 +76,9 @@ pub struct Row {
     pub weights: Option<WeightFormat>,
     /// Width of the input codes.
     pub activation_bits: u8,
+    /// Order of the weights' codes; absent for operators without.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "layout_name")]
+    pub layout: Option<Layout>,
     /// Middle sample, in the table's unit.
     pub median: f64,
     /// A tenth of the samples is below.
@@ -215,12 +221,16 @@ impl LatencyTable {
                 return refuse("it stands twice; keep one of the two");
             }
         }
-        let mut fastest = BTreeMap::new();
-        for row in &rows {
-            let time = fastest.entry(Key { kernel: String::new(), ..key(row) }).or_insert(row.median);
-            *time = row.median.min(*time);
+        let mut fastest: BTreeMap<Key, usize> = BTreeMap::new();
+        for (index, row) in rows.iter().enumerate() {
+            let best = fastest.entry(Key { kernel: String::new(), ..key(row) }).or_insert(index);
+            if row.median < rows[*best].median {
+                *best = index;
+            }
         }
-        let fits = groups(&rows).into_keys().map(|group| (group, OnceLock::new())).collect();
+        // Convolutions with a sum have no fit of their own.
+        let fitted = rows.iter().filter(|row| !row.operator.ends_with(SUM));
+        let fits = fitted.map(|row| ((row.operator.clone(), row.weights), OnceLock::new())).collect();
         Ok(LatencyTable { file: File { schema: SCHEMA, unit, provenance, rows }, fastest, fits })
     }
 
@@ -236,8 +246,8 @@ impl LatencyTable {
             kernel: String::new(),
         };
         let predicted = |value, source| Predicted { ticks: Ticks { value, unit: self.file.unit }, source };
-        if let Some(&median) = self.fastest.get(&key) {
-            return Some(predicted(median, Source::Measured));
+        if let Some(&index) = self.fastest.get(&key) {
+            return Some(predicted(self.file.rows[index].median, Source::Measured));
         }
         if let Some(operator) = query.operator.strip_suffix(SUM) {
             let Shape { h_out, w_out, c_out, .. } = query.shape;
@@ -255,7 +265,9 @@ impl LatencyTable {
     /// How well each fit predicts rows that it did not see; fits of fewer than three rows have none.
     pub fn held_out(&self) -> Vec<HeldOut> {
         let mut report = Vec::new();
-        for ((operator, weights), rows) in groups(&self.file.rows) {
+        let groups: BTreeSet<Group> = self.fits.keys().cloned().collect();
+        for (operator, weights) in groups {
+            let rows = self.group(&(operator.clone(), weights));
             if rows.len() < 3 {
                 continue;
             }
@@ -301,7 +313,21 @@ impl LatencyTable {
     }
 
     fn group(&self, (operator, weights): &Group) -> Vec<&Row> {
-        self.file.rows.iter().filter(|row| (&row.operator, &row.weights) == (operator, weights)).collect()
+        self.fastest().filter(|row| (&row.operator, &row.weights) == (operator, weights)).collect()
+    }
+
+    /// The rows that predictions are made from: those of the fastest kernels.
+    pub fn fastest(&self) -> impl Iterator<Item = &Row> {
+        self.fastest.values().map(|&index| &self.file.rows[index])
+    }
+
+    /// The layout in which each convolution is fastest.
+    pub fn layouts(&self) -> Layouts {
+        let layout = |row: &Row| {
+            let key = ConvKey { shape: row.shape, weights: row.weights?, activation_bits: row.activation_bits };
+            Some((key, row.layout?))
+        };
+        Layouts::Measured(self.fastest().filter_map(layout).collect())
     }
 
     /// Reads a file that [`LatencyTable::save`] wrote.
@@ -362,13 +388,27 @@ fn key(row: &Row) -> Key {
     }
 }
 
-/// The rows of one operator in one weight format, in order; convolutions with a sum have no fit of their own.
-fn groups(rows: &[Row]) -> BTreeMap<Group, Vec<&Row>> {
-    let mut groups: BTreeMap<_, Vec<&Row>> = BTreeMap::new();
-    for row in rows.iter().filter(|row| !row.operator.ends_with(SUM)) {
-        groups.entry((row.operator.clone(), row.weights)).or_default().push(row);
+/// A layout as tables write it.
+mod layout_name {
+    use super::{Deserialize, Layout};
+
+    const NAMES: [(Layout, &str); 4] =
+        [(Layout::Plain, "plain"), (Layout::Panels, "panels"), (Layout::Words, "words"), (Layout::Planes, "planes")];
+
+    pub(super) fn serialize<S: serde::Serializer>(layout: &Option<Layout>, to: S) -> Result<S::Ok, S::Error> {
+        match NAMES.iter().find(|(known, _)| Some(*known) == *layout) {
+            Some((_, name)) => to.serialize_str(name),
+            None => to.serialize_none(),
+        }
     }
-    groups
+
+    pub(super) fn deserialize<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Layout>, D::Error> {
+        let text = String::deserialize(from)?;
+        let known = NAMES.iter().find(|(_, name)| *name == text).map(|(layout, _)| Some(*layout));
+        known.ok_or_else(|| {
+            serde::de::Error::custom(format!("`{text}` is no weight layout: it is plain, panels, words or planes"))
+        })
+    }
 }
 
 fn fit(rows: &[&Row]) -> Fit {
@@ -404,6 +444,7 @@ mod tests {
             shape,
             weights: Some(WeightFormat::Linear(bits)),
             activation_bits: 8,
+            layout: None,
             median,
             p10: median,
             yardstick: 1.0,
@@ -465,10 +506,37 @@ mod tests {
         again.save(&path).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), text, "same rows, same bytes");
 
-        std::fs::write(&path, text.replacen("\"schema\": 2", "\"schema\": 9", 1)).unwrap();
+        std::fs::write(&path, text.replacen("\"schema\": 3", "\"schema\": 9", 1)).unwrap();
         assert!(matches!(LatencyTable::load(&path), Err(TableError::Schema { found: 9, .. })));
         std::fs::write(&path, text.replacen("\"median\"", "\"middle\"", 1)).unwrap();
         assert!(matches!(LatencyTable::load(&path), Err(TableError::Parse { .. })));
+    }
+
+    #[test]
+    fn goes_by_the_fastest_layout() {
+        let in_layout = |kernel: &str, layout, factor: f64, edge: usize| {
+            let shape = shape(edge, 64, 64, 3);
+            Row { kernel: kernel.into(), layout: Some(layout), activation_bits: 1, ..row(shape, 1, factor) }
+        };
+        let rows = vec![
+            in_layout("planes", Layout::Planes, 0.5, 8),
+            in_layout("conv", Layout::Panels, 1.0, 8),
+            in_layout("planes", Layout::Planes, 2.0, 4),
+            in_layout("conv", Layout::Panels, 1.0, 4),
+        ];
+        let table = LatencyTable::new(Provenance::default(), TickUnit::Nanoseconds, rows).unwrap();
+        let key =
+            |edge| ConvKey { shape: shape(edge, 64, 64, 3), weights: WeightFormat::Linear(1), activation_bits: 1 };
+        let fastest = [(key(8), Layout::Planes), (key(4), Layout::Panels)].into();
+        assert_eq!(table.layouts(), Layouts::Measured(fastest));
+        let query = |edge| KernelQuery { activation_bits: 1, ..ask(shape(edge, 64, 64, 3), 1) };
+        let time = |edge| table.predict(&query(edge)).unwrap().ticks.value;
+        assert_eq!(table.fastest().map(|row| row.median).collect::<Vec<_>>(), [time(4), time(8)]);
+
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("table.json");
+        table.save(&path).unwrap();
+        assert_eq!(LatencyTable::load(&path).unwrap().rows(), table.rows());
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! Node by node: the integer form of each operator; [`super::place`] then gives them memory.
 
-use pare_runtime::format::{Layout, SLAB_CHANNELS, Shape};
-use pare_runtime::kernels::{MOST_LOOKUPS, reference};
+use pare_runtime::format::{Layout, Shape};
+use pare_runtime::kernels::reference;
 
 use super::arithmetic::{add_multipliers, clamp_codes, coarsen, multipliers, requantise};
 use super::plan::{PlannedConv, PlannedLayer, PlannedOp, PlannedTensor, PlannedWeights, PlannedWindow};
 use super::{LowerConfig, LowerError};
+use crate::cost::layers::Layers;
 use crate::ir::{
     Clamp, Conv2d, Coordinates, DepthToSpaceOrder, Node, NodeId, Op, Padding, Pool, ResizeMode, Rounding, ValueId,
 };
@@ -25,7 +26,8 @@ const BIAS_LIMIT: f64 = (1 << 26) as f64;
 /// State while walking the nodes.
 pub(super) struct Lowering<'a> {
     pub(super) quantized: &'a Quantized,
-    pub(super) config: LowerConfig,
+    pub(super) config: &'a LowerConfig,
+    pub(super) facts: Layers,
     pub(super) tensors: Vec<PlannedTensor>,
     /// Memory that each tensor lies in; reshapes and in-place operators share it.
     pub(super) buffers: Vec<usize>,
@@ -46,10 +48,11 @@ struct RealConv<'a> {
 }
 
 impl<'a> Lowering<'a> {
-    pub(super) fn new(quantized: &'a Quantized, config: LowerConfig) -> Result<Self, LowerError> {
+    pub(super) fn new(quantized: &'a Quantized, config: &'a LowerConfig) -> Result<Self, LowerError> {
         let mut lowering = Lowering {
             quantized,
             config,
+            facts: Layers::of(&quantized.graph),
             tensors: Vec::new(),
             buffers: Vec::new(),
             n_buffers: 0,
@@ -188,7 +191,8 @@ impl<'a> Lowering<'a> {
         let by_panels = groups == 1 || (groups == c_in && groups == c_out);
         let layout = match self.config.layout {
             _ if !by_panels => Layout::Plain,
-            Layout::Lookup if !self.looks_up(node, real) => Layout::Panels,
+            Layout::Planes if groups > 1 => Layout::Panels,
+            Layout::Planes => self.config.layouts.of(self.facts.shape(id), real.formats, input.bits),
             layout => layout,
         };
         let planned = PlannedConv {
@@ -386,27 +390,6 @@ impl<'a> Lowering<'a> {
 
     fn factor(&self, node: &Node, factors: &[f64]) -> LowerError {
         LowerError::Factor { layer: node.name.clone(), factor: factors.iter().copied().fold(0.0, f64::max) }
-    }
-
-    /// Whether a dense convolution is faster by table look-up than by products.
-    ///
-    /// A look-up serves 64 output channels, and what it costs to prepare a pixel has to be shared by many of them and
-    /// by the taps of a kernel: measured on Zen 5, 3x3 convolutions of 64 channels gain a tenth (2 bits by 2) to a
-    /// half, those of 128 channels more; of 32 channels, and 1x1, they lose.
-    fn looks_up(&self, node: &Node, real: &RealConv<'_>) -> bool {
-        const LEAST_TAPS: usize = 9;
-        const LEAST_INPUTS: usize = 48;
-        const BITS: u8 = 2;
-        let input = &self.tensors[self.tensor(node.inputs[0])];
-        let last = real.scales.len() % SLAB_CHANNELS;
-        let format = |&format: &WeightFormat| pare_runtime::format::WeightFormat::from(format).looked_up();
-        let lookups = |depth: usize| real.kernel[0] * real.kernel[1] * input.shape.c.div_ceil(depth);
-        real.conv.groups == 1
-            && input.code.bits <= BITS
-            && real.formats.iter().all(|f| format(f).is_some_and(|depth| lookups(depth) <= MOST_LOOKUPS))
-            && real.kernel[0] * real.kernel[1] >= LEAST_TAPS
-            && input.shape.c >= LEAST_INPUTS
-            && (last == 0 || last * 4 >= SLAB_CHANNELS * 3)
     }
 
     fn check_conv(&self, node: &Node, conv: &PlannedConv, pad: Padding) -> Result<(), LowerError> {

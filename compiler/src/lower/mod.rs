@@ -13,6 +13,7 @@
 //! | sum of a convolution's result and what is not read again | part of the convolution |
 
 mod arithmetic;
+mod layouts;
 mod legalise;
 pub mod memory;
 mod place;
@@ -21,6 +22,7 @@ mod residual;
 
 use pare_runtime::format::Layout;
 
+pub use layouts::{ConvKey, Layouts};
 pub use plan::{MemoryBlock, Plan, PlannedConv, PlannedLayer, PlannedOp, PlannedTensor, PlannedWeights, PlannedWindow};
 pub use residual::{FUSE_RESIDUAL, Sums};
 
@@ -28,18 +30,34 @@ use crate::quant::Quantized;
 use legalise::Lowering;
 
 /// What lowering needs to know of a target, and how it goes about it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LowerConfig {
-    /// The widest weight layout of the target's kernels; a layer has a lesser one where that is faster.
+    /// The widest weight layout of the target's kernels.
     pub layout: Layout,
+    /// Which layout a convolution gets where there are kernels of several.
+    pub layouts: Layouts,
     /// Where sums are computed.
     pub sums: Sums,
 }
 
 impl LowerConfig {
-    /// The usual way, for kernels that read `layout`.
+    /// The usual way, for kernels that read layouts up to `layout`, chosen by rule of thumb.
     pub fn new(layout: Layout) -> LowerConfig {
-        LowerConfig { layout, sums: Sums::default() }
+        LowerConfig { layout, layouts: Layouts::RuleOfThumb, sums: Sums::default() }
+    }
+
+    /// The same, layouts chosen otherwise.
+    pub fn with(&self, layouts: Layouts) -> LowerConfig {
+        LowerConfig { layouts, ..self.clone() }
+    }
+
+    /// The same, as often as it takes for every convolution to have each layout that it can have.
+    pub fn candidates(&self) -> Vec<LowerConfig> {
+        let layouts = match self.layout {
+            Layout::Planes => vec![Layout::Panels, Layout::Planes],
+            only => vec![only],
+        };
+        layouts.into_iter().map(|layout| self.with(Layouts::All(layout))).collect()
     }
 }
 
@@ -93,7 +111,7 @@ pub enum LowerError {
 /// # Errors
 /// See [`LowerError`].
 pub fn lower(quantized: &Quantized, config: &LowerConfig) -> Result<Plan, LowerError> {
-    let mut lowering = Lowering::new(quantized, *config)?;
+    let mut lowering = Lowering::new(quantized, config)?;
     for index in 0..quantized.graph.nodes.len() {
         lowering.node(index)?;
     }

@@ -76,7 +76,7 @@ impl<'a> CodeBank<'a> {
             let Some(node) = self.graph.nodes.iter().find(|node| node.name == *name) else {
                 return Err(QuantError::UnknownLayer { layer: name.clone() });
             };
-            if !(2..=8).contains(&layer.activation_bits) {
+            if !(1..=8).contains(&layer.activation_bits) {
                 return Err(QuantError::ActivationBits { layer: name.clone(), bits: layer.activation_bits });
             }
             if layer.weights.is_some() && !node.op.has_weights() {

@@ -66,7 +66,7 @@ pub enum QuantError {
         layer: String,
     },
     /// A width that activations cannot have.
-    #[error("layer `{layer}`: {bits} activation bits; the policy must say 2 to 8")]
+    #[error("layer `{layer}`: {bits} activation bits; the policy must say 1 to 8")]
     ActivationBits {
         /// Name of the node.
         layer: String,
@@ -129,7 +129,7 @@ pub struct ActivationCode {
     pub scale: f32,
     /// The code of real 0.
     pub zero: u8,
-    /// 2..=8.
+    /// 1..=8.
     pub bits: u8,
 }
 

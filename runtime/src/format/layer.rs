@@ -1,7 +1,7 @@
 //! A layer record as the kernels take it: shapes, numbers and borrowed tables.
 
 use super::{
-    CODEBOOK_BYTES, Layout, PANEL_CHANNELS, PANEL_DEPTH, Reader, SECTION_ALIGN, SLAB_CHANNELS, Shape, TENSOR_BYTES,
+    CODEBOOK_BYTES, Layout, PANEL_CHANNELS, PANEL_DEPTH, PLANE_WORD, Reader, SECTION_ALIGN, Shape, TENSOR_BYTES,
     Tensor, WORD_CHANNELS, WORD_CODES, WeightFormat, op,
 };
 use crate::error::FormatError;
@@ -275,14 +275,17 @@ impl<'a> Conv<'a> {
         if self.groups == 1 && self.dilation[1] == 1 { (kh, kw.saturating_mul(c)) } else { (kh.saturating_mul(kw), c) }
     }
 
-    /// Bytes of codes of an output channel in [`Layout::Lookup`], 0 where that layout does not exist.
-    pub const fn lookups(&self, format: WeightFormat) -> usize {
-        match format.looked_up() {
-            Some(depth) => {
-                self.kernel[0].saturating_mul(self.kernel[1]).saturating_mul(self.group_inputs().div_ceil(depth))
-            }
-            None => 0,
-        }
+    /// Bits of a segment of a plane in [`Layout::Planes`]: a kernel row without column dilation, else a tap.
+    pub const fn plane_segment(&self) -> usize {
+        let taps = if self.dilation[1] == 1 { self.kernel[1] } else { 1 };
+        taps.saturating_mul(self.group_inputs().div_ceil(8)).saturating_mul(8)
+    }
+
+    /// Segments of an output channel in [`Layout::Planes`], and words of 32 bits of each.
+    pub const fn plane_segments(&self) -> (usize, usize) {
+        let [kh, kw] = self.kernel;
+        let segments = if self.dilation[1] == 1 { kh } else { kh.saturating_mul(kw) };
+        (segments, self.plane_segment().div_ceil(PLANE_WORD))
     }
 
     /// Bytes that the codes of `channels` output channels take in a layout.
@@ -300,8 +303,10 @@ impl<'a> Conv<'a> {
                 };
                 channels.div_ceil(PANEL_CHANNELS).saturating_mul(depth).saturating_mul(PANEL_CHANNELS / 8 * bits)
             }
-            Layout::Lookup => {
-                channels.div_ceil(SLAB_CHANNELS).saturating_mul(self.lookups(format)).saturating_mul(SLAB_CHANNELS)
+            Layout::Planes => {
+                let (segments, words) = self.plane_segments();
+                let steps = segments.saturating_mul(words).saturating_mul(PANEL_CHANNELS * PLANE_WORD / 8 * bits);
+                channels.div_ceil(PANEL_CHANNELS).saturating_mul(steps)
             }
             Layout::Words => {
                 let (together, codes) = if self.is_depthwise() {
@@ -344,7 +349,7 @@ impl<'a> Conv<'a> {
         let fits_layout = match layout {
             Layout::Plain => true,
             Layout::Panels | Layout::Words => self.groups == 1 || self.is_depthwise(),
-            Layout::Lookup => self.groups == 1 && format.looked_up().is_some(),
+            Layout::Planes => self.groups == 1 && format.has_planes(),
         };
         if channels == 0 || !at.is_multiple_of(align) || !fits_layout {
             return Err(bad);
@@ -379,7 +384,7 @@ impl<'a> Conv<'a> {
             let (len, step) = match group.layout {
                 Layout::Panels => (self.segments().1, PANEL_CHANNELS * PANEL_DEPTH),
                 Layout::Words => (self.depth(), WORD_CHANNELS * WORD_CODES),
-                Layout::Plain | Layout::Lookup => return true,
+                Layout::Plain | Layout::Planes => return true,
             };
             let (quads, counted) = (len.div_ceil(PANEL_DEPTH), len % PANEL_DEPTH);
             let mut last = group.codes.chunks_exact(step).skip(quads.saturating_sub(1)).step_by(quads.max(1));
@@ -407,6 +412,30 @@ impl<'a> Conv<'a> {
             return Err(FormatError::Layer("the geometry of a Conv"));
         }
         Ok(())
+    }
+
+    /// Whether the codes beyond each segment of bit planes are 0, since kernels count them.
+    fn check_plane_padding(&self) -> Result<(), FormatError> {
+        let (_, words) = self.plane_segments();
+        let counted = self.plane_segment() % PLANE_WORD;
+        let clear = |group: &WeightGroup<'_>| {
+            let bits = group.format.bits() as usize;
+            let last = group.codes.chunks_exact(PANEL_CHANNELS * PLANE_WORD / 8).skip((words - 1) * bits);
+            // Of two bits the words of even codes and those of odd ones take turns.
+            let padded = |(index, step): (usize, &[u8])| {
+                let used = counted.saturating_sub(index % bits).div_ceil(bits) * bits;
+                let lanes = step.as_chunks().0.iter().map(|&word| u32::from_le_bytes(word));
+                index % (words * bits) >= bits
+                    || lanes.into_iter().all(|word| word.checked_shr(used as u32).unwrap_or(0) == 0)
+            };
+            last.enumerate().all(padded)
+        };
+        let mut planes = self.weight_groups().filter(|group| group.layout == Layout::Planes);
+        if counted == 0 || planes.all(|group| clear(&group)) {
+            Ok(())
+        } else {
+            Err(FormatError::Layer("the padding of bit planes"))
+        }
     }
 
     /// Whether the channel groups are of one size.
@@ -538,7 +567,12 @@ impl Layer<'_> {
     /// proportion to a table's length.
     pub(crate) fn check(&self) -> Result<(), FormatError> {
         match &self.op {
-            LayerOp::Conv(p) => p.check_geometry().and_then(|()| p.check_groups()).and_then(|()| p.check_padding()),
+            LayerOp::Conv(p) => {
+                p.check_geometry()?;
+                p.check_groups()?;
+                p.check_padding()?;
+                p.check_plane_padding()
+            }
             LayerOp::Lut(table) if table.iter().any(|&code| code > self.output.max_code()) => {
                 Err(FormatError::Layer("a code in a look-up table"))
             }

@@ -109,16 +109,16 @@
 //!   at other widths, are in sequence: number `t * 64 + j`. One stream a panel.
 //! * [`Layout::Panels`], depthwise (`channel_groups == c_in == c_out`): panels of 16 channels; code of
 //!   channel `o`, tap `t` at `t * 16 + o % 16`. One stream a panel.
-//! * [`Layout::Lookup`], dense, formats 0x01, 0x02 and 0x12: slabs of 64 output channels; within a slab, tap after
-//!   tap (`kh * kw`); within a tap, `d = 6 / b` input channels after `d`, the last padded; 64 bytes for them, whose
-//!   byte `j` holds the `d` codes of channel `o`, the first lowest, with `j = o % 32 * 2 + o / 32 % 2`; the
-//!   two top bits are 0. Read as a stream of `b`-bit codes, the code of tap `t`, input channel `i` is number
-//!   `((t * ceil(c / d) + i / d) * 64 + j) * 8 / b + i % d` of the slab.
 //! * [`Layout::Words`], dense: pairs of output channels. The `K` weights of a channel, padded to a multiple of 4,
 //!   are taken four at a time, those of one channel of the pair after those of the other: the code of channel `o`,
 //!   weight `k` is number `(k / 4 * 2 + o % 2) * 4 + k % 4`. One stream a pair. At 8 bits four codes are a word.
 //! * [`Layout::Words`], depthwise: quads of 4 channels, two taps at a time: code of channel `o`, tap `t` at
 //!   `t / 2 * 8 + o % 4 / 2 * 4 + t % 2 * 2 + o % 2`. One stream a quad, of an even number of taps.
+//! * [`Layout::Planes`], dense, formats 0x01, 0x02 and 0x12: panels of 16 output channels; within a panel, segment
+//!   after segment as in [`Layout::Panels`], but for each tap's channels, which are padded to a multiple of 8, and the
+//!   segment's codes, to a multiple of 32: `w` *words* of 32 codes. The code of channel `o`, position `i` of segment
+//!   `s`, where `t = s * w + i / 32`, is number `((t * b + i % b) * 16 + o % 16) * 32 / b + i % 32 / b` of the panel's
+//!   stream: so 32 codes of 16 channels are 64 bytes, or of two bits 64 bytes of the even ones and 64 of the odd ones.
 //!
 //! Missing channels and padding positions hold code 0, which is level 0 in format 0x08: kernels multiply those
 //! panels and pairs as they lie. In the other formats a kernel must not let them count. Panels of
@@ -131,7 +131,8 @@
 //!   (MaxPool apart, which clamps) to a tensor of fewer bits than it reads;
 //! * windows that reach more than 255 positions beyond the far edge of the input; pools with a window that
 //!   misses the input, or of more than 2^23 positions;
-//! * padding of dense panels and pairs of format 0x08 that is not 0;
+//! * padding of dense panels and pairs of format 0x08 that is not 0; codes beyond a segment of bit planes that are
+//!   not 0;
 //! * a weight group of a wider layout than the header's, channel counts that do not add up, records whose
 //!   length is no multiple of 4.
 //!
@@ -179,8 +180,8 @@ pub const PANEL_DEPTH: usize = 4;
 /// Codes of a step of a dense panel of [`Layout::Panels`].
 pub const PANEL_STEP: usize = PANEL_CHANNELS * PANEL_DEPTH;
 
-/// Output channels of a slab of [`Layout::Lookup`].
-pub const SLAB_CHANNELS: usize = 64;
+/// Consecutive codes of one channel in a panel of [`Layout::Planes`].
+pub const PLANE_WORD: usize = 32;
 
 /// Codes of one channel, or of one tap, that follow one another in [`Layout::Words`].
 pub const WORD_CODES: usize = 4;
@@ -267,13 +268,9 @@ impl WeightFormat {
         }
     }
 
-    /// Input channels whose codes share a byte in [`Layout::Lookup`]; `None` where that layout does not exist.
-    pub const fn looked_up(self) -> Option<usize> {
-        match self {
-            WeightFormat::Linear(1) => Some(6),
-            WeightFormat::Linear(2) | WeightFormat::Ternary => Some(3),
-            _ => None,
-        }
+    /// Whether [`Layout::Planes`] exists for it.
+    pub const fn has_planes(self) -> bool {
+        matches!(self, WeightFormat::Linear(1 | 2) | WeightFormat::Ternary)
     }
 
     /// The level of `code` (its low [`bits`](Self::bits) count), `codebook` being the group's table.
@@ -314,10 +311,10 @@ pub enum Layout {
     Plain = 0,
     /// Panels of 16 channels, 4 codes deep.
     Panels = 1,
-    /// Slabs of 64 channels, 6 bits of codes each at a time.
-    Lookup = 2,
-    /// Pairs of channels, a word of codes each at a time.
+    /// Pairs of channels, a word of codes each at a time. (2 was another layout of few bits, which bit planes replaced.)
     Words = 3,
+    /// Panels of 16 channels, 32 codes deep.
+    Planes = 4,
 }
 
 impl Layout {
@@ -326,8 +323,8 @@ impl Layout {
         match number {
             0 => Some(Layout::Plain),
             1 => Some(Layout::Panels),
-            2 => Some(Layout::Lookup),
             3 => Some(Layout::Words),
+            4 => Some(Layout::Planes),
             _ => None,
         }
     }

@@ -16,9 +16,9 @@ use crate::format::{Add, AvgPool, Conv, DepthToSpace, Layout, MaxPool, Pad, Resi
 pub mod aarch64;
 #[cfg(pare_dsp)]
 pub mod arm;
-mod lookup;
 #[cfg(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon")))]
 mod panels;
+mod planes;
 mod polynomial;
 pub mod portable;
 pub mod reference;
@@ -29,8 +29,6 @@ pub mod x86_64;
 
 #[cfg(not(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon"), pare_dsp)))]
 mod no_isa;
-
-pub use lookup::MOST_LOOKUPS;
 
 // The architecture's own kernels, the same few functions whatever it is.
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
@@ -53,7 +51,7 @@ pub enum Isa {
     Avx2,
     /// x86-64 with those and AVX-VNNI.
     AvxVnni,
-    /// x86-64 with AVX-512 (F, BW, VL, VBMI) and VNNI.
+    /// x86-64 with AVX-512 (F, BW, VL, VBMI, VPOPCNTDQ) and VNNI.
     Avx512Vnni,
     /// AArch64, whose every processor has NEON.
     Neon,
@@ -102,7 +100,7 @@ impl Isa {
         match self {
             Isa::Reference | Isa::Portable => Layout::Plain,
             Isa::Avx2 | Isa::AvxVnni | Isa::Neon | Isa::NeonDotprod | Isa::NeonI8mm => Layout::Panels,
-            Isa::Avx512Vnni => Layout::Lookup,
+            Isa::Avx512Vnni => Layout::Planes,
             Isa::Dsp => Layout::Words,
         }
     }
@@ -156,7 +154,7 @@ impl FromStr for Isa {
 pub struct KernelName {
     /// Whose kernel it is.
     pub isa: Isa,
-    /// What it computes: `conv`, `depthwise`, `lookup`: a convolution by table look-up, or `packed`: one by packed
+    /// What it computes: `conv`, `depthwise`, `planes`: a convolution of bit planes, or `packed`: one by packed
     /// multiplication; ending in `_add` if it adds.
     pub operator: &'static str,
     /// How its weights are coded; `None` when mixed.
@@ -169,12 +167,11 @@ impl KernelName {
         let mut formats = conv.weight_groups().map(|group| group.format);
         let first = formats.next();
         let format = first.filter(|&first| formats.all(|format| format == first));
-        let looked_up = conv.weight_groups().any(|group| group.layout == Layout::Lookup);
-        let operators = match (conv.is_depthwise(), looked_up && isa == Isa::Avx512Vnni) {
-            (true, _) => ["depthwise", "depthwise_add"],
-            (false, true) => ["lookup", "lookup_add"],
-            (false, false) if isa == Isa::Dsp && polynomial::takes(conv) => ["packed", "packed_add"],
-            (false, false) => ["conv", "conv_add"],
+        let operators = match conv.layout() {
+            _ if conv.is_depthwise() => ["depthwise", "depthwise_add"],
+            Some(Layout::Planes) if isa == Isa::Avx512Vnni => ["planes", "planes_add"],
+            _ if isa == Isa::Dsp && polynomial::takes(conv) => ["packed", "packed_add"],
+            _ => ["conv", "conv_add"],
         };
         let operator = operators[usize::from(conv.residual.is_some())];
         KernelName { isa, operator, format }

@@ -1,7 +1,7 @@
 //! How much scratch a convolution wants: pure arithmetic, the same on every host, since the compiler
 //! plans the arena with it.
 
-use super::lookup::Lookups;
+use super::planes::Planes;
 use super::polynomial::Polynomial;
 use super::{portable, residual};
 use crate::format::{Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH, WORD_CHANNELS, WORD_CODES, WeightFormat, WeightGroup};
@@ -20,8 +20,9 @@ pub fn conv_scratch_bytes(conv: &Conv<'_>, layout: Layout, format: WeightFormat)
             packed.max(words(conv, format))
         }
         Layout::Panels => panels(conv, format).max(portable::scratch_bytes(conv)),
-        Layout::Lookup => {
-            Lookups::of(conv, format).map_or(0, |lookups| lookups.scratch_bytes()).max(portable::scratch_bytes(conv))
+        Layout::Planes => {
+            let planes = Planes::of(conv).map_or(0, |planes| planes.scratch_bytes(conv, format));
+            planes.max(portable::scratch_bytes(conv))
         }
     }
 }
@@ -36,7 +37,7 @@ pub(super) fn of_groups(conv: &Conv<'_>) -> usize {
         Layout::Plain => 0,
         Layout::Words => words(conv, group.format),
         Layout::Panels => panels(conv, group.format),
-        Layout::Lookup => Lookups::of(conv, group.format).map_or(0, |lookups| lookups.scratch_bytes()),
+        Layout::Planes => Planes::of(conv).map_or(0, |planes| planes.scratch_bytes(conv, group.format)),
     };
     conv.weight_groups().map(wanted).max().unwrap_or(0)
 }

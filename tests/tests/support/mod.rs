@@ -8,7 +8,7 @@ use pare::data::{self, Preprocessing, Split};
 use pare::deploy::{Deployed, deploy};
 use pare::import::import;
 use pare::ir::Graph;
-use pare::lower::LowerConfig;
+use pare::lower::{Layouts, LowerConfig};
 use pare::passes::simplify;
 use pare::policy::Policy;
 use pare::quant::{
@@ -79,7 +79,7 @@ pub(crate) fn config() -> QuantConfig {
 
 /// A blob of a policy.
 pub(crate) fn deployed(bank: &CodeBank<'_>, policy: &Policy, layout: Layout) -> Deployed {
-    deploy(bank, policy, &LowerConfig::new(layout), "").unwrap()
+    deploy(bank, policy, &LowerConfig::new(layout).with(Layouts::All(layout)), "").unwrap()
 }
 
 /// A file or folder of the shared data.

@@ -6,6 +6,7 @@ use core::array::from_fn;
 use super::levels::Decoder;
 use super::requantise::{Scale, Sums, load_channels};
 use crate::format::{PANEL_CHANNELS, WeightGroup};
+use crate::kernels::Isa;
 use crate::kernels::panels::dense::{Dense, STEP, Segment, Stream, Tiles, Walk};
 
 /// What an instruction set brings to dense convolution. A value is proof that the processor has the instructions.

@@ -34,7 +34,7 @@ impl<'a> Decoder<'a> {
                     self.panel_rows(first + four * PANEL_DEPTH, row_len, rows);
                 }
             }
-            Layout::Lookup => {
+            Layout::Planes => {
                 for (channel, row) in (first..self.group.channels).zip(rows.chunks_exact_mut(row_len)) {
                     for (k, level) in row.iter_mut().take(self.conv.depth()).enumerate() {
                         *level = self.group.level(self.conv, channel, k);
@@ -135,7 +135,7 @@ impl<'a> Decoder<'a> {
     pub(super) fn taps(&self, first: usize, taps: &mut [[i8; PANEL_CHANNELS]]) {
         let bits = self.group.format.bits();
         match self.group.layout {
-            Layout::Plain | Layout::Lookup | Layout::Words => {
+            Layout::Plain | Layout::Words | Layout::Planes => {
                 for lane in 0..PANEL_CHANNELS.min(self.group.channels - first) {
                     for (t, tap) in taps.iter_mut().enumerate() {
                         tap[lane] = self.group.level(self.conv, first + lane, t);

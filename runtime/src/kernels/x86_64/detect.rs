@@ -47,7 +47,8 @@ fn ask() -> u8 {
     const XMM_YMM_MASK_ZMM: u64 = 0xe6;
     const AVX2_BMI2: [u32; 2] = [5, 8];
     const F_BW_VL: [u32; 3] = [16, 30, 31];
-    const VBMI_VNNI: [u32; 2] = [1, 11];
+    const VBMI_VNNI_VPOPCNTDQ: [u32; 3] = [1, 11, 14];
+    const POPCNT: [u32; 1] = [23];
     let mut found = 0;
     if state & XMM_YMM == XMM_YMM && has(extended.ebx, &AVX2_BMI2) {
         found |= AVX2;
@@ -55,7 +56,7 @@ fn ask() -> u8 {
         if extended.eax >= 1 && has(__cpuid_count(7, 1).eax, &[4]) {
             found |= AVX_VNNI;
         }
-        let wide = has(extended.ebx, &F_BW_VL) && has(extended.ecx, &VBMI_VNNI);
+        let wide = has(extended.ebx, &F_BW_VL) && has(extended.ecx, &VBMI_VNNI_VPOPCNTDQ) && has(basic.ecx, &POPCNT);
         if state & XMM_YMM_MASK_ZMM == XMM_YMM_MASK_ZMM && wide {
             found |= AVX512;
         }

@@ -26,7 +26,6 @@ pub use detect::detect;
 pub use pool::avg_pool;
 pub use widened::max_pool;
 
-use super::lookup::Lookups;
 use super::panels::{dense, is_supported};
 use super::{ConvKernel, Isa, RunConv, scratch};
 use crate::format::{Conv, Layout};
@@ -37,7 +36,6 @@ pub(super) fn conv_kernel(isa: Isa, conv: &Conv<'_>) -> Option<ConvKernel> {
     if !(detect(isa) && is_supported(conv)) {
         return None;
     }
-    let looked_up = || conv.weight_groups().all(|group| Lookups::of(conv, group.format).is_some());
     let layout = conv.layout()?;
     let run: RunConv = match (isa, layout) {
         (Isa::Avx2, Layout::Panels) if conv.is_depthwise() => depthwise::run::<avx2::Avx2>,
@@ -46,7 +44,7 @@ pub(super) fn conv_kernel(isa: Isa, conv: &Conv<'_>) -> Option<ConvKernel> {
         (Isa::AvxVnni, Layout::Panels) => dense::run::<avx2::AvxVnni>,
         (Isa::Avx512Vnni, Layout::Panels) if conv.is_depthwise() => avx512::windows::run,
         (Isa::Avx512Vnni, Layout::Panels) => dense::run::<avx512::Avx512>,
-        (Isa::Avx512Vnni, Layout::Lookup) if looked_up() => avx512::lookup::run,
+        (Isa::Avx512Vnni, Layout::Planes) if conv.groups == 1 => avx512::planes::run,
         _ => return None,
     };
     Some(ConvKernel { isa, run, scratch: scratch::of_groups, adds: layout == Layout::Panels && !conv.is_depthwise() })

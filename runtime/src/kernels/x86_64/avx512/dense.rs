@@ -120,13 +120,18 @@ unsafe fn four_panels(tiles: &Tiles<'_>) {
     }
 }
 
+/// How many columns a tile takes if they are shared out among as few as possible, `most` each.
+pub(super) fn even_split(columns: usize, most: usize) -> usize {
+    columns.div_ceil(columns.div_ceil(most))
+}
+
 /// How many columns a tile takes, `most` or about half of them: as many as leave the last tile the least to do again.
 ///
 /// While a tile is requantised, the processor looks ahead to the products of the next: in windows of `short` quads at
 /// most, it does so best if tiles are small.
 fn pixels(tiles: &Tiles<'_>, most: usize, short: usize) -> usize {
     let columns = tiles.grid().columns;
-    let [many, few] = [most, most / 2].map(|most| columns.div_ceil(columns.div_ceil(most)));
+    let [many, few] = [most, most / 2].map(|most| even_split(columns, most));
     let [again, again_of_few] = [many, few].map(|pixels| columns.next_multiple_of(pixels) - columns);
     match again.cmp(&again_of_few) {
         Ordering::Greater => few,
@@ -345,7 +350,7 @@ unsafe fn accumulate_quads<const P: usize, const N: usize, const U: usize>(
 /// The processor has the instructions; 16 channels for each panel can be written for each of `N` pixels in their order.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-unsafe fn store<const P: usize, const N: usize>(
+pub(super) unsafe fn store<const P: usize, const N: usize>(
     scales: &[Scale; P],
     sums: &[[__m512i; P]; N],
     output: *mut u8,
@@ -381,7 +386,7 @@ unsafe fn store<const P: usize, const N: usize>(
 /// The processor has the instructions; the panels' channels can be written for each of `N` pixels.
 #[inline(never)]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-unsafe fn store_any<const P: usize, const N: usize>(
+pub(super) unsafe fn store_any<const P: usize, const N: usize>(
     scales: &[Scale; P],
     sums: &mut [[__m512i; P]; N],
     output: *mut u8,
