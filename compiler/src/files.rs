@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use memmap2::Mmap;
 
@@ -28,6 +29,8 @@ pub fn map(path: &Path) -> io::Result<Option<Mmap>> {
 /// # Errors
 /// The I/O error, with the path in its message.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    // Threads may replace the same file at the same time.
+    static REPLACED: AtomicU64 = AtomicU64::new(0);
     let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -35,7 +38,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     };
     fs::create_dir_all(directory).map_err(named)?;
     let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(format!(".{}.tmp", std::process::id()));
+    name.push(format!(".{}-{}.tmp", std::process::id(), REPLACED.fetch_add(1, Ordering::Relaxed)));
     let temporary = directory.join(name);
     let written = fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
     written.map_err(|error| {
