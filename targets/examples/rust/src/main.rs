@@ -4,6 +4,7 @@
 
 /// The network: what `pare compile` wrote.
 #[allow(dead_code, reason = "scale and zero point of the output: the largest code is the class")]
+#[rustfmt::skip]
 #[path = "../../model/glyphs.rs"]
 mod glyphs;
 
