@@ -6,10 +6,10 @@
 use core::array::from_fn;
 use core::ops::Range;
 
+use super::levels;
 use super::tile::{self, Job, Rows, Runs, STEP, Scale, WINDOWS};
 use super::windows::Windows;
 use crate::format::{Conv, WORD_CHANNELS, WeightFormat, WeightGroup};
-use crate::kernels::portable::Decoder;
 use crate::kernels::scratch::{WordAlign, WordDense};
 
 /// Dense convolution of weights in [`Layout::Words`](crate::format::Layout::Words); leaves the output alone if the
@@ -38,7 +38,7 @@ fn group(conv: &Conv<'_>, group: &WeightGroup<'_>, input: &[u8], output: &mut [u
             bytemuck::cast_slice(group.codes.get(..padded)?)
         } else {
             let levels = bytemuck::cast_slice_mut(scratch.get_mut(..padded)?);
-            Decoder::new(conv, group).words(first, levels);
+            levels::decode(conv, group, first, levels)?;
             levels
         };
         let first = group.first + first;

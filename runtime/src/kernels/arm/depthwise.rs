@@ -3,11 +3,11 @@
 //! A table says where the taps of a window lie, the same one for all windows inside the input; a window at an edge
 //! has one of its own, in which taps outside lead to a pixel of padding.
 
+use super::levels;
 use super::quad::{self, CHANNELS, Job};
 use super::tile::Scale;
 use crate::format::{Conv, WeightFormat, WeightGroup};
 use crate::kernels::arm::windows::Windows;
-use crate::kernels::portable::Decoder;
 use crate::kernels::scratch::{WordAlign, WordDepthwise};
 
 /// Depthwise convolution of weights in [`Layout::Words`](crate::format::Layout::Words); leaves the output alone if the
@@ -45,7 +45,7 @@ fn group(conv: &Conv<'_>, group: &WeightGroup<'_>, input: &[u8], output: &mut [u
             bytemuck::cast_slice(group.codes.get(..coded)?)
         } else {
             let levels = bytemuck::cast_slice_mut(levels.get_mut(..coded)?);
-            Decoder::new(conv, group).words(first, levels);
+            levels::decode(conv, group, first, levels)?;
             levels
         };
         let first = group.first + first;

@@ -22,6 +22,7 @@ macro_rules! processor {
 mod add;
 mod dense;
 mod depthwise;
+mod levels;
 mod polynomial;
 mod quad;
 mod tile;

@@ -103,19 +103,13 @@ impl<'a> Decoder<'a> {
     }
 
     /// Fills `levels` with those of channels from `first` on, the first of a stream, in the order of
-    /// [`Layout::Words`]; 0 at the padding of a dense convolution.
+    /// [`Layout::Words`], padding and all.
     #[cfg(pare_dsp)]
     pub(in crate::kernels) fn words(&self, first: usize, levels: &mut [i8]) {
-        let (depth, bits) = (self.conv.depth(), self.group.format.bits() as usize);
+        let bits = self.group.format.bits() as usize;
         let stream = self.stream(self.conv.packed_bytes(first, self.group.format, Layout::Words));
         let (steps, _) = levels.as_chunks_mut::<{ WORD_CHANNELS * WORD_CODES }>();
         steps.iter_mut().enumerate().for_each(|(i, levels)| *levels = self.eight(stream, i * bits));
-        let (words, counted) = (depth.div_ceil(WORD_CODES), depth % WORD_CODES);
-        if counted > 0 && !self.conv.is_depthwise() {
-            let last = steps.iter_mut().skip(words - 1).step_by(words);
-            let words = last.flat_map(|step| step.chunks_exact_mut(WORD_CODES));
-            words.flat_map(|word| word.iter_mut().skip(counted)).for_each(|level| *level = 0);
-        }
     }
 
     /// A quarter of the 64 levels of step `step` out of `steps`.
