@@ -350,7 +350,7 @@ unsafe fn accumulate_quads<const P: usize, const N: usize, const U: usize>(
 /// The processor has the instructions; 16 channels for each panel can be written for each of `N` pixels in their order.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-pub(super) unsafe fn store<const P: usize, const N: usize>(
+unsafe fn store<const P: usize, const N: usize>(
     scales: &[Scale; P],
     sums: &[[__m512i; P]; N],
     output: *mut u8,

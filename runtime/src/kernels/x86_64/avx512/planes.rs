@@ -2,7 +2,7 @@
 
 use core::arch::x86_64::*;
 
-use super::dense::{even_split, store, store_any};
+use super::dense::{even_split, store_any};
 use super::lanes;
 use super::requantise::{Scale, load_channels};
 use crate::format::{Conv, Layout, PANEL_CHANNELS, PLANE_WORD, WeightFormat, WeightGroup};
@@ -323,7 +323,6 @@ impl<'a> Rows<'a> {
             biases[p] = load_channels(panels.bias, panels.channels(p));
             scales[p] = Scale::new(&conv.requantise, panels, p);
         }
-        let simple = N * P >= 4 && scales.iter().all(|scale| scale.is_whole() && !scale.is_wide());
         let shift = _mm512_set1_epi32(self.weights.shift as i32);
         let step = conv.stride[1] * planes.pixel;
         for y in 0..self.rows {
@@ -344,11 +343,8 @@ impl<'a> Rows<'a> {
                     }
                     let pixel = y * conv.output.w + first;
                     let to = self.output.add(pixel * conv.output.c);
-                    if simple {
-                        store(&scales, &sums, to, conv.output.c);
-                    } else {
-                        store_any(&scales, &mut sums, to, conv.output.c);
-                    }
+                    // Not `store`: with a second caller, compilers no longer make it part of the first one's loop.
+                    store_any(&scales, &mut sums, to, conv.output.c);
                 }
                 x += N;
             }
