@@ -380,12 +380,13 @@ impl<'a> Conv<'a> {
 
     /// Whether the padding of dense panels and pairs of 8 bits is 0, since kernels multiply it.
     fn check_padding(&self) -> Result<(), FormatError> {
+        let linked = |layout| KernelSet::LINKED.has_dense(layout);
         let clear = |group: WeightGroup<'_>| {
             // Runs of codes that are padded, and codes of all channels that are padded at once.
             let (len, step) = match group.layout {
-                Layout::Panels => (self.segments().1, PANEL_CHANNELS * PANEL_DEPTH),
-                Layout::Words => (self.depth(), WORD_CHANNELS * WORD_CODES),
-                Layout::Plain | Layout::Planes => return true,
+                Layout::Panels if linked(Layout::Panels) => (self.segments().1, PANEL_CHANNELS * PANEL_DEPTH),
+                Layout::Words if linked(Layout::Words) => (self.depth(), WORD_CHANNELS * WORD_CODES),
+                _ => return true,
             };
             let (quads, counted) = (len.div_ceil(PANEL_DEPTH), len % PANEL_DEPTH);
             let mut last = group.codes.chunks_exact(step).skip(quads.saturating_sub(1)).step_by(quads.max(1));
@@ -417,6 +418,9 @@ impl<'a> Conv<'a> {
 
     /// Whether the codes beyond each segment of bit planes are 0, since kernels count them.
     fn check_plane_padding(&self) -> Result<(), FormatError> {
+        if !KernelSet::LINKED.has_dense(Layout::Planes) {
+            return Ok(());
+        }
         let (_, words) = self.plane_segments();
         let counted = self.plane_segment() % PLANE_WORD;
         let clear = |group: &WeightGroup<'_>| {

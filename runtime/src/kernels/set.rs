@@ -119,13 +119,13 @@ impl KernelSet {
 
     /// Whether dense convolutions of a layout are.
     #[inline(always)]
-    pub(super) const fn has_dense(self, layout: Layout) -> bool {
+    pub(crate) const fn has_dense(self, layout: Layout) -> bool {
         self.dense >> layout.number() & 1 == 1
     }
 
     /// Whether depthwise convolutions of a layout are.
     #[inline(always)]
-    pub(super) const fn has_depthwise(self, layout: Layout) -> bool {
+    pub(crate) const fn has_depthwise(self, layout: Layout) -> bool {
         self.depthwise >> layout.number() & 1 == 1
     }
 
@@ -251,10 +251,13 @@ const fn tensor(blob: &[u8], at: usize) -> usize {
     HEADER_BYTES + TENSOR_BYTES * half(blob, at)
 }
 
+// Not inlined: for size.
+#[inline(never)]
 const fn word(blob: &[u8], at: usize) -> usize {
     half(blob, at) | half(blob, at.saturating_add(2)) << 16
 }
 
+#[inline(never)]
 const fn half(blob: &[u8], at: usize) -> usize {
     byte(blob, at) as usize | (byte(blob, at.saturating_add(1)) as usize) << 8
 }
