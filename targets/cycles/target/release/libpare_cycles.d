@@ -1,0 +1,1 @@
+/work/wt/cycles/targets/cycles/target/release/libpare_cycles.rlib: /work/wt/cycles/targets/cycles/src/clock.rs /work/wt/cycles/targets/cycles/src/flash.rs /work/wt/cycles/targets/cycles/src/lib.rs /work/wt/cycles/targets/cycles/src/pipeline.rs /work/wt/cycles/targets/cycles/src/plugin.rs /work/wt/cycles/targets/cycles/src/thumb.rs
