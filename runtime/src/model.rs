@@ -41,9 +41,6 @@ impl<'a> Model<'a> {
         section(header.meta, header.meta.saturating_add(header.meta_bytes), "the metadata")?;
         let tensors = Reader(blob).bytes(HEADER_BYTES, usize::from(header.n_tensors) * TENSOR_BYTES);
         let tensors = tensors.ok_or(FormatError::Truncated("the tensor records"))?;
-        if KernelSet::IS_PARTIAL && !KernelSet::LINKED.contains(KernelSet::of(blob)) {
-            return Err(FormatError::NotLinked);
-        }
         if [header.channels, header.weights].iter().any(|at| !at.is_multiple_of(4)) {
             return Err(FormatError::Section);
         }
@@ -72,6 +69,9 @@ impl<'a> Model<'a> {
     /// Bytes of arena that a session with the kernels of one instruction set needs: more than
     /// [`arena_bytes`](Self::arena_bytes) only for a blob of a microcontroller on another processor.
     pub fn arena_bytes_with(&self, isa: Isa) -> usize {
+        if !KernelSet::LINKED.has_portable() {
+            return self.arena_bytes();
+        }
         let spare = self.records().filter_map(|record| {
             let conv = record.conv(&self.sections)?;
             let kernel = ConvKernel::choose(isa, &conv);

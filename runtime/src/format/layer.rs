@@ -335,7 +335,8 @@ impl<'a> Conv<'a> {
         WeightGroups { conv: self, at: 0, first: 0 }
     }
 
-    #[inline]
+    #[cfg_attr(not(target_os = "none"), inline)]
+    #[cfg_attr(target_os = "none", inline(never))]
     fn group(&self, index: usize, first: usize) -> Result<Option<WeightGroup<'a>>, FormatError> {
         let Some(record) = self.records.get(index * 8..).and_then(|rest| rest.first_chunk::<8>()) else {
             return Ok(None);
@@ -373,6 +374,9 @@ impl<'a> Conv<'a> {
     fn check_groups(&self) -> Result<(), FormatError> {
         let (mut index, mut first) = (0, 0);
         while let Some(group) = self.group(index, first)? {
+            if !KernelSet::LINKED.has_group(self, group.format, group.layout) {
+                return Err(FormatError::NotLinked);
+            }
             (index, first) = (index + 1, first + group.channels);
         }
         if first == self.output.c { Ok(()) } else { Err(FormatError::Layer("the channel counts of the weight groups")) }
@@ -389,9 +393,11 @@ impl<'a> Conv<'a> {
                 _ => return true,
             };
             let (quads, counted) = (len.div_ceil(PANEL_DEPTH), len % PANEL_DEPTH);
-            let mut last = group.codes.chunks_exact(step).skip(quads.saturating_sub(1)).step_by(quads.max(1));
-            let unused = |quad: &[u8]| quad.iter().skip(counted).all(|&code| code == 0);
-            counted == 0 || last.all(|step| step.chunks_exact(PANEL_DEPTH).all(unused))
+            let is_clear = |run: &[u8]| {
+                let last = run.get(run.len().saturating_sub(step)..).unwrap_or(&[]);
+                last.iter().zip((0..PANEL_DEPTH).cycle()).all(|(&code, i)| i < counted || code == 0)
+            };
+            counted == 0 || group.codes.chunks_exact(step.saturating_mul(quads).max(1)).all(is_clear)
         };
         let in_place = |group: &WeightGroup<'_>| group.format == WeightFormat::Linear(8);
         if self.is_depthwise() || self.weight_groups().filter(in_place).all(clear) {
@@ -561,7 +567,8 @@ pub(crate) struct Sections<'a> {
 }
 
 impl Sections<'_> {
-    #[inline]
+    #[cfg_attr(not(target_os = "none"), inline)]
+    #[cfg_attr(target_os = "none", inline(never))]
     pub(crate) fn tensor(&self, index: u16) -> Option<Tensor> {
         Tensor::read(self.tensors, usize::from(index) * TENSOR_BYTES)
     }
@@ -613,7 +620,8 @@ pub(crate) struct Record<'a> {
 
 impl<'a> Record<'a> {
     /// The record at the start of `bytes`, and its length.
-    #[inline(always)]
+    #[cfg_attr(not(target_os = "none"), inline(always))]
+    #[cfg_attr(target_os = "none", inline(never))]
     pub(crate) fn read(bytes: &'a [u8], sections: &Sections<'a>) -> Result<(Record<'a>, usize), FormatError> {
         let cut = FormatError::Truncated("the layer records");
         let r = Reader(bytes);
@@ -649,7 +657,8 @@ impl<'a> Record<'a> {
         }
     }
 
-    #[inline(always)]
+    #[cfg_attr(not(target_os = "none"), inline(always))]
+    #[cfg_attr(target_os = "none", inline(never))]
     fn decode_conv(&self, sections: &Sections<'a>) -> Result<Conv<'a>, FormatError> {
         let residual = match Reader(self.operands).u16(2) {
             None => None,
@@ -765,6 +774,7 @@ fn decode_op<'a>(
             }
             Ok(LayerOp::DepthToSpace(DepthToSpace { input: i, output: o, block, channel_first: order == 1 }))
         }
+        op::CONV..=op::DEPTH_TO_SPACE => Err(FormatError::NotLinked),
         _ => Err(FormatError::UnknownOp(code)),
     }
 }
@@ -816,6 +826,7 @@ fn decode_conv<'a>(
     let missing = FormatError::Layer("the bias index of a Conv");
     let (requantise, residual) = match residual {
         None => (requantise(f, 10, output)?, None),
+        Some(_) if !KernelSet::LINKED.has_residual() => return Err(FormatError::NotLinked),
         Some(operand) => {
             let (requantise, add) = decode_residual(f, records.get(8 * n_groups..).ok_or(CUT)?, operand, output)?;
             (requantise, Some(add))
@@ -868,7 +879,8 @@ fn decode_residual(
     Ok((requantise, add))
 }
 
-#[inline]
+#[cfg_attr(not(target_os = "none"), inline)]
+#[cfg_attr(target_os = "none", inline(never))]
 fn requantise(f: Reader<'_>, at: usize, output: &Tensor) -> Result<Requantise, FormatError> {
     let [pre, lo, hi] = [f.u8(at), f.u8(at + 1), f.u8(at + 2)];
     let requantise = Requantise { pre: pre.ok_or(CUT)?, zero: output.zero, lo: lo.ok_or(CUT)?, hi: hi.ok_or(CUT)? };
@@ -887,10 +899,11 @@ fn decode_pool(f: Reader<'_>, input: &Tensor, output: &Tensor) -> Result<Pool, F
         stride: [byte(4)?, byte(5)?],
         pad: [byte(6)?, byte(7)?],
     };
-    let extents = [(pool.output.h, pool.input.h), (pool.output.w, pool.input.w)];
+    let (extents, outs) = ([input.shape.h, input.shape.w], [output.shape.h, output.shape.w]);
     // Every window meets the input, so that a mean has a count and a maximum an element.
     #[allow(clippy::indexing_slicing, reason = "k is an axis, 0 or 1, of arrays of two")]
-    let meets = |k: usize, (out, size): (usize, usize)| {
+    let meets = |k: usize| {
+        let (out, size) = (outs[k], extents[k]);
         let last = (out.max(1) - 1).saturating_mul(pool.stride[k]);
         let near = reaches(out, pool.stride[k], pool.kernel[k], pool.pad[k], size);
         near && pool.kernel[k] > pool.pad[k] && last < size.saturating_add(pool.pad[k])
@@ -898,11 +911,7 @@ fn decode_pool(f: Reader<'_>, input: &Tensor, output: &Tensor) -> Result<Pool, F
     // A sum over 2^23 codes is sure to fit in i32.
     let small = pool.kernel[0].saturating_mul(pool.kernel[1]) <= 1 << 23;
     let shaped = pool.input.c == pool.output.c && pool.stride.iter().all(|&s| s > 0);
-    if small && shaped && extents.into_iter().enumerate().all(|(k, e)| meets(k, e)) {
-        Ok(pool)
-    } else {
-        Err(FormatError::Layer("the geometry of a pool"))
-    }
+    if small && shaped && meets(0) && meets(1) { Ok(pool) } else { Err(FormatError::Layer("the geometry of a pool")) }
 }
 
 fn decode_concat<'a>(

@@ -17,7 +17,8 @@ pub struct Part<'a> {
 
 impl<'a> Conv<'a> {
     /// The part that computes `rows` of the output, as far as there are such rows.
-    #[inline]
+    #[cfg_attr(not(target_os = "none"), inline)]
+    #[cfg_attr(target_os = "none", inline(never))]
     pub fn part(&self, rows: Range<usize>) -> Part<'a> {
         let first = rows.start.min(self.output.h);
         let count = rows.end.min(self.output.h).saturating_sub(first);

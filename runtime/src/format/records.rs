@@ -45,7 +45,8 @@ impl Header {
     /// Reads the fields; `None` when the bytes are too few or the magic is another.
     pub fn read(blob: &[u8]) -> Option<Header> {
         let r = Reader(blob);
-        if r.bytes(0, HEADER_BYTES)?.first_chunk() != Some(&MAGIC) {
+        let r = Reader(r.0.first_chunk::<HEADER_BYTES>()?);
+        if r.u32(0)? != u32::from_le_bytes(MAGIC) {
             return None;
         }
         Some(Header {

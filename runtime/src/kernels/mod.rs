@@ -212,7 +212,8 @@ type RunConv = fn(&Conv<'_>, &[u8], &mut [u8], &mut [u8]);
 impl ConvKernel {
     /// The kernel of `isa` for this convolution, else the portable one; the portable one too when the
     /// processor lacks the instruction set.
-    #[inline]
+    #[cfg_attr(not(target_os = "none"), inline)]
+    #[cfg_attr(target_os = "none", inline(never))]
     pub fn choose(isa: Isa, conv: &Conv<'_>) -> ConvKernel {
         match isa.linked() {
             Isa::Reference => ConvKernel {
@@ -241,7 +242,9 @@ impl ConvKernel {
     /// those of a microcontroller: they need [more](crate::Model::arena_bytes_with).
     #[inline]
     pub fn is_planned(&self, conv: &Conv<'_>) -> bool {
-        self.isa != Isa::Portable || conv.weight_groups().all(|group| scratch::plans_for_portable(group.layout))
+        !KernelSet::LINKED.has_portable()
+            || self.isa != Isa::Portable
+            || conv.weight_groups().all(|group| scratch::plans_for_portable(group.layout))
     }
 
     /// Computes a convolution like the one that this kernel was chosen for: `input` and `output` of the

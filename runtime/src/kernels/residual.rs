@@ -1,6 +1,7 @@
 //! Convolutions that add, by kernels that do not: a strip of rows is convolved into scratch, and added from there
 //! in place.
 
+use super::scratch::most;
 use super::{ConvKernel, Isa};
 use crate::format::{Add, Conv, Part};
 
@@ -52,7 +53,7 @@ pub(super) const fn strip_rows(conv: &Conv<'_>) -> usize {
     };
     match conv.output.h {
         0 => 1,
-        rows => rows.div_ceil(rows.div_ceil(fitting)),
+        rows => rows.div_ceil(most(rows.div_ceil(fitting), 1)),
     }
 }
 

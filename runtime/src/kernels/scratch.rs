@@ -258,7 +258,7 @@ const fn least(a: usize, b: usize) -> usize {
     if a < b { a } else { b }
 }
 
-const fn most(a: usize, b: usize) -> usize {
+pub(super) const fn most(a: usize, b: usize) -> usize {
     if a > b { a } else { b }
 }
 
@@ -418,6 +418,7 @@ impl WordDepthwise {
 }
 
 /// Whether every window lies inside the input.
+#[inline(never)]
 const fn reads_inside(conv: &Conv<'_>) -> bool {
     let [h, w] = [padded(conv, 0, conv.output.h), padded(conv, 1, conv.output.w)];
     conv.pad[0] == 0 && conv.pad[1] == 0 && h <= conv.input.h && w <= conv.input.w

@@ -3,7 +3,7 @@
 //! A program for a microcontroller has flash for the kernels of its own networks alone. The build of this crate reads
 //! those networks where the environment variable `PARE_NETWORKS` names their blobs (paths, separated as in `PATH`), and
 //! [`KernelSet::LINKED`] is what they want: a constant, so that branches to all other kernels are never compiled.
-//! Dispatch asks it wherever kernels part; [`Model::parse`](crate::Model::parse) refuses blobs that want more. Without
+//! Dispatch asks it wherever kernels part; [`Model::parse`](crate::Model::parse) refuses layers that want more. Without
 //! the variable, and on hosts in any case, everything is linked.
 //!
 //! (One constant of the build rather than a parameter of types: C takes part in the same way, and no parameter
@@ -11,7 +11,7 @@
 
 use super::Isa;
 use super::polynomial::{Fields, Form};
-use crate::format::{HEADER_BYTES, Layout, TENSOR_BYTES, WeightFormat, op};
+use crate::format::{Conv, HEADER_BYTES, Layout, TENSOR_BYTES, WeightFormat, op};
 
 /// Kernels: those that a network wants, or those that are linked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,6 +141,18 @@ impl KernelSet {
         self.packed & (15 * packed_bit(form, fields, 1)) != 0
     }
 
+    /// Whether the kernels of a weight group are; of weights that could be packed, but are not by any, the others.
+    pub(crate) const fn has_group(self, conv: &Conv<'_>, format: WeightFormat, layout: Layout) -> bool {
+        let is_depthwise = conv.is_depthwise();
+        let packed = if self.has_packing() && !is_depthwise && layout.number() == Layout::Words.number() {
+            packed(Form::of(conv.kernel[1], conv.stride[1], conv.dilation[1]), format, conv.bits_in)
+        } else {
+            0
+        };
+        let has_layout = if is_depthwise { self.has_depthwise(layout) } else { self.has_dense(layout) };
+        has_layout && self.formats & format_bit(format) != 0 && self.packed | packed == self.packed
+    }
+
     /// Whether any packed multiplication is.
     #[inline(always)]
     pub(super) const fn has_packing(self) -> bool {
@@ -157,6 +169,12 @@ impl KernelSet {
     #[inline(always)]
     pub(super) const fn has_portable_dense(self) -> bool {
         self.dense & PORTABLE != 0
+    }
+
+    /// Whether any convolutions are that the portable kernels compute.
+    #[inline(always)]
+    pub(crate) const fn has_portable(self) -> bool {
+        self.has_portable_dense() || self.has_portable_depthwise()
     }
 
     /// Whether depthwise convolutions are that the portable kernels compute.
@@ -196,8 +214,7 @@ impl KernelSet {
             if let Some(format) = WeightFormat::from_byte(byte(blob, group)) {
                 set.formats |= format_bit(format);
                 if !is_depthwise && layout as u16 == Layout::Words.number() {
-                    set.packed |=
-                        packed(form, Fields::Ten, format, bits_in) | packed(form, Fields::Fourteen, format, bits_in);
+                    set.packed |= packed(form, format, bits_in);
                 }
             }
             group = group.saturating_add(8);
@@ -241,9 +258,11 @@ const fn packed_bit(form: Form, fields: Fields, bits: u32) -> u16 {
     1 << (first + (bits.wrapping_sub(1) & 3))
 }
 
-/// The bit of packed multiplication if it may take such weights and codes; which fields it takes depends on extents too.
-const fn packed(form: Form, fields: Fields, format: WeightFormat, bits_in: u8) -> u16 {
-    if fields.suit(form, format, bits_in) { packed_bit(form, fields, format.bits()) } else { 0 }
+/// The bits of packed multiplication that may take such weights and codes; which fields it takes depends on extents too.
+const fn packed(form: Form, format: WeightFormat, bits_in: u8) -> u16 {
+    let (ten, fourteen) = (Fields::Ten, Fields::Fourteen);
+    let ten = if ten.suit(form, format, bits_in) { packed_bit(form, ten, format.bits()) } else { 0 };
+    ten | if fourteen.suit(form, format, bits_in) { packed_bit(form, fourteen, format.bits()) } else { 0 }
 }
 
 /// Where the record is of the tensor whose index is at `at`.
@@ -251,13 +270,10 @@ const fn tensor(blob: &[u8], at: usize) -> usize {
     HEADER_BYTES + TENSOR_BYTES * half(blob, at)
 }
 
-// Not inlined: for size.
-#[inline(never)]
 const fn word(blob: &[u8], at: usize) -> usize {
     half(blob, at) | half(blob, at.saturating_add(2)) << 16
 }
 
-#[inline(never)]
 const fn half(blob: &[u8], at: usize) -> usize {
     byte(blob, at) as usize | (byte(blob, at.saturating_add(1)) as usize) << 8
 }

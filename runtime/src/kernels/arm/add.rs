@@ -1,6 +1,7 @@
 //! Sums of two tensors, four codes at a time.
 
 use core::arch::asm;
+use core::array;
 
 use crate::format::Add;
 use crate::kernels::reference;
@@ -9,14 +10,28 @@ use crate::kernels::reference;
 pub(super) fn add(p: &Add, a: &mut [u8], b: &[u8]) {
     let len = a.len().min(b.len());
     let (Some(sum), Some(a), Some(b)) = (Sum::of(p), a.get_mut(..len), b.get(..len)) else {
-        return reference::add(p, a, b);
+        return one_by_one(p, a, b);
     };
     let ((fours_a, rest_a), (fours_b, rest_b)) = (a.as_chunks_mut(), b.as_chunks());
     for (a, b) in fours_a.iter_mut().zip(fours_b) {
         *a = sum.of_four(u32::from_le_bytes(*a), u32::from_le_bytes(*b)).to_le_bytes();
     }
-    reference::add(p, rest_a, rest_b);
+    one_by_one(p, rest_a, rest_b);
 }
+
+/// What fours leave, and sums that they do not hold.
+fn one_by_one(p: &Add, a: &mut [u8], b: &[u8]) {
+    a.iter_mut().zip(b).for_each(|(a, b)| one(p, array::from_mut(a), array::from_ref(b)));
+}
+
+/// Not inlined, lest a compiler unroll the loop around it.
+#[inline(never)]
+fn one(p: &Add, a: &mut [u8; 1], b: &[u8; 1]) {
+    reference::add(p, a, b);
+}
+
+/// The largest with which no sum of codes of 8 bits, multipliers of 16 and zero points overflows.
+const LARGEST_SHIFT: u32 = 21;
 
 /// An addition that halves of words hold: `(a * ma + b * mb + offset) >> shift`, then brought to `lo..=hi`.
 struct Sum {
@@ -30,20 +45,24 @@ struct Sum {
 }
 
 impl Sum {
-    /// `None` where multipliers leave 16 bits, or sums of any codes 32 or, shifted, 16.
+    /// `None` where multipliers leave 16 bits, or sums of any codes may leave 32 or, shifted, 16.
     fn of(p: &Add) -> Option<Sum> {
         let (ma, mb) = (i16::try_from(p.ma).ok()?, i16::try_from(p.mb).ok()?);
         let shift = u32::from(p.shift.clamp(1, 31));
-        let zeros = i64::from(p.zero_a) * i64::from(p.ma) + i64::from(p.zero_b) * i64::from(p.mb);
-        let offset = (1i64 << (shift - 1)) - zeros + (i64::from(p.zero) << shift);
-        let largest = 255 * (i64::from(p.ma).abs() + i64::from(p.mb).abs()) + offset.abs() + (255 << shift);
-        if largest > i64::from(i32::MAX) || largest >> shift > i64::from(i16::MAX) {
+        if shift > LARGEST_SHIFT {
+            return None;
+        }
+        let (a, b) = (i32::from(ma), i32::from(mb));
+        let offset =
+            (1 << (shift - 1)) - i32::from(p.zero_a) * a - i32::from(p.zero_b) * b + (i32::from(p.zero) << shift);
+        let largest = 255 * (a.abs() + b.abs()) + offset.abs() + (255 << shift);
+        if largest >> shift > i32::from(i16::MAX) {
             return None;
         }
         let above = 255 - p.hi;
         let clamp = [above, p.lo.saturating_add(above), p.lo].map(|byte| u32::from_ne_bytes([byte; 4]));
         let multipliers = u32::from(ma as u16) | u32::from(mb as u16) << 16;
-        Some(Sum { multipliers, offset: offset as i32, shift, clamp })
+        Some(Sum { multipliers, offset, shift, clamp })
     }
 
     #[inline(always)]

@@ -4,6 +4,7 @@
 //! connected ones are, multiplies each window where it lies.
 
 use core::array::from_fn;
+use core::num::NonZero;
 use core::ops::Range;
 
 use super::levels;
@@ -30,7 +31,7 @@ fn group(conv: &Conv<'_>, group: &WeightGroup<'_>, input: &[u8], output: &mut [u
     let (edges, scratch) = scratch.split_at_mut_checked(plan.edges)?;
     let depth = conv.depth().next_multiple_of(STEP);
     let in_place = group.format == WeightFormat::Linear(8);
-    let most = if in_place { group.channels } else { plan.levels / depth };
+    let most = if in_place { group.channels } else { plan.levels.checked_div(depth)? };
     for first in (0..group.channels).step_by(most.max(1)) {
         let channels = most.min(group.channels - first);
         let padded = channels.next_multiple_of(WORD_CHANNELS) * depth;
@@ -53,7 +54,7 @@ fn group(conv: &Conv<'_>, group: &WeightGroup<'_>, input: &[u8], output: &mut [u
             let tail = output.len().checked_sub(WordDense::tile_bytes(conv) + align_of::<WordAlign>())?;
             let (body, tail) = output.split_at_mut_checked(tail)?;
             let skip = tail.as_ptr().align_offset(align_of::<WordAlign>()).min(tail.len());
-            let tiled = body.len() / conv.output.c;
+            let tiled = body.len().checked_div(conv.output.c)?;
             tiles(conv, &block, &mut gather, tiled, tail.get_mut(skip..)?, body)?;
             singles(conv, &block, &mut gather, tiled..pixels, output)?;
         } else {
@@ -92,7 +93,7 @@ fn tiles(
         job.window = window.as_ptr();
         let output = output.get_mut(first * conv.output.c..)?.get_mut(..WINDOWS * conv.output.c)?;
         // SAFETY: `gather` has filled the window.
-        unsafe { block.multiply::<WINDOWS, 2>(&mut job, tile::tile, conv.output.c, output)? };
+        unsafe { block.multiply(&mut job, &Leaf::TILE, conv.output.c, output)? };
     }
     Some(())
 }
@@ -111,30 +112,41 @@ fn singles(
         let window = gather.single(pixel)?.get(..block.depth)?.as_ptr_range();
         (job.window, job.end) = (window.start, window.end);
         // SAFETY: the window has as many codes as channels have levels.
-        unsafe { block.multiply::<1, 4>(&mut job, tile::single, conv.output.c, output)? };
+        unsafe { block.multiply(&mut job, &Leaf::SINGLE, conv.output.c, output)? };
     }
     Some(())
 }
 
+/// Channels that a leaf takes together, at most.
+const MOST: usize = 4;
+
+/// A loop that multiplies windows by the levels of some channels together, again and again.
+struct Leaf {
+    run: unsafe extern "C" fn(&mut Job),
+    /// Pixels that it stores.
+    pixels: usize,
+    /// A power of 2.
+    together: usize,
+}
+
+impl Leaf {
+    const TILE: Leaf = Leaf { run: tile::tile, pixels: WINDOWS, together: 2 };
+    const SINGLE: Leaf = Leaf { run: tile::single, pixels: 1, together: 4 };
+}
+
 impl Block<'_> {
-    /// All channels of `N` pixels, `step` bytes apart, to be stored in `output`.
+    /// All channels of the pixels of a leaf, `step` bytes apart, to be stored in `output`.
     ///
     /// # Safety
-    /// `leaf` multiplies windows as the job has them by the levels of `TOGETHER` channels, again and again, and
-    /// stores `N` pixels.
-    unsafe fn multiply<const N: usize, const TOGETHER: usize>(
-        &self,
-        job: &mut Job,
-        leaf: unsafe extern "C" fn(&mut Job),
-        step: usize,
-        output: &mut [u8],
-    ) -> Option<()> {
+    /// The job has windows as the leaf takes them.
+    #[inline(never)]
+    unsafe fn multiply(&self, job: &mut Job, leaf: &Leaf, step: usize, output: &mut [u8]) -> Option<()> {
         let channels = self.bias.len();
-        let whole = channels / TOGETHER * TOGETHER;
+        let whole = channels & !(leaf.together - 1);
         let fits = self.mult.len() == channels
             && self.levels.len() >= channels.next_multiple_of(WORD_CHANNELS) * self.depth
             && self.first + channels <= step
-            && output.len() >= N * step;
+            && output.len() >= leaf.pixels * step;
         if !fits {
             return None;
         }
@@ -144,23 +156,24 @@ impl Block<'_> {
             (job.output, job.step) = (output.as_mut_ptr(), step);
             (job.last, job.pair) = (job.output.wrapping_add(whole), WORD_CHANNELS * self.depth);
             // SAFETY: levels, biases and multipliers are those of as many channels, which lie in each pixel.
-            unsafe { leaf(job) };
+            unsafe { (leaf.run)(job) };
         }
         let rest = channels - whole;
         if rest > 0 {
             // With neighbours that are not there, or that are themselves.
-            let (mut bias, mut mult, mut codes) = ([0; TOGETHER], [0; TOGETHER], [[0; TOGETHER]; N]);
+            let (mut bias, mut mult, mut codes) = ([0; MOST], [0; MOST], [0; MOST * WINDOWS]);
             bias.iter_mut().zip(self.bias.get(whole..)?).for_each(|(to, &of)| *to = of);
             mult.iter_mut().zip(self.mult.get(whole..)?).for_each(|(to, &of)| *to = of);
             job.levels = self.levels.get(whole * self.depth..)?.as_ptr();
             (job.bias, job.mult) = (bias.as_ptr(), mult.as_ptr());
-            (job.output, job.step) = (codes.as_mut_ptr().cast(), TOGETHER);
-            job.last = job.output.wrapping_add(TOGETHER);
+            (job.output, job.step) = (codes.as_mut_ptr(), leaf.together);
+            job.last = job.output.wrapping_add(leaf.together);
             job.pair = if rest > WORD_CHANNELS { WORD_CHANNELS * self.depth } else { 0 };
             // SAFETY: there are so many of each of them.
-            unsafe { leaf(job) };
-            for (pixel, codes) in output.chunks_mut(step).zip(codes) {
-                pixel.iter_mut().skip(whole).zip(codes).take(rest).for_each(|(to, code)| *to = code);
+            unsafe { (leaf.run)(job) };
+            for pixel in 0..leaf.pixels {
+                let (to, from) = (output.get_mut(pixel * step + whole..)?, codes.get(pixel * leaf.together..)?);
+                to.iter_mut().zip(from).take(rest).for_each(|(to, &code)| *to = code);
             }
         }
         Some(())
@@ -174,27 +187,29 @@ struct Gather<'a> {
     /// Codes of a pixel outside the input; or of windows on their way, where runs of them are no whole words.
     edges: &'a mut [u8],
     windows: Windows,
+    /// Pixels of a row of output.
+    row: NonZero<usize>,
     whole_words: bool,
 }
 
 impl<'a> Gather<'a> {
     /// `None` if the input is not as large as its shape says.
     fn new(conv: &'a Conv<'a>, input: &'a [u8], edges: &'a mut [u8]) -> Option<Gather<'a>> {
-        let windows = Windows::of(conv);
+        let (windows, row) = (Windows::of(conv), NonZero::new(conv.output.w)?);
         let whole_words = conv.input.c.is_multiple_of(STEP);
         if whole_words {
             edges.fill(conv.zero_in);
         }
-        (input.len() == conv.input.len()).then_some(Gather { conv, input, edges, windows, whole_words })
+        (input.len() == conv.input.len()).then_some(Gather { conv, input, edges, windows, row, whole_words })
     }
 
     /// Three windows from pixel `first` on, taken apart.
     fn tile(&mut self, first: usize, to: &mut [u8]) {
-        let mut at = [first / self.conv.output.w, first % self.conv.output.w];
+        let mut at = [first / self.row, first % self.row];
         let pixels: [[usize; 2]; WINDOWS] = from_fn(|_| {
             let pixel = at;
             at[1] += 1;
-            if at[1] == self.conv.output.w {
+            if at[1] == self.row.get() {
                 at = [at[0] + 1, 0];
             }
             pixel
@@ -203,28 +218,30 @@ impl<'a> Gather<'a> {
         let [kh, kw] = p.kernel;
         let (words, pitch) = (p.input.c / STEP, p.input.w * p.input.c);
         let to = to.as_mut_ptr();
+        // Where the windows begin, if they lie inside.
+        let starts = pixels.map(|pixel| self.start(pixel));
         // SAFETY: the runs are of windows that lie inside the input, of pixels that do, or of a pixel or windows in
         // `edges`; together they are as many words as a window has steps.
         unsafe {
             if !self.whole_words {
                 let depth = p.depth().next_multiple_of(STEP);
                 if p.kernel == [1; 2] && pixels.iter().all(|&pixel| self.is_readable(pixel, depth)) {
-                    let from = pixels.map(|[y, x]| self.code(y * p.stride[0] - p.pad[0], x * p.stride[1] - p.pad[1]));
-                    tile::take_apart(&Runs { from, words: depth / STEP, rows: 1, skip: 0 }, to);
+                    tile::take_apart(&Runs { from: starts, words: depth / STEP, rows: 1, skip: 0 }, to);
                     return;
                 }
-                for (&pixel, window) in pixels.iter().zip(self.edges.chunks_exact_mut(depth)) {
-                    copy(p, self.input, self.windows, pixel, window);
+                for (i, &pixel) in pixels.iter().enumerate() {
+                    if let Some(window) = self.edges.get_mut(i * depth..(i + 1) * depth) {
+                        copy(p, self.input, self.windows, pixel, window);
+                    }
                 }
                 let from = from_fn(|i| self.edges.as_ptr().wrapping_add(i * depth));
                 tile::take_apart(&Runs { from, words: depth / STEP, rows: 1, skip: 0 }, to);
             } else if pixels.iter().all(|&pixel| self.windows.is_inside(pixel)) {
-                let from = pixels.map(|[y, x]| self.code(y * p.stride[0] - p.pad[0], x * p.stride[1] - p.pad[1]));
                 if p.dilation[1] == 1 || kw == 1 {
                     let skip = (p.dilation[0] * pitch).wrapping_sub(kw * p.input.c);
-                    tile::take_apart(&Runs { from, words: kw * words, rows: kh, skip }, to);
+                    tile::take_apart(&Runs { from: starts, words: kw * words, rows: kh, skip }, to);
                 } else {
-                    let (mut from, mut to) = (from, to);
+                    let (mut from, mut to) = (starts, to);
                     let skip = (p.dilation[1] - 1) * p.input.c;
                     for _ in 0..kh {
                         to = tile::take_apart(&Runs { from, words, rows: kw, skip }, to);
@@ -249,7 +266,7 @@ impl<'a> Gather<'a> {
     /// The window of a pixel: where it lies if it lies there in a row, else a copy.
     fn single(&mut self, pixel: usize) -> Option<&[u8]> {
         let p = self.conv;
-        let pixel = [pixel / p.output.w, pixel % p.output.w];
+        let pixel = [pixel / self.row, pixel % self.row];
         if WordDense::reads_in_place(p) {
             let [y, x] = [0, 1].map(|axis| pixel[axis] * p.stride[axis]);
             return self.input.get((y * p.input.w + x) * p.input.c..);
@@ -263,6 +280,13 @@ impl<'a> Gather<'a> {
         let p = self.conv;
         let at = || ((y * p.stride[0] - p.pad[0]) * p.input.w + x * p.stride[1] - p.pad[1]) * p.input.c;
         self.windows.is_inside([y, x]) && at() + codes <= self.input.len()
+    }
+
+    /// The first code of the window of a pixel, if it lies inside the input.
+    fn start(&self, [y, x]: [usize; 2]) -> *const u8 {
+        let p = self.conv;
+        let [y, x] = [(y * p.stride[0]).wrapping_sub(p.pad[0]), (x * p.stride[1]).wrapping_sub(p.pad[1])];
+        self.input.as_ptr().wrapping_add(y.wrapping_mul(p.input.w).wrapping_add(x).wrapping_mul(p.input.c))
     }
 
     fn code(&self, y: usize, x: usize) -> *const u8 {
@@ -285,7 +309,7 @@ fn copy(p: &Conv<'_>, input: &[u8], windows: Windows, pixel: [usize; 2], to: &mu
         return;
     }
     to.fill(p.zero_in);
-    for (ky, to) in to.chunks_exact_mut(kw * c).enumerate().take(kh) {
+    for (ky, to) in to.chunks_exact_mut((kw * c).max(1)).enumerate().take(kh) {
         // Runs of neighbours: the first of them and how many; taps apart are runs of one.
         let mut kx = 0;
         while kx < kw {

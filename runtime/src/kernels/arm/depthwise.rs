@@ -3,6 +3,8 @@
 //! A table says where the taps of a window lie, the same one for all windows inside the input; a window at an edge
 //! has one of its own, in which taps outside lead to a pixel of padding.
 
+use core::num::NonZero;
+
 use super::levels;
 use super::quad::{self, CHANNELS, Job};
 use super::tile::Scale;
@@ -27,17 +29,18 @@ fn group(conv: &Conv<'_>, group: &WeightGroup<'_>, input: &[u8], output: &mut [u
     let (tables, scratch) = scratch.split_at_mut_checked(plan.tables)?;
     let (edge, scratch) = scratch.split_at_mut_checked(plan.edge)?;
     let (part, levels) = scratch.split_at_mut_checked(plan.part)?;
+    let columns = NonZero::new(conv.kernel[1])?;
     let (tables, taps) = (bytemuck::try_cast_slice_mut(tables).ok()?, conv.depth());
     let (inside, table) = tables.split_at_mut_checked(taps)?;
     edge.fill(conv.zero_in);
     for (tap, offset) in inside.iter_mut().enumerate() {
-        let [y, x] = [tap / conv.kernel[1] * conv.dilation[0], tap % conv.kernel[1] * conv.dilation[1]];
+        let [y, x] = [tap / columns * conv.dilation[0], tap % columns * conv.dilation[1]];
         *offset = ((y * conv.input.w + x) * conv.input.c) as u32;
     }
-    let mut layer = Layer { conv, windows: Windows::of(conv), input, inside, table, edge, part };
+    let mut layer = Layer { conv, windows: Windows::of(conv), columns, input, inside, table, edge, part };
     let stream = taps.next_multiple_of(2) * CHANNELS;
     let in_place = group.format == WeightFormat::Linear(8);
-    let most = if in_place { group.channels } else { plan.levels / stream * CHANNELS };
+    let most = if in_place { group.channels } else { plan.levels.checked_div(stream)? * CHANNELS };
     for first in (0..group.channels).step_by(most.max(1)) {
         let channels = most.min(group.channels - first);
         let coded = channels.div_ceil(CHANNELS) * stream;
@@ -69,6 +72,8 @@ struct Block<'a> {
 struct Layer<'a> {
     conv: &'a Conv<'a>,
     windows: Windows,
+    /// Taps of a row of the kernel.
+    columns: NonZero<usize>,
     input: &'a [u8],
     /// Where taps lie, from the first of a window inside the input on.
     inside: &'a [u32],
@@ -85,7 +90,7 @@ impl Layer<'_> {
         let (p, c) = (self.conv, self.conv.output.c);
         let mut job = Job::new(Scale::new(&p.requantise), p.depth());
         let whole = block.bias.len().is_multiple_of(CHANNELS);
-        for (y, row) in output.chunks_exact_mut(p.output.w * c).enumerate() {
+        for (y, row) in output.chunks_exact_mut((p.output.w * c).max(1)).enumerate() {
             let mut x = 0;
             while x < p.output.w {
                 // All whose windows lie inside the input, or one.
@@ -126,7 +131,7 @@ impl Layer<'_> {
         } else {
             let edge = (self.edge.as_ptr() as u32).wrapping_sub(self.input.as_ptr() as u32);
             for (tap, offset) in self.table.iter_mut().enumerate() {
-                let source = self.windows.source(p, at, [tap / p.kernel[1], tap % p.kernel[1]]);
+                let source = self.windows.source(p, at, [tap / self.columns, tap % self.columns]);
                 *offset = source.map_or(edge, |[y, x]| ((y * p.input.w + x) * p.input.c) as u32);
             }
             0

@@ -225,7 +225,7 @@ fn clear_padding(depth: usize, levels: &mut [i8]) {
     if counted == 0 {
         return;
     }
-    for pair in levels.chunks_exact_mut(depth.next_multiple_of(WORD_CODES) * WORD_CHANNELS) {
+    for pair in levels.chunks_exact_mut((depth.next_multiple_of(WORD_CODES) * WORD_CHANNELS).max(1)) {
         let last = pair.rchunks_exact_mut(WORD_CODES).take(WORD_CHANNELS);
         last.flat_map(|word| word.iter_mut().skip(counted)).for_each(|level| *level = 0);
     }

@@ -1,5 +1,7 @@
 //! Where windows lie.
 
+use core::num::NonZero;
+
 use crate::format::Conv;
 
 /// Which windows of a convolution lie inside the input.
@@ -11,15 +13,15 @@ pub(super) struct Windows {
 
 impl Windows {
     pub(super) fn of(conv: &Conv<'_>) -> Windows {
-        let axes = [(conv.input.h, conv.output.h), (conv.input.w, conv.output.w)];
-        let mut inside = [(0, 0); 2];
-        for (axis, (size, outputs)) in axes.into_iter().enumerate() {
+        let along = |axis: usize, size: usize, outputs: usize| {
             let (stride, pad) = (conv.stride[axis], conv.pad[axis]);
             let reach = (conv.kernel[axis] - 1) * conv.dilation[axis] + 1;
-            let first = pad.div_ceil(stride);
+            let stride = NonZero::new(stride).unwrap_or(NonZero::<usize>::MIN);
+            let first = (pad + stride.get() - 1) / stride;
             let end = (size + pad).checked_sub(reach).map_or(0, |last| last / stride + 1).min(outputs);
-            inside[axis] = (first, end.saturating_sub(first));
-        }
+            (first, end.saturating_sub(first))
+        };
+        let inside = [along(0, conv.input.h, conv.output.h), along(1, conv.input.w, conv.output.w)];
         Windows { inside }
     }
 

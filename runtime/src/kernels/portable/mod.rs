@@ -30,5 +30,6 @@ pub(super) fn conv_kernel(conv: &Conv<'_>) -> ConvKernel {
         false if KernelSet::LINKED.has_portable_dense() => dense::conv,
         _ => |_, _, _, _| (),
     };
-    ConvKernel { isa: Isa::Portable, run, scratch: scratch_bytes, adds: false }
+    let scratch = if KernelSet::LINKED.has_portable() { scratch_bytes } else { |_: &Conv<'_>| 0 };
+    ConvKernel { isa: Isa::Portable, run, scratch, adds: false }
 }

@@ -1,5 +1,6 @@
 //! Pools: channels innermost, blocks of them at a time.
 
+use core::num::NonZero;
 use core::ops::Range;
 
 use super::lanes::{LANES, load};
@@ -53,20 +54,25 @@ impl Fold for Mean<'_> {
     fn fold<const N: usize>(&self, block: &Block<'_>) -> [u8; N] {
         let p = self.pool;
         let mut sums = [0i32; N];
-        block.in_parts(self.part, |part| {
-            let mut partial = [0u16; N];
-            part.for_each(|pixel: [u8; N]| {
-                partial.iter_mut().zip(pixel).for_each(|(sum, code)| *sum = sum.wrapping_add(code.into()));
+        if cfg!(target_pointer_width = "64") {
+            block.in_parts(self.part, |part| {
+                let mut partial = [0u16; N];
+                part.for_each(|pixel: [u8; N]| {
+                    partial.iter_mut().zip(pixel).for_each(|(sum, code)| *sum = sum.wrapping_add(code.into()));
+                });
+                sums.iter_mut().zip(partial).for_each(|(sum, part)| *sum = sum.wrapping_add(part.into()));
             });
-            sums.iter_mut().zip(partial).for_each(|(sum, part)| *sum = sum.wrapping_add(part.into()));
-        });
+        } else {
+            // Without vectors, 16 bits are no faster.
+            block.for_each(|pixel: [u8; N]| {
+                sums.iter_mut().zip(pixel).for_each(|(sum, code)| *sum = sum.wrapping_add(code.into()));
+            });
+        }
         let [full, count] = [p.window.kernel[0] * p.window.kernel[1], block.rows.len() * block.columns.len()];
         let offset = (count as i32).wrapping_mul(p.zero_in.into());
         sums.iter_mut().for_each(|sum| *sum = sum.wrapping_sub(offset));
         if count != full {
-            let (full, count) = (full as i64, count as i64);
-            let whole = |sum: i32| (2 * i64::from(sum) * full + count).div_euclid((2 * count).max(1)) as i32;
-            sums.iter_mut().for_each(|sum| *sum = whole(*sum));
+            sums.iter_mut().for_each(|sum| *sum = whole(*sum, full as u32, count as u32));
         }
         sums.map(|sum| p.requantise.apply(sum, p.mult))
     }
@@ -111,10 +117,25 @@ impl Block<'_> {
     }
 }
 
+/// What a sum over `count` positions comes to over the full window: `floor((2 * sum * full + count) / (2 * count))`.
+/// A byte of the quotient at a time, since counts are at most 2^23, and a 64-bit division takes a kilobyte of code.
+#[inline(never)]
+fn whole(sum: i32, full: u32, count: u32) -> i32 {
+    // What makes the dividend positive adds 2^31 to the quotient, which wrapping takes away again.
+    let divisor = NonZero::new(2 * count).unwrap_or(NonZero::<u32>::MIN);
+    let dividend = 2 * i64::from(sum) * i64::from(full) + i64::from(count) + (i64::from(divisor.get()) << 31);
+    let step = |(quotient, rest): (u32, u32), byte: u8| {
+        let part = rest << 8 | u32::from(byte);
+        (quotient << 8 | part / divisor, part % divisor)
+    };
+    let (quotient, _) = dividend.to_be_bytes().into_iter().fold((0, 0), step);
+    quotient.wrapping_sub(1 << 31) as i32
+}
+
 /// Every pixel of the output, block by block.
 #[inline(always)]
 fn pool(fold: &impl Fold, pool: &Pool, input: &[u8], output: &mut [u8]) {
-    let mut pixels = output.chunks_exact_mut(pool.output.c);
+    let mut pixels = output.chunks_exact_mut(pool.output.c.max(1));
     for y in 0..pool.output.h {
         let rows = inside(y, pool.stride[0], pool.kernel[0], pool.pad[0], pool.input.h);
         for x in 0..pool.output.w {

@@ -27,21 +27,15 @@ pub fn lut(table: &[u8], codes: &mut [u8]) {
 /// With `d = max - code` and `mult = scale * log2(e)` in Q29 (see [`softmax_mult`]), the exponential is
 /// `e = 2^-(d * mult / 2^29)` in Q30: the integer part of the exponent shifts, the fraction goes through
 /// a polynomial (`exp2_of_minus`). Then `code = min(255, (256 * e + sum / 2) / sum)`, `sum` over the run in u64:
-/// bit by bit, the largest code whose product with `sum` is no more than the dividend.
+/// bit by bit, which takes a tenth of the code of a 64-bit division.
 pub fn softmax(mult: u32, channels: usize, input: &[u8], output: &mut [u8]) {
     let channels = channels.max(1);
     for (input, output) in input.chunks(channels).zip(output.chunks_mut(channels)) {
         let max = input.iter().copied().max().unwrap_or(0);
-        let exponential = |code: u8| {
-            let exponent = u64::from(max - code) * u64::from(mult);
-            u64::from(exp2_of_minus(exponent as u32 & FRACTION)).checked_shr((exponent >> 29) as u32).unwrap_or(0)
-        };
+        let exponential = |code: u8| exponential(u64::from(max.saturating_sub(code)) * u64::from(mult));
         let sum = input.iter().map(|&code| exponential(code)).sum::<u64>().max(1);
         for (slot, &code) in output.iter_mut().zip(input) {
-            let dividend = 256 * exponential(code) + sum / 2;
-            let fits = |quotient: u8| sum.saturating_mul(quotient.into()) <= dividend;
-            *slot =
-                (0..8).rev().map(|bit| 1 << bit).fold(0, |code, bit| if fits(code | bit) { code | bit } else { code });
+            *slot = quotient(256 * exponential(code) + sum / 2, sum);
         }
     }
 }
@@ -55,9 +49,29 @@ pub fn softmax_mult(scale: f32) -> u32 {
 
 const FRACTION: u32 = (1 << 29) - 1;
 
+/// `min(255, dividend / divisor)`, the divisor below 2^56.
+#[inline(never)]
+fn quotient(dividend: u64, divisor: u64) -> u8 {
+    let (mut rest, mut part, mut quotient) = (dividend, divisor << 8, 0);
+    for _ in 0..8 {
+        part >>= 1;
+        quotient <<= 1;
+        if part <= rest {
+            rest -= part;
+            quotient |= 1;
+        }
+    }
+    quotient
+}
+
+/// `2^-exponent` in Q30, for an exponent in Q29.
+#[inline(never)]
+fn exponential(exponent: u64) -> u64 {
+    exp2_of_minus(exponent as u32 & FRACTION).checked_shr((exponent >> 29) as u32).unwrap_or(0).into()
+}
+
 /// `2^-f` in Q30 for `f` in Q29 below 1: degree 5, through the Chebyshev nodes of [0, 1] (error < 2^-23),
 /// each product truncated.
-#[inline(never)]
 fn exp2_of_minus(f: u32) -> u32 {
     const COEFFICIENTS: [i64; 6] = [-1_016_701, 9_888_282, -59_375_904, 257_890_191, -744_256_774, 1_073_741_764];
     COEFFICIENTS.iter().fold(0, |sum, &c| ((sum * i64::from(f)) >> 29) + c) as u32
