@@ -186,21 +186,11 @@ impl<'a> Model<'a> {
         for index in 0..self.header.n_layers {
             let (record, bytes) = self.record(at)?;
             let layer = record.layer(&self.sections)?;
-            layer.check()?;
-            self.check_layout(&layer)?;
+            layer.check(self.header.layout)?;
             self.check_memory(&layer).ok_or(FormatError::Arena { layer: index })?;
             at = at.saturating_add(bytes);
         }
         Ok(())
-    }
-
-    /// No weight group has a wider layout than the header owns up to.
-    fn check_layout(&self, layer: &Layer<'a>) -> Result<(), FormatError> {
-        let LayerOp::Conv(conv) = &layer.op else { return Ok(()) };
-        match conv.weight_groups().map(|group| group.layout.number()).find(|&layout| layout > self.header.layout) {
-            Some(layout) => Err(FormatError::Layout(layout)),
-            None => Ok(()),
-        }
     }
 
     /// The output meets no operand, except that an Add or Lut may overwrite its first operand exactly, and a Conv

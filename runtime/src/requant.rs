@@ -12,7 +12,8 @@ impl Requantise {
     #[inline(always)]
     pub fn apply(&self, acc: i32, mult: i32) -> u8 {
         let scaled = high_multiply(acc.wrapping_shl(self.pre.into()), mult);
-        scaled.wrapping_add(self.zero.into()).clamp(self.lo.into(), self.hi.into()) as u8
+        // Not `clamp`, which panics where `lo > hi`: fields are public.
+        scaled.wrapping_add(self.zero.into()).min(self.hi.into()).max(self.lo.into()) as u8
     }
 }
 

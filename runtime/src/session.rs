@@ -3,8 +3,8 @@
 use core::ops::Range;
 
 use crate::error::SetupError;
-use crate::format::{Layer, LayerOp, Record, Tensor};
-use crate::kernels::{ConvKernel, Isa};
+use crate::format::{Layer, LayerOp, Record, Tensor, op};
+use crate::kernels::{ConvKernel, Isa, KernelSet};
 use crate::model::Model;
 use crate::probe::Probe;
 
@@ -120,17 +120,17 @@ impl<'a> Session<'a> {
         let isa = self.isa;
         let (from, to) = (layer.input.range(), layer.output.range());
         match &layer.op {
-            LayerOp::Add(p) => {
+            LayerOp::Add(p) if KernelSet::LINKED.has_operator(op::ADD) => {
                 let second = self.model.operands(layer).nth(1)?.range();
                 self.carry_over(from, to.clone());
                 let [second, sum] = self.arena.get_disjoint_mut([second, to]).ok()?;
                 isa.add(p, sum, second);
             }
-            LayerOp::Lut(table) => {
+            LayerOp::Lut(table) if KernelSet::LINKED.has_operator(op::LUT) => {
                 self.carry_over(from, to.clone());
                 isa.lut(table, self.arena.get_mut(to)?);
             }
-            LayerOp::Concat { outer } => {
+            LayerOp::Concat { outer } if KernelSet::LINKED.has_operator(op::CONCAT) => {
                 let mut start = 0;
                 for operand in self.model.operands(layer) {
                     let [part, whole] = self.arena.get_disjoint_mut([operand.range(), to.clone()]).ok()?;
@@ -138,9 +138,9 @@ impl<'a> Session<'a> {
                     start += part.len() / outer.max(&1);
                 }
             }
-            op => {
+            other => {
                 let [input, output] = self.arena.get_disjoint_mut([from, to]).ok()?;
-                match op {
+                match other {
                     LayerOp::AvgPool(p) => isa.avg_pool(p, input, output),
                     LayerOp::MaxPool(p) => isa.max_pool(p, input, output),
                     LayerOp::Softmax(mult) => isa.softmax(*mult, layer.input.shape.c, input, output),

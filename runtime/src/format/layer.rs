@@ -345,6 +345,9 @@ impl<'a> Conv<'a> {
         let bad = FormatError::Layer("a weight group");
         let format = r.u8(0).and_then(WeightFormat::from_byte).ok_or(bad)?;
         let layout = r.u8(1).and_then(|l| Layout::from_number(l.into())).ok_or(bad)?;
+        if !KernelSet::LINKED.has_layout(layout) {
+            return Err(FormatError::NotLinked);
+        }
         let channels = usize::from(r.u16(2).ok_or(bad)?);
         let mut at = r.u32(4).ok_or(bad)? as usize;
         let align = if format == WeightFormat::Linear(8) { SECTION_ALIGN } else { 4 };
@@ -382,29 +385,36 @@ impl<'a> Conv<'a> {
         if first == self.output.c { Ok(()) } else { Err(FormatError::Layer("the channel counts of the weight groups")) }
     }
 
-    /// Whether the padding of dense panels and pairs of 8 bits is 0, since kernels multiply it.
-    fn check_padding(&self) -> Result<(), FormatError> {
-        let linked = |layout| KernelSet::LINKED.has_dense(layout);
-        let clear = |group: WeightGroup<'_>| {
-            // Runs of codes that are padded, and codes of all channels that are padded at once.
-            let (len, step) = match group.layout {
-                Layout::Panels if linked(Layout::Panels) => (self.segments().1, PANEL_CHANNELS * PANEL_DEPTH),
-                Layout::Words if linked(Layout::Words) => (self.depth(), WORD_CHANNELS * WORD_CODES),
-                _ => return true,
-            };
-            let (quads, counted) = (len.div_ceil(PANEL_DEPTH), len % PANEL_DEPTH);
-            let is_clear = |run: &[u8]| {
-                let last = run.get(run.len().saturating_sub(step)..).unwrap_or(&[]);
-                last.iter().zip((0..PANEL_DEPTH).cycle()).all(|(&code, i)| i < counted || code == 0)
-            };
-            counted == 0 || group.codes.chunks_exact(step.saturating_mul(quads).max(1)).all(is_clear)
-        };
-        let in_place = |group: &WeightGroup<'_>| group.format == WeightFormat::Linear(8);
-        if self.is_depthwise() || self.weight_groups().filter(in_place).all(clear) {
-            Ok(())
-        } else {
-            Err(FormatError::Layer("the padding of weights of 8 bits"))
+    /// That a group has no wider layout than the header owns up to, and 0 in the padding that kernels multiply or count.
+    fn check_group(&self, group: &WeightGroup<'_>, widest: u16) -> Result<(), FormatError> {
+        if group.layout.number() > widest {
+            return Err(FormatError::Layout(group.layout.number()));
         }
+        if !self.is_dense_padding_clear(group) {
+            return Err(FormatError::Layer("the padding of weights of 8 bits"));
+        }
+        if !self.is_plane_padding_clear(group) {
+            return Err(FormatError::Layer("the padding of bit planes"));
+        }
+        Ok(())
+    }
+
+    /// Whether the padding of dense panels and pairs of 8 bits is 0, since kernels multiply it.
+    fn is_dense_padding_clear(&self, group: &WeightGroup<'_>) -> bool {
+        let linked = |layout| KernelSet::LINKED.has_dense(layout);
+        // Runs of codes that are padded, and codes of all channels that are padded at once.
+        let (len, step) = match group.layout {
+            _ if self.is_depthwise() || group.format != WeightFormat::Linear(8) => return true,
+            Layout::Panels if linked(Layout::Panels) => (self.segments().1, PANEL_CHANNELS * PANEL_DEPTH),
+            Layout::Words if linked(Layout::Words) => (self.depth(), WORD_CHANNELS * WORD_CODES),
+            _ => return true,
+        };
+        let (quads, counted) = (len.div_ceil(PANEL_DEPTH), len % PANEL_DEPTH);
+        let is_clear = |run: &[u8]| {
+            let last = run.get(run.len().saturating_sub(step)..).unwrap_or(&[]);
+            last.iter().zip((0..PANEL_DEPTH).cycle()).all(|(&code, i)| i < counted || code == 0)
+        };
+        counted == 0 || group.codes.chunks_exact(step.saturating_mul(quads).max(1)).all(is_clear)
     }
 
     /// Whether kernels take its geometry: channels add up, and windows stay near the input.
@@ -423,30 +433,22 @@ impl<'a> Conv<'a> {
     }
 
     /// Whether the codes beyond each segment of bit planes are 0, since kernels count them.
-    fn check_plane_padding(&self) -> Result<(), FormatError> {
-        if !KernelSet::LINKED.has_dense(Layout::Planes) {
-            return Ok(());
+    fn is_plane_padding_clear(&self, group: &WeightGroup<'_>) -> bool {
+        if !KernelSet::LINKED.has_dense(Layout::Planes) || group.layout != Layout::Planes {
+            return true;
         }
         let (_, words) = self.plane_segments();
         let counted = self.plane_segment() % PLANE_WORD;
-        let clear = |group: &WeightGroup<'_>| {
-            let bits = group.format.bits() as usize;
-            let last = group.codes.chunks_exact(PANEL_CHANNELS * PLANE_WORD / 8).skip((words - 1) * bits);
-            // Of two bits the words of even codes and those of odd ones take turns.
-            let padded = |(index, step): (usize, &[u8])| {
-                let used = counted.saturating_sub(index % bits).div_ceil(bits) * bits;
-                let lanes = step.as_chunks().0.iter().map(|&word| u32::from_le_bytes(word));
-                index % (words * bits) >= bits
-                    || lanes.into_iter().all(|word| word.checked_shr(used as u32).unwrap_or(0) == 0)
-            };
-            last.enumerate().all(padded)
+        let bits = group.format.bits() as usize;
+        let last = group.codes.chunks_exact(PANEL_CHANNELS * PLANE_WORD / 8).skip((words - 1) * bits);
+        // Of two bits the words of even codes and those of odd ones take turns.
+        let padded = |(index, step): (usize, &[u8])| {
+            let used = counted.saturating_sub(index % bits).div_ceil(bits) * bits;
+            let lanes = step.as_chunks().0.iter().map(|&word| u32::from_le_bytes(word));
+            index % (words * bits) >= bits
+                || lanes.into_iter().all(|word| word.checked_shr(used as u32).unwrap_or(0) == 0)
         };
-        let mut planes = self.weight_groups().filter(|group| group.layout == Layout::Planes);
-        if counted == 0 || planes.all(|group| clear(&group)) {
-            Ok(())
-        } else {
-            Err(FormatError::Layer("the padding of bit planes"))
-        }
+        counted == 0 || last.enumerate().all(padded)
     }
 
     /// Whether the channel groups are of one size.
@@ -576,20 +578,19 @@ impl Sections<'_> {
 
 impl Layer<'_> {
     /// What decoding leaves out, since it is done at every run: the geometry of convolutions, and what takes time in
-    /// proportion to a table's length.
-    pub(crate) fn check(&self) -> Result<(), FormatError> {
+    /// proportion to a table's length. `widest` is the number of the widest layout that there may be.
+    pub(crate) fn check(&self, widest: u16) -> Result<(), FormatError> {
         match &self.op {
             LayerOp::Conv(p) => {
                 p.check_geometry()?;
                 p.check_groups()?;
-                p.check_padding()?;
-                p.check_plane_padding()
+                p.weight_groups().try_for_each(|group| p.check_group(&group, widest))
             }
-            LayerOp::Lut(table) if table.iter().any(|&code| code > self.output.max_code()) => {
+            LayerOp::Lut(table) if linked(op::LUT) && table.iter().any(|&code| code > self.output.max_code()) => {
                 Err(FormatError::Layer("a code in a look-up table"))
             }
-            LayerOp::ResizeNearest(p) => p.check(1),
-            LayerOp::ResizeBilinear(p) => p.check(3),
+            LayerOp::ResizeNearest(p) if linked(op::RESIZE_NEAREST) => p.check(1),
+            LayerOp::ResizeBilinear(p) if linked(op::RESIZE_BILINEAR) => p.check(3),
             _ => Ok(()),
         }
     }

@@ -67,6 +67,6 @@ const fn row_bytes(conv: &Conv<'_>) -> usize {
 }
 
 /// All in which the strips of a convolution differ.
-fn geometry(strip: &Part<'_>) -> [usize; 3] {
-    [strip.conv.input.h, strip.conv.output.h, strip.conv.pad[0]]
+fn geometry(strip: &Part<'_>) -> (usize, usize, usize) {
+    (strip.conv.input.h, strip.conv.output.h, strip.conv.pad[0])
 }

@@ -117,6 +117,19 @@ impl KernelSet {
         false
     }
 
+    /// Whether convolutions of a layout are.
+    #[inline(always)]
+    pub(crate) const fn has_layout(self, layout: Layout) -> bool {
+        let layouts = self.dense | self.depthwise;
+        // Layout by layout, so that compilers know those that are left.
+        match layout {
+            Layout::Plain => layouts & (1 << Layout::Plain.number()) != 0,
+            Layout::Panels => layouts & (1 << Layout::Panels.number()) != 0,
+            Layout::Words => layouts & (1 << Layout::Words.number()) != 0,
+            Layout::Planes => layouts & (1 << Layout::Planes.number()) != 0,
+        }
+    }
+
     /// Whether dense convolutions of a layout are.
     #[inline(always)]
     pub(crate) const fn has_dense(self, layout: Layout) -> bool {

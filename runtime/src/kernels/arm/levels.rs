@@ -15,19 +15,19 @@ use crate::kernels::portable::Decoder;
 pub(super) fn decode(conv: &Conv<'_>, group: &WeightGroup<'_>, first: usize, levels: &mut [i8]) -> Option<()> {
     let stream = || group.codes.get(conv.packed_bytes(first, group.format, Layout::Words)..);
     match group.format {
-        Linear(1) if linked(&[Linear(1)]) => expand(ones, [0, 1], stream()?, levels)?,
-        Linear(2) if linked(&[Linear(2)]) => expand(twos::<1>, [0, 3], stream()?, levels)?,
-        Linear(4) if linked(&[Linear(4)]) => expand(fours, [8, 8], stream()?, levels)?,
-        Ternary if linked(&[Ternary]) => expand(twos::<0>, [2, 2], stream()?, levels)?,
-        Codebook(2) if linked(&[Codebook(2)]) => {
+        Linear(1) if const { linked(&[Linear(1)]) } => expand(ones, [0, 1], stream()?, levels)?,
+        Linear(2) if const { linked(&[Linear(2)]) } => expand(twos::<1>, [0, 3], stream()?, levels)?,
+        Linear(4) if const { linked(&[Linear(4)]) } => expand(fours, [8, 8], stream()?, levels)?,
+        Ternary if const { linked(&[Ternary]) } => expand(twos::<0>, [2, 2], stream()?, levels)?,
+        Codebook(2) if const { linked(&[Codebook(2)]) } => {
             expand(twos::<0>, [0, 0], stream()?, levels)?;
             look_up(group.codebook, levels);
         }
-        Codebook(4) if linked(&[Codebook(4)]) => {
+        Codebook(4) if const { linked(&[Codebook(4)]) } => {
             expand(fours, [0, 0], stream()?, levels)?;
             look_up(group.codebook, levels);
         }
-        _ if linked(&[Linear(3), Linear(5), Linear(6), Linear(7), Codebook(3)]) => {
+        _ if const { linked(&[Linear(3), Linear(5), Linear(6), Linear(7), Codebook(3)]) } => {
             Decoder::new(conv, group).words(first, levels);
         }
         _ => return None,
