@@ -12,6 +12,7 @@ pub(super) struct Windows {
 }
 
 impl Windows {
+    #[inline(never)]
     pub(super) fn of(conv: &Conv<'_>) -> Windows {
         let along = |axis: usize, size: usize, outputs: usize| {
             let (stride, pad) = (conv.stride[axis], conv.pad[axis]);
