@@ -265,7 +265,6 @@ impl<'a> Conv<'a> {
     }
 
     /// Weights of one output channel.
-    #[cfg_attr(target_os = "none", inline(never))]
     pub const fn depth(&self) -> usize {
         self.kernel[0].saturating_mul(self.kernel[1]).saturating_mul(self.group_inputs())
     }

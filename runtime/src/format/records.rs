@@ -118,7 +118,6 @@ pub struct Shape {
 
 impl Shape {
     /// Elements; saturates, so that a hostile shape is merely too large.
-    #[cfg_attr(target_os = "none", inline(never))]
     pub const fn len(&self) -> usize {
         self.h.saturating_mul(self.w).saturating_mul(self.c)
     }

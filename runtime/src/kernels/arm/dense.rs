@@ -139,7 +139,7 @@ impl Block<'_> {
     ///
     /// # Safety
     /// The job has windows as the leaf takes them.
-    #[inline(never)]
+    #[inline(always)]
     unsafe fn multiply(&self, job: &mut Job, leaf: &Leaf, step: usize, output: &mut [u8]) -> Option<()> {
         let channels = self.bias.len();
         let whole = channels & !(leaf.together - 1);
@@ -158,23 +158,41 @@ impl Block<'_> {
             // SAFETY: levels, biases and multipliers are those of as many channels, which lie in each pixel.
             unsafe { (leaf.run)(job) };
         }
-        let rest = channels - whole;
-        if rest > 0 {
-            // With neighbours that are not there, or that are themselves.
-            let (mut bias, mut mult, mut codes) = ([0; MOST], [0; MOST], [0; MOST * WINDOWS]);
-            bias.iter_mut().zip(self.bias.get(whole..)?).for_each(|(to, &of)| *to = of);
-            mult.iter_mut().zip(self.mult.get(whole..)?).for_each(|(to, &of)| *to = of);
-            job.levels = self.levels.get(whole * self.depth..)?.as_ptr();
-            (job.bias, job.mult) = (bias.as_ptr(), mult.as_ptr());
-            (job.output, job.step) = (codes.as_mut_ptr(), leaf.together);
-            job.last = job.output.wrapping_add(leaf.together);
-            job.pair = if rest > WORD_CHANNELS { WORD_CHANNELS * self.depth } else { 0 };
-            // SAFETY: there are so many of each of them.
-            unsafe { (leaf.run)(job) };
-            for pixel in 0..leaf.pixels {
-                let (to, from) = (output.get_mut(pixel * step + whole..)?, codes.get(pixel * leaf.together..)?);
-                to.iter_mut().zip(from).take(rest).for_each(|(to, &code)| *to = code);
-            }
+        if whole < channels {
+            // SAFETY: as above.
+            unsafe { self.multiply_rest(job, leaf, whole, step, output)? };
+        }
+        Some(())
+    }
+
+    /// The channels from `whole` on, less than the leaf takes together: with neighbours that are not there, or that are
+    /// themselves.
+    ///
+    /// # Safety
+    /// As for [`multiply`](Self::multiply), which has checked the lengths.
+    #[inline(never)]
+    unsafe fn multiply_rest(
+        &self,
+        job: &mut Job,
+        leaf: &Leaf,
+        whole: usize,
+        step: usize,
+        output: &mut [u8],
+    ) -> Option<()> {
+        let rest = self.bias.len() - whole;
+        let (mut bias, mut mult, mut codes) = ([0; MOST], [0; MOST], [0; MOST * WINDOWS]);
+        bias.iter_mut().zip(self.bias.get(whole..)?).for_each(|(to, &of)| *to = of);
+        mult.iter_mut().zip(self.mult.get(whole..)?).for_each(|(to, &of)| *to = of);
+        job.levels = self.levels.get(whole * self.depth..)?.as_ptr();
+        (job.bias, job.mult) = (bias.as_ptr(), mult.as_ptr());
+        (job.output, job.step) = (codes.as_mut_ptr(), leaf.together);
+        job.last = job.output.wrapping_add(leaf.together);
+        job.pair = if rest > WORD_CHANNELS { WORD_CHANNELS * self.depth } else { 0 };
+        // SAFETY: there are so many of each of them.
+        unsafe { (leaf.run)(job) };
+        for pixel in 0..leaf.pixels {
+            let (to, from) = (output.get_mut(pixel * step + whole..)?, codes.get(pixel * leaf.together..)?);
+            to.iter_mut().zip(from).take(rest).for_each(|(to, &code)| *to = code);
         }
         Some(())
     }

@@ -125,8 +125,8 @@ fn whole(sum: i32, full: u32, count: u32) -> i32 {
     let divisor = NonZero::new(2 * count).unwrap_or(NonZero::<u32>::MIN);
     let dividend = 2 * i64::from(sum) * i64::from(full) + i64::from(count) + (i64::from(divisor.get()) << 31);
     let step = |(quotient, rest): (u32, u32), byte: u8| {
-        let part = rest << 8 | u32::from(byte);
-        (quotient << 8 | part / divisor, part % divisor)
+        let part = (rest << 8) | u32::from(byte);
+        ((quotient << 8) | (part / divisor), part % divisor)
     };
     let (quotient, _) = dividend.to_be_bytes().into_iter().fold((0, 0), step);
     quotient.wrapping_sub(1 << 31) as i32
