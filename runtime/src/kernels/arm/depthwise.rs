@@ -104,7 +104,6 @@ impl Layer<'_> {
 
     /// So many pixels from `at` on, the first of which is that of `output`; one, if not all windows lie inside the
     /// input or channels are no whole quads.
-    #[inline(never)]
     fn pixels(
         &mut self,
         job: &mut Job,
@@ -157,7 +156,6 @@ impl Layer<'_> {
     }
 
     /// Less than a quad of channels: its codes are copied, lest what is beyond the input be read.
-    #[inline(never)]
     fn rest(&mut self, job: &mut Job, start: *const u8, inside: bool, block: &Block<'_>, output: &mut [u8]) {
         let whole = block.bias.len() / CHANNELS * CHANNELS;
         let rest = block.bias.len() - whole;
