@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use pare_runtime::Isa;
 use pare_runtime::format::Layout;
 use serde::{Deserialize, Serialize};
 
@@ -258,7 +259,7 @@ impl LatencyTable {
             return Some(predicted(conv.ticks.value + sum.ticks.value, Source::Fitted));
         }
         let group = (key.operator, key.weights);
-        let fit = self.fits.get(&group)?.get_or_init(|| fit(&self.group(&group)));
+        let fit = self.fits.get(&group)?.get_or_init(|| self.fit(&self.group(&group)));
         Some(predicted(fit.time(query), Source::Fitted))
     }
 
@@ -278,7 +279,7 @@ impl LatencyTable {
             for held in 0..FOLDS {
                 let (unseen, seen): (Vec<&Row>, Vec<&Row>) = rows.iter().partition(|row| fold[&row.shape] == held);
                 if !unseen.is_empty() && !seen.is_empty() {
-                    let fit = fit(&seen);
+                    let fit = self.fit(&seen);
                     errors.extend(unseen.iter().map(|row| (fit.time(&row.query()) / row.median - 1.0).abs()));
                 }
             }
@@ -314,6 +315,11 @@ impl LatencyTable {
 
     fn group(&self, (operator, weights): &Group) -> Vec<&Row> {
         self.fastest().filter(|row| (&row.operator, &row.weights) == (operator, weights)).collect()
+    }
+
+    fn fit(&self, rows: &[&Row]) -> Fit {
+        let samples: Vec<(KernelQuery<'_>, f64)> = rows.iter().map(|row| (row.query(), row.median)).collect();
+        Fit::new(self.file.provenance.isa.parse().unwrap_or(Isa::Portable), &samples)
     }
 
     /// The rows that predictions are made from: those of the fastest kernels.
@@ -409,11 +415,6 @@ mod layout_name {
             serde::de::Error::custom(format!("`{text}` is no weight layout: it is plain, panels, words or planes"))
         })
     }
-}
-
-fn fit(rows: &[&Row]) -> Fit {
-    let samples: Vec<(KernelQuery<'_>, f64)> = rows.iter().map(|row| (row.query(), row.median)).collect();
-    Fit::new(&samples)
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ pub mod portable;
 pub mod reference;
 mod residual;
 pub mod scratch;
+pub mod work;
 #[cfg(target_arch = "x86_64")]
 pub mod x86_64;
 

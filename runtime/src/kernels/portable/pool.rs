@@ -4,6 +4,7 @@ use core::ops::Range;
 
 use super::lanes::{LANES, load};
 use crate::format::{AvgPool, MaxPool, Pool};
+use crate::kernels::work::Work;
 
 /// Channels of a block while there are as many; [`LANES`] of the rest.
 const WIDE: usize = 4 * LANES;
@@ -31,6 +32,15 @@ pub fn avg_pool(p: &AvgPool, input: &[u8], output: &mut [u8]) {
 #[inline(always)]
 pub fn max_pool(p: &MaxPool, input: &[u8], output: &mut [u8]) {
     pool(&Highest(p), &p.window, input, output);
+}
+
+/// The work of both: wide blocks of channels and their pixels, narrow blocks and theirs, rows of windows.
+pub fn pool_work(pool: &Pool) -> Work {
+    let (windows, [rows, columns]) = (pool.output.h * pool.output.w, pool.kernel);
+    let wide = windows * (pool.output.c / WIDE);
+    let narrow = windows * (pool.output.c % WIDE).div_ceil(LANES);
+    let pixels = rows * columns;
+    [wide, wide * pixels, narrow, narrow * pixels, (wide + narrow) * rows, 0, 0, 0, 0, 0]
 }
 
 /// What becomes of a window. No closure: its code would be compiled without the instructions of whoever calls it.
