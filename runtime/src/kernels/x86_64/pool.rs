@@ -32,7 +32,7 @@ pub fn avg_pool_work(isa: Isa, pool: &Pool) -> Work {
         return portable::pool_work(pool);
     }
     let vectors = pool.input.c.div_ceil(lanes);
-    [0, 0, 0, 0, 0, vectors, vectors * pool.kernel[0] * pool.kernel[1], 0, 0, 0]
+    [0, 0, 0, 0, 0, 0, vectors, vectors * pool.kernel[0] * pool.kernel[1], 0, 0]
 }
 
 /// The only window, of whole rows from the first on.
