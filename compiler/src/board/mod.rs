@@ -58,7 +58,7 @@ pub trait Board: Sync {
 pub(crate) fn of(target: &Target) -> Box<dyn Board> {
     match &target.runner {
         // That a description names a target that runs was checked when it was read.
-        Runner::Host | Runner::SameAs(_) => Box::new(host::Host),
+        Runner::Host | Runner::SameAs(_) => Box::new(host::Host::default()),
         Runner::Qemu(qemu) => Box::new(qemu::Emulator::new(&target.name, qemu.clone())),
     }
 }
@@ -72,6 +72,9 @@ pub enum BoardError {
     /// The session cannot start.
     #[error(transparent)]
     Setup(#[from] SetupError),
+    /// The threads to share an inference could not be started.
+    #[error(transparent)]
+    Threads(#[from] rayon::ThreadPoolBuildError),
     /// The firmware could not be built.
     #[error(transparent)]
     Firmware(#[from] firmware::FirmwareError),
