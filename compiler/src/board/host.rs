@@ -1,7 +1,6 @@
 //! The runtime on this very machine: inference over many samples, and time.
 
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use pare_runtime::format::{Layer, LayerOp, Layout};
@@ -251,38 +250,17 @@ impl Team for Pool {
     }
 }
 
-impl Pool {
-    /// Runs `work`, another thread of the pool waiting awake for its share of every layer: to wake one takes longer
-    /// than most layers.
-    fn awake(work: impl FnOnce() + Send) {
-        let done = AtomicBool::new(false);
-        let work = || {
-            work();
-            done.store(true, Ordering::Release);
-        };
-        let wait = || {
-            while !done.load(Ordering::Acquire) {
-                if rayon::yield_now() != Some(rayon::Yield::Executed) {
-                    std::hint::spin_loop();
-                }
-            }
-        };
-        rayon::join(work, wait);
-    }
-}
-
 fn run(session: &mut Session<'_>) {
     match session.threads() {
         NonZeroUsize::MIN => session.run(),
-        _ if std::env::var_os("PARE_SLEEPY").is_some() => session.run_with(&Pool),
-        _ => Pool::awake(|| session.run_with(&Pool)),
+        _ => session.run_with(&Pool),
     }
 }
 
-fn run_probed(session: &mut Session<'_>, probe: &mut (impl Probe + Send)) {
+fn run_probed(session: &mut Session<'_>, probe: &mut impl Probe) {
     match session.threads() {
         NonZeroUsize::MIN => session.run_probed(probe),
-        _ => Pool::awake(|| session.run_probed_with(&Pool, probe)),
+        _ => session.run_probed_with(&Pool, probe),
     }
 }
 
