@@ -54,12 +54,16 @@ impl<'a> Session<'a> {
         }
         let (need, have) = (model.arena_bytes_with_threads(isa, threads), arena.len());
         let arena = arena.get_mut(..need).ok_or(SetupError::Arena { need, have })?;
+        let mut sharing = NonZeroUsize::MIN;
         for (index, layer) in (0..).zip(model.layers()) {
             if !has_scratch(&layer, isa, model.arena_bytes()..need) {
                 return Err(SetupError::Scratch { layer: index, isa });
             }
+            if gains(&layer, isa, threads) {
+                sharing = threads;
+            }
         }
-        Ok(Session { model, arena, isa, threads })
+        Ok(Session { model, arena, isa, threads: sharing })
     }
 
     /// The model.
@@ -72,7 +76,7 @@ impl<'a> Session<'a> {
         self.isa
     }
 
-    /// How many threads may share a layer.
+    /// How many threads may share a layer: one where no layer gains by it.
     pub fn threads(&self) -> NonZeroUsize {
         self.threads
     }
@@ -227,6 +231,11 @@ fn has_scratch(layer: &Layer<'_>, isa: Isa, spare: Range<usize>) -> bool {
     let kernel = ConvKernel::choose(isa, p);
     let planned = free_scratch(layer.scratch, &layer.input.range(), &layer.output.range(), spare.start);
     kernel.scratch_bytes(p) <= if kernel.is_planned(p) { planned.len() } else { spare.len() }
+}
+
+/// Whether so many threads share a layer.
+fn gains(layer: &Layer<'_>, isa: Isa, threads: NonZeroUsize) -> bool {
+    matches!(&layer.op, LayerOp::Conv(p) if Shares::of(p, isa, threads).is_some())
 }
 
 /// The arena from a layer's scratch on, as far as it meets neither operand nor output: no less than the kernel

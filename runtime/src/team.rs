@@ -38,8 +38,8 @@ pub(crate) struct Shares<'c, 'a> {
 
 impl<'c, 'a> Shares<'c, 'a> {
     /// Multiply-accumulates of a share, at least. Measured with rayon's threads, awake, on AVX-512 kernels: dense layers
-    /// of 2^19 take a quarter longer shared by two, those of 2^20 (2.7 us) a tenth less time and those of 2^21 a third
-    /// less; depthwise ones of 2^19 a tenth longer.
+    /// of 2^19 take a tenth longer shared by two, those of 2^20 (2.7 us) a tenth less time and those of 2^21 a quarter
+    /// less; depthwise ones of 2^19 a tenth longer, those of 2^20 (10 us) a third less.
     const LEAST_MACS: u64 = 1 << 19;
 
     /// As many shares as there are threads, or as the convolution is worth; `None` if that is one.
