@@ -18,11 +18,12 @@ pub type Work = [usize; CAUSES];
 impl Isa {
     /// The work of a convolution whose weights are in panels, or as good as, and have one format; its weight groups
     /// are not looked at.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables, reason = "only x86-64 counts what it decodes"))]
     pub fn conv_work(self, conv: &Conv<'_>, format: WeightFormat) -> Work {
         match self {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 | Isa::AvxVnni | Isa::Avx512Vnni => x86_64::conv_work(self, conv, format),
-            _ => conv_by_shape(conv, format),
+            _ => conv_by_shape(conv),
         }
     }
 
@@ -49,7 +50,7 @@ impl Isa {
 }
 
 /// Of a convolution by kernels that are not known here: panels of channels, rows, pixels, and steps of a window.
-fn conv_by_shape(conv: &Conv<'_>, _format: WeightFormat) -> Work {
+fn conv_by_shape(conv: &Conv<'_>) -> Work {
     let (segments, len) = conv.segments();
     let steps = if conv.is_depthwise() { conv.depth() } else { segments * len.div_ceil(PANEL_DEPTH) };
     let Shape { h: rows, w, c: channels } = conv.output;

@@ -114,6 +114,7 @@ impl Grid {
 
 /// What a leaf decides by how to multiply: windows, the way through them, and panels.
 #[derive(Clone, Copy)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only x86-64 has tiles of several shapes"))]
 pub(in crate::kernels) struct Rectangle {
     pub(in crate::kernels) grid: Grid,
     pub(in crate::kernels) walk: Walk,
@@ -206,7 +207,7 @@ impl<'a> Tiles<'a> {
 
     /// All that decides how to multiply.
     #[inline(always)]
-    #[cfg_attr(target_arch = "aarch64", allow(dead_code, reason = "only x86-64 has tiles of several shapes"))]
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only x86-64 has tiles of several shapes"))]
     pub(in crate::kernels) fn rectangle(&self) -> Rectangle {
         let panels = &self.block.panels;
         Rectangle {
