@@ -252,9 +252,10 @@ impl LatencyTable {
     /// The part of a time by which two must differ, to differ surely: some nine tenths of errors are less.
     fn doubt(&self, source: Source) -> f64 {
         match (source, self.file.unit) {
-            (Source::Measured, TickUnit::Instructions) => 0.0,
-            (Source::Measured, _) => 0.03,
             (Source::Fitted, _) => 0.1,
+            (Source::Measured, TickUnit::Nanoseconds) => 0.03,
+            // Counts.
+            (Source::Measured, _) => 0.0,
         }
     }
 
