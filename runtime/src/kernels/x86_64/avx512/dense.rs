@@ -169,7 +169,7 @@ impl Tiled for Avx512 {
             windows,
             panels,
             sums: windows * panels,
-            fetches: panels + if shares { (windows + TAPS - 1) / TAPS } else { windows },
+            fetches: panels + if shares { windows.div_ceil(TAPS) } else { windows },
             packs: windows * panels >= 4 && (channels.is_multiple_of(PANEL_CHANNELS) || channels == output_step),
         }
     }
