@@ -270,27 +270,22 @@ fn sum_of<const N: usize>(sums: &[__m512i; N]) -> __m512i {
 /// The processor has the instructions; the codes are of 8 bits.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 unsafe fn bytes(stream: &Stream<'_>) {
-    // SAFETY: the panels are there, with a step for every quad of the window.
-    unsafe {
-        requantise(stream, |first, n| {
-            let mut sums = [_mm512_setzero_si512(); TOGETHER];
-            sums_of_bytes(stream, first, n, &mut sums);
-            sums
-        });
-    }
+    // SAFETY: asked for panels that are there, with a step for every quad of the window.
+    unsafe { requantise(stream, |first| sums_of_bytes(stream, first), |index| sums_of_bytes(stream, index)) }
 }
 
-/// The sums of `n` panels of bytes from panel `first` on.
+/// The sums of `P` panels of bytes from panel `first` on.
 ///
 /// Processors foresee what each load instruction will read. They bring codes from the second cache half as fast again
 /// where the instructions are few and take turns: hence a loop for all panels, in assembly since compilers copy it.
 ///
 /// # Safety
-/// The processor has the instructions; the codes are of 8 bits; there are those panels, one at least.
+/// The processor has the instructions; the codes are of 8 bits; there are those panels, and `P` is not 0.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-unsafe fn sums_of_bytes(stream: &Stream<'_>, first: usize, n: usize, sums: &mut [__m512i; TOGETHER]) {
+unsafe fn sums_of_bytes<const P: usize>(stream: &Stream<'_>, first: usize) -> [__m512i; P] {
     let step = stream.panels().step;
-    // SAFETY: `n` panels are read, as many sums written; each panel has a step for every quad of the window.
+    let mut sums = [_mm512_setzero_si512(); P];
+    // SAFETY: `P` panels are read, as many sums written; each panel has a step for every quad of the window.
     unsafe {
         asm!(
             "22:",
@@ -334,13 +329,13 @@ unsafe fn sums_of_bytes(stream: &Stream<'_>, first: usize, n: usize, sums: &mut 
             "vmovdqa64 [{sums}], zmm0",
             "add {panel}, {step}",
             "add {sums}, 64",
-            "dec {n}",
+            "dec {panels}",
             "jnz 22b",
             at = out(reg) _,
             window = out(reg) _,
             left = out(reg) _,
             panel = inout(reg) stream.panels().codes.as_ptr().add(first * step) => _,
-            n = inout(reg) n => _,
+            panels = inout(reg) P => _,
             step = in(reg) step,
             first_quad = in(reg) stream.window(),
             quads = in(reg) stream.quads(),
@@ -350,6 +345,7 @@ unsafe fn sums_of_bytes(stream: &Stream<'_>, first: usize, n: usize, sums: &mut 
             options(nostack)
         );
     }
+    sums
 }
 
 /// All panels, from near `P` of them abreast, so that they share what is made of the window; from beyond one after
@@ -367,28 +363,32 @@ unsafe fn panels<const F: usize, const N: usize, const P: usize, S: Steps<F>>(
     let rest = Rest::new::<F>(group, stream);
     // SAFETY: the panels are there: the contract.
     unsafe {
-        if !is_near(stream) {
-            requantise(stream, |first, n| {
+        if is_near(stream) {
+            let four = |first: usize| {
                 let mut sums = [_mm512_setzero_si512(); TOGETHER];
-                for p in 0..n {
-                    [sums[p]] = abreast::<F, N, 1, AHEAD, S>(steps, &rest, stream, first + p);
+                for p in 0..TOGETHER / P {
+                    let some: [__m512i; P] = if P == 1 {
+                        abreast::<F, N, P, 0, S>(steps, &rest, stream, first + p)
+                    } else {
+                        abreast::<F, F, P, 0, S>(steps, &rest, stream, first + p * P)
+                    };
+                    for i in 0..P {
+                        sums[p * P + i] = some[i];
+                    }
                 }
                 sums
-            });
+            };
+            requantise(stream, four, |index| abreast::<F, N, 1, 0, S>(steps, &rest, stream, index));
         } else {
-            requantise(stream, |first, n| {
+            let one = |index: usize| abreast::<F, N, 1, AHEAD, S>(steps, &rest, stream, index);
+            let four = |first: usize| {
                 let mut sums = [_mm512_setzero_si512(); TOGETHER];
-                let mut p = 0;
-                while P > 1 && p + P <= n {
-                    sums[p..p + P].copy_from_slice(&abreast::<F, F, P, 0, S>(steps, &rest, stream, first + p));
-                    p += P;
-                }
-                while p < n {
-                    [sums[p]] = abreast::<F, N, 1, 0, S>(steps, &rest, stream, first + p);
-                    p += 1;
+                for p in 0..TOGETHER {
+                    [sums[p]] = one(first + p);
                 }
                 sums
-            });
+            };
+            requantise(stream, four, one);
         }
     }
 }
@@ -404,42 +404,41 @@ impl Rest {
     }
 }
 
-/// From the sums of all panels to codes. `sums` gives those of as many panels as the second argument says, from the
-/// first one on.
+/// From the sums of all panels to codes, given those of [`TOGETHER`] panels from one on, and those of one.
 ///
 /// # Safety
 /// The processor has the instructions.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-unsafe fn requantise(stream: &Stream<'_>, mut sums: impl FnMut(usize, usize) -> [__m512i; TOGETHER]) {
+unsafe fn requantise(
+    stream: &Stream<'_>,
+    four: impl Fn(usize) -> [__m512i; TOGETHER],
+    one: impl Fn(usize) -> [__m512i; 1],
+) {
     let (panels, output) = (stream.panels(), stream.output());
     let whole = panels.bias.len() / PANEL_CHANNELS;
-    let once = Once::new(stream.requantise());
-    let numbers = |numbers: &[i32], index: usize| {
-        // SAFETY: asked for those of whole panels.
-        unsafe { _mm512_loadu_si512(numbers.as_ptr().add(index * PANEL_CHANNELS).cast()) }
-    };
     let mut first = 0;
-    while first < panels.len {
-        let n = TOGETHER.min(panels.len - first);
-        let mut words = sums(first, n);
-        // SAFETY: the channels of all panels lie in the output, all 16 of those below `whole`.
-        unsafe {
-            if first + TOGETHER <= whole {
-                for p in 0..TOGETHER {
-                    let sum = _mm512_add_epi32(words[p], numbers(panels.bias, first + p));
-                    words[p] = once.apply(sum, numbers(panels.mult, first + p));
-                }
-                _mm512_storeu_si512(output.add(first * PANEL_CHANNELS).cast(), once.pack(words));
-            } else {
-                for p in 0..n {
-                    let sum = _mm512_add_epi32(words[p], load_channels(panels.bias, panels.channels(first + p)));
-                    let scale = Scale::new(stream.requantise(), panels, first + p);
-                    store_pixel(&[scale], [sum], output.add((first + p) * PANEL_CHANNELS));
-                }
+    // SAFETY: the panels are there, those below `whole` with all their channels, which lie in the output: the contract.
+    unsafe {
+        let once = Once::new(stream.requantise());
+        let numbers =
+            |numbers: &[i32], index: usize| _mm512_loadu_si512(numbers.as_ptr().add(index * PANEL_CHANNELS).cast());
+        while first + TOGETHER <= whole {
+            let mut words = four(first);
+            for p in 0..TOGETHER {
+                let sum = _mm512_add_epi32(words[p], numbers(panels.bias, first + p));
+                words[p] = once.apply(sum, numbers(panels.mult, first + p));
             }
+            _mm512_storeu_si512(output.add(first * PANEL_CHANNELS).cast(), once.pack(words));
+            first += TOGETHER;
         }
-        first += n;
+        while first < panels.len {
+            let [sum] = one(first);
+            let sum = _mm512_add_epi32(sum, load_channels(panels.bias, panels.channels(first)));
+            let scale = Scale::new(stream.requantise(), panels, first);
+            store_pixel(&[scale], [sum], output.add(first * PANEL_CHANNELS));
+            first += 1;
+        }
     }
 }
 
