@@ -168,7 +168,11 @@ impl<'a> Session<'a> {
                 kernel.run_whole(&conv, input, output, scratch);
                 Some(())
             }
-            None => self.run_layer(&record.layer(sections).ok()?),
+            None => {
+                // A copy to lend, so that the record itself can stay in registers.
+                let record = *record;
+                self.run_layer(&record.layer(sections).ok()?)
+            }
         }
     }
 

@@ -601,11 +601,13 @@ fn single<D: Dense>(isa: D, conv: &Conv<'_>, input: &[u8], output: &mut [u8], sc
         gather(conv, input, window);
         window
     };
-    for group in conv.weight_groups() {
+    let mut groups = conv.weight_groups();
+    // Where it lies: to copy it in larger parts than it was written in, a processor waits until it is written.
+    while let Some(group) = &groups.next() {
         let mut index = 0;
-        while let Some(panels) = Panels::of(conv, &group, index, D::STREAM_PANELS) {
+        while let Some(panels) = Panels::of(conv, group, index, D::STREAM_PANELS) {
             index += panels.len;
-            isa.stream(&group, &Stream::new(conv, &group, panels, window, output)?);
+            isa.stream(group, &Stream::new(conv, group, panels, window, output)?);
         }
     }
     Some(())
