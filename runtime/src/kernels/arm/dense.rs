@@ -1,14 +1,14 @@
 //! Dense convolution: tiles of three windows and two output channels.
 //!
 //! The windows of a tile are gathered and taken apart once for all channels. A layer of one pixel or two, as fully
-//! connected ones are, multiplies each window where it lies.
+//! connected ones are, multiplies each window where it lies, some weights as they are coded.
 
 use core::array::from_fn;
 use core::ops::Range;
 
-use super::levels;
 use super::tile::{self, Job, Rows, Runs, STEP, Scale, WINDOWS};
 use super::windows::Windows;
+use super::{levels, stream};
 use crate::format::{Conv, WORD_CHANNELS, WeightFormat, WeightGroup};
 use crate::kernels::scratch::{WordAlign, WordDense};
 
@@ -28,6 +28,13 @@ fn group(conv: &Conv<'_>, group: &WeightGroup<'_>, input: &[u8], output: &mut [u
     let plan = WordDense::of(conv, group.format);
     let (windows, scratch) = scratch.split_at_mut_checked(plan.windows)?;
     let (edges, scratch) = scratch.split_at_mut_checked(plan.edges)?;
+    if WordDense::streams(conv, group.format) {
+        let mut gather = Gather::new(conv, input, edges)?;
+        for (pixel, output) in output.chunks_exact_mut(conv.output.c).enumerate() {
+            stream::pixel(conv, group, gather.single(pixel)?, windows, output)?;
+        }
+        return Some(());
+    }
     let depth = conv.depth().next_multiple_of(STEP);
     let in_place = group.format == WeightFormat::Linear(8);
     let most = if in_place { group.channels } else { plan.levels / depth };

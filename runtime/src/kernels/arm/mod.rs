@@ -25,6 +25,7 @@ mod depthwise;
 mod levels;
 mod polynomial;
 mod quad;
+mod stream;
 mod tile;
 mod windows;
 

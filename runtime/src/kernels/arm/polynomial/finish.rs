@@ -1,6 +1,7 @@
 //! From sums to codes.
 
 use core::arch::naked_asm;
+use core::{array, ptr};
 
 use super::Levels;
 use crate::format::{Conv, Requantise, WeightGroup};
@@ -16,12 +17,9 @@ pub(super) struct Finish {
     channels: usize,
     /// Sums of a pixel.
     filters: usize,
-    bias: [i32; MOST],
-    mult: [i32; MOST],
-    scale: i32,
     requantise: Requantise,
-    /// Channels of the output.
-    pitch: usize,
+    /// Channels in pairs; what is missing of a pair has no bias and no multiplier.
+    pairs: [Pixels; MOST / 2],
 }
 
 impl Finish {
@@ -35,50 +33,49 @@ impl Finish {
     ) -> Option<Finish> {
         let (first, filters) = (group.first + channel, plan.filters());
         let channels = filters.min(group.channels - channel);
-        let (mut bias, mut mult) = ([0; MOST], [0; MOST]);
-        let each = conv.bias.get(first..first + channels)?.iter().zip(conv.mult.get(first..first + channels)?);
-        for ((bias, mult), (&of_bias, &of_mult)) in bias.iter_mut().zip(&mut mult).zip(each) {
-            (*bias, *mult) = (levels.shifted(of_bias), of_mult);
-        }
-        let requantise = Requantise { pre: 0, ..conv.requantise };
-        let (scale, pitch) = (levels.shifted(levels.scale), conv.output.c);
-        Some(Finish { first, channels, filters, bias, mult, scale, requantise, pitch })
+        let (of_bias, of_mult) = (conv.bias.get(first..first + channels)?, conv.mult.get(first..first + channels)?);
+        let every = |byte: u8| u32::from(byte) * 0x0101_0101;
+        let pairs = array::from_fn(|pair| Pixels {
+            sums: ptr::null(),
+            windows: ptr::null(),
+            output: ptr::null_mut(),
+            pitch: conv.output.c,
+            bias: array::from_fn(|i| of_bias.get(2 * pair + i).map_or(0, |&bias| levels.shifted(bias))),
+            mult: array::from_fn(|i| of_mult.get(2 * pair + i).copied().unwrap_or(0)),
+            zero: conv.requantise.zero.into(),
+            scale: levels.shifted(levels.scale),
+            hi: every(conv.requantise.hi),
+            lo: every(conv.requantise.lo),
+            windows_end: ptr::null(),
+        });
+        Some(Finish { first, channels, filters, requantise: Requantise { pre: 0, ..conv.requantise }, pairs })
     }
 
     /// The codes of a row of pixels; fewer where the output ends.
-    pub(super) fn row(&self, sums: &[i32], windows: &[i32], output: &mut [u8]) -> Option<()> {
+    pub(super) fn row(&mut self, sums: &[i32], windows: &[i32], output: &mut [u8]) -> Option<()> {
+        let [Pixels { pitch, .. }, ..] = self.pairs;
         let output = output.get_mut(self.first..)?;
-        let room = (output.len() + self.first) / self.pitch;
+        let room = (output.len() + self.first) / pitch;
         let pixels = windows.len().min(room).min(sums.len() / self.filters);
         let fast = if self.channels == self.filters { pixels & !1 } else { 0 };
-        let leaf = if self.filters == TILE { finish_2 } else { finish_4 };
-        let every = |byte: u8| u32::from(byte) * 0x0101_0101;
-        for pair in 0..if fast == 0 { 0 } else { self.filters / 2 } {
-            let (bias, mult) = (self.bias.as_chunks().0.get(pair)?, self.mult.as_chunks().0.get(pair)?);
-            let mut pixels = Pixels {
-                sums: sums.as_ptr().wrapping_add(2 * pair),
-                windows: windows.as_ptr(),
-                output: output.as_mut_ptr().wrapping_add(2 * pair),
-                pitch: self.pitch,
-                bias: *bias,
-                mult: *mult,
-                zero: self.requantise.zero.into(),
-                scale: self.scale,
-                hi: every(self.requantise.hi),
-                lo: every(self.requantise.lo),
-                windows_end: windows.as_ptr().wrapping_add(fast),
-            };
-            // SAFETY: so many pixels, an even number above 0, have a sum a filter, a window, and `pitch` bytes of output
-            // each, of which the channels are the first ones.
-            unsafe { leaf(&mut pixels) };
+        if fast > 0 {
+            let leaf = if self.filters == TILE { finish_2 } else { finish_4 };
+            for (i, pair) in self.pairs.iter_mut().enumerate().take(self.filters / 2) {
+                (pair.sums, pair.windows) = (sums.as_ptr().wrapping_add(2 * i), windows.as_ptr());
+                pair.windows_end = pair.windows.wrapping_add(fast);
+                pair.output = output.as_mut_ptr().wrapping_add(2 * i);
+                // SAFETY: so many pixels, an even number above 0, have a sum a filter, a window, and `pitch` bytes of
+                // output each, of which the channels are the first ones.
+                unsafe { leaf(pair) };
+            }
         }
         for pixel in fast..pixels {
             let (sums, window) = (sums.get(pixel * self.filters..)?, *windows.get(pixel)?);
-            let output = output.get_mut(pixel * self.pitch..)?;
-            let numbers = self.bias.iter().zip(&self.mult).take(self.channels);
-            for ((code, &sum), (&bias, &mult)) in output.iter_mut().zip(sums).zip(numbers) {
-                let sum = sum.wrapping_mul(self.scale).wrapping_add(window).wrapping_add(bias);
-                *code = self.requantise.apply(sum, mult);
+            let codes = output.get_mut(pixel * pitch..)?.iter_mut().take(self.channels);
+            for (i, (code, &sum)) in codes.zip(sums).enumerate() {
+                let pair = self.pairs.get(i / 2)?;
+                let sum = sum.wrapping_mul(pair.scale).wrapping_add(window).wrapping_add(pair.bias[i % 2]);
+                *code = self.requantise.apply(sum, pair.mult[i % 2]);
             }
         }
         Some(())
@@ -105,7 +102,7 @@ struct Pixels {
 macro_rules! finish {
     ($name:ident, $bytes:literal) => {
         #[unsafe(naked)]
-        unsafe extern "C" fn $name(pixels: *mut Pixels) {
+        unsafe extern "C" fn $name(pixels: &Pixels) {
             naked_asm!(
                 processor!(),
                 "push {{r4-r11, lr}}",
