@@ -11,6 +11,9 @@ use super::tile::Scale;
 use crate::format::{Conv, Requantise, WORD_CHANNELS, WeightFormat, WeightGroup};
 use crate::kernels::scratch::STREAM_CODES;
 
+/// Steps of a turn of the loops.
+const TURN: usize = 4;
+
 /// All channels of a group of one pixel; `halves` takes two bytes for each code of the window. `None` if the arguments
 /// do not fit together or no loop reads the format.
 pub(super) fn pixel(
@@ -38,6 +41,7 @@ pub(super) fn pixel(
         window: halves.as_ptr(),
         window_end: halves.as_ptr_range().end,
         codes: streams.as_ptr(),
+        skipped: (depth / STREAM_CODES).wrapping_neg() % TURN * codes.step_bytes,
         flip: codes.flip,
         shift: codes.shift,
         offset: if codes.odd { window.iter().map(|&code| i32::from(code)).sum() } else { 0 },
@@ -80,6 +84,8 @@ fn spread(window: &[u8], halves: &mut [u32]) {
 /// How codes of a format are multiplied.
 struct Codes {
     leaf: unsafe extern "C" fn(&mut Job),
+    /// Of the instructions of a step: turns are begun at any of them.
+    step_bytes: usize,
     /// What makes two's complement of a word of codes.
     flip: u32,
     /// By how many bits sums are too large.
@@ -91,9 +97,11 @@ struct Codes {
 impl Codes {
     fn of(format: WeightFormat) -> Option<Codes> {
         match format {
-            WeightFormat::Linear(4) => Some(Codes { leaf: fours, flip: 0, shift: 12, odd: false }),
-            WeightFormat::Linear(2) => Some(Codes { leaf: twos, flip: 0xaaaa_aaaa, shift: 13, odd: true }),
-            WeightFormat::Ternary => Some(Codes { leaf: twos, flip: 0, shift: 14, odd: false }),
+            WeightFormat::Linear(4) => Some(Codes { leaf: fours, step_bytes: 4 * 20, flip: 0, shift: 12, odd: false }),
+            WeightFormat::Linear(2) => {
+                Some(Codes { leaf: twos, step_bytes: 4 * 19, flip: 0xaaaa_aaaa, shift: 13, odd: true })
+            }
+            WeightFormat::Ternary => Some(Codes { leaf: twos, step_bytes: 4 * 19, flip: 0, shift: 14, odd: false }),
             _ => None,
         }
     }
@@ -111,6 +119,8 @@ struct Job {
     output: *mut u8,
     /// Where `output` is when the last pair of channels is done.
     last: *mut u8,
+    /// Bytes of code of the first turn that are left out, so that turns are whole.
+    skipped: usize,
     /// What makes two's complement of a word of codes.
     flip: u32,
     /// By how many bits sums are too large.
@@ -190,22 +200,24 @@ macro_rules! stream {
                 "push {{r4-r11, lr}}",
                 "ldm r0, {{r4, r5, lr}}",
                 "ldr r3, [r0, #{flip}]",
-                // 0: the job, 4: the window, 8: its end.
-                "push {{r0, r4, r5}}",
+                "ldr r6, [r0, #{skipped}]",
+                "adr r2, 20f",
+                "add r6, r6, r2",
+                // 0: the job, 4: the window, 8: its end, 12: where the first turn begins.
+                "push {{r0, r4, r5, r6}}",
                 concat!("mov r11, #", $mask),
                 "orr r11, r11, r11, lsl #16",
                 "10:",
                 "ldr r12, [sp, #4]",
-                "ldr r4, [sp, #8]",
+                "ldr r4, [sp, #12]",
                 "mov r0, #0",
                 "mov r1, #0",
-                // Two steps a turn, begun at the second where their number is odd.
-                "sub r4, r4, r12",
-                "tst r4, #16",
-                "bne 30f",
+                "mov pc, r4",
+                ".p2align 2",
                 "20:",
                 $step!(),
-                "30:",
+                $step!(),
+                $step!(),
                 $step!(),
                 "ldr r4, [sp, #8]",
                 "cmp r12, r4",
@@ -242,8 +254,9 @@ macro_rules! stream {
                 "str r4, [r12, #{output}]",
                 "cmp r4, r5",
                 "bne 10b",
-                "add sp, sp, #12",
+                "add sp, sp, #16",
                 "pop {{r4-r11, pc}}",
+                skipped = const core::mem::offset_of!(Job, skipped),
                 flip = const core::mem::offset_of!(Job, flip),
                 bias = const core::mem::offset_of!(Job, bias),
                 mult = const core::mem::offset_of!(Job, mult),

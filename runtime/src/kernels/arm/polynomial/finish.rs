@@ -17,9 +17,13 @@ pub(super) struct Finish {
     channels: usize,
     /// Sums of a pixel.
     filters: usize,
+    /// Channels of the output, and bytes of a row of it.
+    pitch: usize,
+    row_bytes: usize,
     requantise: Requantise,
     /// Channels in pairs; what is missing of a pair has no bias and no multiplier.
     pairs: [Pixels; MOST / 2],
+    leaf: unsafe extern "C" fn(&Pixels),
 }
 
 impl Finish {
@@ -48,30 +52,43 @@ impl Finish {
             lo: every(conv.requantise.lo),
             windows_end: ptr::null(),
         });
-        Some(Finish { first, channels, filters, requantise: Requantise { pre: 0, ..conv.requantise }, pairs })
+        Some(Finish {
+            first,
+            channels,
+            filters,
+            pitch: conv.output.c,
+            row_bytes: plan.output.w * conv.output.c,
+            requantise: Requantise { pre: 0, ..conv.requantise },
+            pairs,
+            leaf: if filters == TILE { finish_2 } else { finish_4 },
+        })
     }
 
-    /// The codes of a row of pixels; fewer where the output ends.
+    /// The codes of a row of pixels, as many as there are in `output`.
     pub(super) fn row(&mut self, sums: &[i32], windows: &[i32], output: &mut [u8]) -> Option<()> {
-        let [Pixels { pitch, .. }, ..] = self.pairs;
-        let output = output.get_mut(self.first..)?;
-        let room = (output.len() + self.first) / pitch;
-        let pixels = windows.len().min(room).min(sums.len() / self.filters);
+        let pixels = if output.len() == self.row_bytes { windows.len() } else { output.len() / self.pitch };
+        let fits = pixels <= windows.len()
+            && pixels * self.pitch <= output.len()
+            && pixels * self.filters <= sums.len()
+            && self.first + self.channels <= self.pitch;
+        if !fits {
+            return None;
+        }
         let fast = if self.channels == self.filters { pixels & !1 } else { 0 };
         if fast > 0 {
-            let leaf = if self.filters == TILE { finish_2 } else { finish_4 };
-            for (i, pair) in self.pairs.iter_mut().enumerate().take(self.filters / 2) {
-                (pair.sums, pair.windows) = (sums.as_ptr().wrapping_add(2 * i), windows.as_ptr());
+            let (mut sums, mut output) = (sums.as_ptr(), output.as_mut_ptr().wrapping_add(self.first));
+            for pair in self.pairs.iter_mut().take(self.filters / 2) {
+                (pair.sums, pair.windows, pair.output) = (sums, windows.as_ptr(), output);
                 pair.windows_end = pair.windows.wrapping_add(fast);
-                pair.output = output.as_mut_ptr().wrapping_add(2 * i);
                 // SAFETY: so many pixels, an even number above 0, have a sum a filter, a window, and `pitch` bytes of
-                // output each, of which the channels are the first ones.
-                unsafe { leaf(pair) };
+                // output each, of which the channels are some.
+                unsafe { (self.leaf)(pair) };
+                (sums, output) = (sums.wrapping_add(2), output.wrapping_add(2));
             }
         }
         for pixel in fast..pixels {
             let (sums, window) = (sums.get(pixel * self.filters..)?, *windows.get(pixel)?);
-            let codes = output.get_mut(pixel * pitch..)?.iter_mut().take(self.channels);
+            let codes = output.get_mut(pixel * self.pitch + self.first..)?.iter_mut().take(self.channels);
             for (i, (code, &sum)) in codes.zip(sums).enumerate() {
                 let pair = self.pairs.get(i / 2)?;
                 let sum = sum.wrapping_mul(pair.scale).wrapping_add(window).wrapping_add(pair.bias[i % 2]);

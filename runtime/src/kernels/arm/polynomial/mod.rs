@@ -57,7 +57,7 @@ fn strips(conv: &Conv<'_>, group: &WeightGroup<'_>, input: &[u8], output: &mut [
     let mut first = 0;
     while first < plan.output.h {
         let outputs = plan.outputs.min(plan.output.h - first);
-        let row_bytes = plan.output.w * conv.output.c;
+        let row_bytes = (plan.output.w * conv.output.c).max(1);
         let whole = first * row_bytes..output.len().min((first + outputs) * row_bytes);
         let strip = output.get_mut(whole)?;
         let to = match conv.residual {
@@ -75,10 +75,10 @@ fn strips(conv: &Conv<'_>, group: &WeightGroup<'_>, input: &[u8], output: &mut [
             weights::expand(plan, conv, group, channel, levels.flip, weights)?;
             let mut tiles = Tiles::new(plan, activations, weights, weights::cut(plan, weights, runs)?)?;
             let mut finish = Finish::new(plan, conv, group, channel, &levels)?;
-            for row in 0..outputs {
+            let rows = to.chunks_mut(row_bytes).zip(windows.chunks_exact(plan.output.w));
+            for (row, (to, windows)) in rows.enumerate() {
                 tiles.row(row * conv.stride[0], sums)?;
-                let windows = windows.get(row * plan.output.w..(row + 1) * plan.output.w)?;
-                finish.row(sums.get(plan.skipped_sums()..)?, windows, to.get_mut(row * row_bytes..)?)?;
+                finish.row(sums.get(plan.skipped_sums()..)?, windows, to)?;
             }
         }
         if let Some(sum) = &conv.residual {

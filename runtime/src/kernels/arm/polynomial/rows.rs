@@ -81,6 +81,9 @@ impl Rows<'_> {
             // SAFETY: `from` holds `c` codes of each pixel, `to` a step for each, as was just checked.
             unsafe { leaf(to.as_mut_ptr(), from.as_ptr(), pitch, c / 4) };
         }
+        if c.is_multiple_of(4) {
+            return Some(());
+        }
         for (channel, to) in to.as_chunks_mut::<TILE>().0.iter_mut().enumerate().skip(c / 4 * 4) {
             for (half, to) in to.iter_mut().enumerate() {
                 let codes = from.iter().skip(half * pixels * pitch + channel).step_by(pitch).take(pixels);
