@@ -40,6 +40,13 @@ pub(super) enum Form {
     Filters,
 }
 
+impl Form {
+    /// The one for a kernel of so many columns, and the stride and dilation of those.
+    pub(super) const fn of(columns: usize, stride: usize, dilation: usize) -> Form {
+        if columns > 1 && stride == 1 && dilation == 1 { Form::Taps } else { Form::Filters }
+    }
+}
+
 /// Whether the kernel takes all weights of a convolution.
 pub(super) fn takes(conv: &Conv<'_>) -> bool {
     conv.weight_groups().all(|group| Polynomial::of(conv, group.format).is_some())
@@ -72,22 +79,43 @@ impl Fields {
         }
     }
 
-    /// What weights of codes may sum up to that meet in a field, each with an activation of `bits_in` bits.
-    const fn room(self, bits_in: usize) -> usize {
-        ((1 << self.bits()) - 1) / ((1 << bits_in) - 1)
+    /// Whether fields have room for as many products as pay.
+    pub(super) const fn suit(self, form: Form, format: WeightFormat, bits_in: u8) -> bool {
+        let least = match self {
+            Fields::Ten => 3 * UNROLLED,
+            Fields::Fourteen => UNROLLED,
+        };
+        self.sure_steps(form, format, bits_in) >= least
+    }
+
+    /// What weights of codes may sum up to that meet in a field, each with an activation.
+    const fn room(self, bits_in: u8) -> usize {
+        let largest = (1 << if bits_in < 8 { bits_in } else { 8 }) - 1;
+        match usize::checked_div((1 << self.bits()) - 1, largest) {
+            Some(room) => room,
+            None => 0,
+        }
     }
 
     /// Steps that any weights have room for; 0 where the operands do not fit their words.
-    const fn sure_steps(self, form: Form, code_bits: usize, bits_in: usize) -> usize {
+    const fn sure_steps(self, form: Form, format: WeightFormat, bits_in: u8) -> usize {
+        let code_bits = match format {
+            WeightFormat::Codebook(_) => return 0,
+            _ => format.bits() as usize,
+        };
+        let bits_in_word = if bits_in < 8 { bits_in as usize } else { 8 };
         let (bits, activations) = (self.bits(), self.activations(form));
         let (weights, overlap) = match form {
             Form::Taps => ((TAPS - 1) * bits + code_bits, if activations < TAPS { activations } else { TAPS }),
             Form::Filters => (activations * bits + code_bits, 1),
         };
-        if weights > 32 || (activations - 1) * bits + bits_in > 32 {
+        if weights > 32 || (activations - 1) * bits + bits_in_word > 32 {
             return 0;
         }
-        self.room(bits_in) / (overlap * ((1 << code_bits) - 1))
+        match self.room(bits_in).checked_div(overlap * ((1 << code_bits) - 1)) {
+            Some(steps) => steps,
+            None => 0,
+        }
     }
 }
 
@@ -126,12 +154,11 @@ impl Polynomial {
     /// `None` where no kernel does it.
     pub(super) fn of(conv: &Conv<'_>, format: WeightFormat) -> Option<Polynomial> {
         let [kh, kw] = conv.kernel;
-        let linear = matches!(format, WeightFormat::Linear(_) | WeightFormat::Ternary);
         let pixels = conv.output.h.checked_mul(conv.output.w)?;
-        if !linear || conv.groups != 1 || conv.dilation[0] != 1 || pixels < 4 {
+        if conv.groups != 1 || conv.dilation[0] != 1 || pixels < 4 {
             return None;
         }
-        let form = if kw > 1 && conv.stride[1] == 1 && conv.dilation[1] == 1 { Form::Taps } else { Form::Filters };
+        let form = Form::of(kw, conv.stride[1], conv.dilation[1]);
         let words = if form == Form::Taps { kw.div_ceil(TAPS) } else { kw };
         let steps = kh.checked_mul(words)?.checked_mul(conv.input.c)?;
         if form == Form::Filters && steps.min(pixels) < FEWEST {
@@ -158,14 +185,13 @@ impl Polynomial {
             }
             Form::Filters => (0, output.w),
         };
-        let bits_in = conv.bits_in.min(8).into();
-        let sure_steps = |fields: Fields| fields.sure_steps(form, format.bits() as usize, bits_in);
         let tiles = |fields: Fields| columns.div_ceil(TILE * fields.activations(form));
         // More activations in a word are worth fields that fill sooner, if they save tiles.
-        let ten = sure_steps(Fields::Ten) >= 3 * UNROLLED && tiles(Fields::Ten) < tiles(Fields::Fourteen);
+        let ten = Fields::Ten.suit(form, format, conv.bits_in) && tiles(Fields::Ten) < tiles(Fields::Fourteen);
         let fields = if ten { Fields::Ten } else { Fields::Fourteen };
-        let (sure, tiles) = (sure_steps(fields) / UNROLLED * UNROLLED, tiles(fields));
-        if sure == 0 || steps == 0 {
+        let sure_steps = fields.sure_steps(form, format, conv.bits_in) / UNROLLED * UNROLLED;
+        let tiles = tiles(fields);
+        if sure_steps == 0 || steps == 0 {
             return None;
         }
         let row = tiles.checked_mul(words)?.checked_mul(input.c)?.checked_mul(TILE * 4)?;
@@ -180,8 +206,8 @@ impl Polynomial {
             output,
             words,
             steps: steps.next_multiple_of(UNROLLED),
-            sure_steps: sure,
-            room: fields.room(bits_in),
+            sure_steps,
+            room: fields.room(conv.bits_in),
             first,
             tiles,
             outputs,
