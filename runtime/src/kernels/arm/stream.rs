@@ -8,7 +8,9 @@ use core::arch::naked_asm;
 use core::ptr;
 
 use super::tile::Scale;
+use crate::format::WeightFormat::{Linear, Ternary};
 use crate::format::{Conv, Requantise, WORD_CHANNELS, WeightFormat, WeightGroup};
+use crate::kernels::KernelSet;
 use crate::kernels::scratch::STREAM_CODES;
 
 /// Steps of a turn of the loops.
@@ -96,12 +98,14 @@ struct Codes {
 
 impl Codes {
     fn of(format: WeightFormat) -> Option<Codes> {
+        let linked = |formats: &[WeightFormat]| KernelSet::LINKED.has_format(formats);
+        let of_twos = |flip, shift, odd| Codes { leaf: twos, step_bytes: 4 * 19, flip, shift, odd };
         match format {
-            WeightFormat::Linear(4) => Some(Codes { leaf: fours, step_bytes: 4 * 20, flip: 0, shift: 12, odd: false }),
-            WeightFormat::Linear(2) => {
-                Some(Codes { leaf: twos, step_bytes: 4 * 19, flip: 0xaaaa_aaaa, shift: 13, odd: true })
+            Linear(4) if linked(&[Linear(4)]) => {
+                Some(Codes { leaf: fours, step_bytes: 4 * 20, flip: 0, shift: 12, odd: false })
             }
-            WeightFormat::Ternary => Some(Codes { leaf: twos, step_bytes: 4 * 19, flip: 0, shift: 14, odd: false }),
+            Linear(2) if linked(&[Linear(2)]) => Some(of_twos(0xaaaa_aaaa, 13, true)),
+            Ternary if linked(&[Ternary]) => Some(of_twos(0, 14, false)),
             _ => None,
         }
     }
