@@ -27,9 +27,11 @@ pub(super) const TILE: usize = 2;
 const FEWEST: usize = 32;
 /// Bytes that input, output and a strip of packed activations take together, unless a strip takes `STRIP_BYTES`: layers
 /// with small tensors have memory to spare, which those with large ones want.
-const LAYER_BYTES: usize = 40960;
+const LAYER_BYTES: usize = 32768;
+/// What they may take besides for each further word of a row of weights: pixels of a word are packed anew for each.
+const WORD_BYTES: usize = 4096;
 /// Bytes that a strip may take in any case, unless one row of windows takes more.
-const STRIP_BYTES: usize = 4096;
+const STRIP_BYTES: usize = 8192;
 
 /// What the weights of a word have to do with one another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,7 +197,8 @@ impl Polynomial {
             return None;
         }
         let row = tiles.checked_mul(words)?.checked_mul(input.c)?.checked_mul(TILE * 4)?;
-        let strip = LAYER_BYTES.saturating_sub(conv.input.len().saturating_add(conv.output.len())).max(STRIP_BYTES);
+        let layer = LAYER_BYTES.saturating_add(words.saturating_sub(1).saturating_mul(WORD_BYTES));
+        let strip = layer.saturating_sub(conv.input.len().saturating_add(conv.output.len())).max(STRIP_BYTES);
         let fitting = (strip / row.max(1)).saturating_sub(kh) / conv.stride[0].max(1) + 1;
         // As many strips as there must be, of equal size.
         let outputs = output.h.div_ceil(output.h.div_ceil(fitting).max(1));

@@ -220,8 +220,17 @@ impl<'a> Gather<'a> {
                     tile::take_apart(&Runs { from, words: depth / STEP, rows: 1, skip: 0 }, to);
                     return;
                 }
-                for (&pixel, window) in pixels.iter().zip(self.edges.chunks_exact_mut(depth)) {
-                    copy(p, self.input, self.windows, pixel, window);
+                if p.dilation[1] == 1 && pixels.iter().all(|&pixel| self.windows.is_inside(pixel)) {
+                    let from = pixels.map(|[y, x]| self.code(y * p.stride[0] - p.pad[0], x * p.stride[1] - p.pad[1]));
+                    let bytes = kw * p.input.c;
+                    let rows = Rows { bytes, rows: kh, skip: p.dilation[0] * pitch - bytes };
+                    for (from, window) in from.into_iter().zip(self.edges.chunks_exact_mut(depth)) {
+                        tile::copy_rows(from, window.as_mut_ptr(), &rows);
+                    }
+                } else {
+                    for (&pixel, window) in pixels.iter().zip(self.edges.chunks_exact_mut(depth)) {
+                        copy(p, self.input, self.windows, pixel, window);
+                    }
                 }
                 let from = from_fn(|i| self.edges.as_ptr().wrapping_add(i * depth));
                 tile::take_apart(&Runs { from, words: depth / STEP, rows: 1, skip: 0 }, to);

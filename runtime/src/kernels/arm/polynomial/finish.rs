@@ -5,6 +5,7 @@ use core::{array, ptr};
 
 use super::Levels;
 use crate::format::{Conv, Requantise, WeightGroup};
+use crate::kernels::arm::tile::Scale;
 use crate::kernels::polynomial::{Polynomial, TILE};
 
 /// Most filters of a tile.
@@ -38,7 +39,6 @@ impl Finish {
         let (first, filters) = (group.first + channel, plan.filters());
         let channels = filters.min(group.channels - channel);
         let (of_bias, of_mult) = (conv.bias.get(first..first + channels)?, conv.mult.get(first..first + channels)?);
-        let every = |byte: u8| u32::from(byte) * 0x0101_0101;
         let pairs = array::from_fn(|pair| Pixels {
             sums: ptr::null(),
             windows: ptr::null(),
@@ -48,8 +48,7 @@ impl Finish {
             mult: array::from_fn(|i| of_mult.get(2 * pair + i).copied().unwrap_or(0)),
             zero: conv.requantise.zero.into(),
             scale: levels.shifted(levels.scale),
-            hi: every(conv.requantise.hi),
-            lo: every(conv.requantise.lo),
+            clamp: Scale::new(&conv.requantise).clamp,
             windows_end: ptr::null(),
         });
         Some(Finish {
@@ -110,8 +109,7 @@ struct Pixels {
     mult: [i32; 2],
     zero: i32,
     scale: i32,
-    hi: u32,
-    lo: u32,
+    clamp: [u32; 3],
     windows_end: *const i32,
 }
 
@@ -126,7 +124,8 @@ macro_rules! finish {
                 "ldr r1, [r0, #40]",
                 "ldr r2, [r0, #44]",
                 "ldr r3, [r0, #48]",
-                "push {{r1-r3}}",
+                "ldr r4, [r0, #52]",
+                "push {{r1-r4}}",
                 "ldm r0, {{r0-r9}}",
                 "2:",
                 concat!("ldrd r10, r11, [r0], #", $bytes),
@@ -152,20 +151,18 @@ macro_rules! finish {
                 "usat r11, #8, r11",
                 "orr r10, r10, r11, lsl #8",
                 "orr r12, r12, r10, lsl #16",
-                // Each byte at most `hi`, at least `lo`.
-                "ldrd r10, r11, [sp]",
-                "uqsub8 r10, r12, r10",
-                "sub r12, r12, r10",
-                "uqsub8 r11, r11, r12",
-                "add r12, r12, r11",
-                "ldr lr, [sp, #8]",
+                "ldm sp, {{r10, r11, lr}}",
+                "uqadd8 r12, r12, r10",
+                "uqsub8 r12, r12, r11",
+                "uqadd8 r12, r12, lr",
+                "ldr lr, [sp, #12]",
                 "strh r12, [r2]",
                 "lsr r12, r12, #16",
                 "strh r12, [r2, r3]",
                 "add r2, r2, r3, lsl #1",
                 "cmp r1, lr",
                 "bne 2b",
-                "add sp, sp, #12",
+                "add sp, sp, #16",
                 "pop {{r4-r11, pc}}",
             )
         }
