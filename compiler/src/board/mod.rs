@@ -101,7 +101,7 @@ pub struct Timing {
     pub unit: TickUnit,
     /// One inference, one entry a sample, sorted.
     pub total: Vec<f64>,
-    /// Each layer, sorted; their medians add up to that of the total.
+    /// Each layer, sorted; their medians add up to that of the total, on the host without the copying of the inputs.
     pub layers: Vec<Vec<f64>>,
     /// The family whose kernel ran each layer.
     pub isas: Vec<Isa>,

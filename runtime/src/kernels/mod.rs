@@ -25,6 +25,7 @@ pub mod reference;
 mod residual;
 pub mod scratch;
 mod set;
+pub mod work;
 #[cfg(target_arch = "x86_64")]
 pub mod x86_64;
 
