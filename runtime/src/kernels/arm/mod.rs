@@ -24,7 +24,9 @@ mod dense;
 mod depthwise;
 mod levels;
 mod polynomial;
+mod pool;
 mod quad;
+mod stream;
 mod tile;
 mod windows;
 
@@ -58,7 +60,7 @@ pub(super) fn add(_isa: Isa, p: &Add, a: &mut [u8], b: &[u8]) {
 }
 
 pub(super) fn avg_pool(_isa: Isa, p: &AvgPool, input: &[u8], output: &mut [u8]) {
-    portable::avg_pool(p, input, output);
+    pool::avg_pool(p, input, output);
 }
 
 pub(super) fn max_pool(_isa: Isa, p: &MaxPool, input: &[u8], output: &mut [u8]) {
