@@ -23,6 +23,7 @@ mod polynomial;
 pub mod portable;
 pub mod reference;
 mod residual;
+mod scalar;
 pub mod scratch;
 #[cfg(target_arch = "x86_64")]
 pub mod x86_64;
@@ -47,6 +48,8 @@ pub enum Isa {
     Reference,
     /// Plain Rust, blocked.
     Portable,
+    /// Any processor with a multiplier of 32 bits, meant for those without vectors.
+    Scalar,
     /// x86-64 with AVX2 and BMI2.
     Avx2,
     /// x86-64 with those and AVX-VNNI.
@@ -65,9 +68,10 @@ pub enum Isa {
 
 impl Isa {
     /// All of them, those of one architecture slowest first.
-    pub const ALL: [Isa; 9] = [
+    pub const ALL: [Isa; 10] = [
         Isa::Reference,
         Isa::Portable,
+        Isa::Scalar,
         Isa::Avx2,
         Isa::AvxVnni,
         Isa::Avx512Vnni,
@@ -80,7 +84,7 @@ impl Isa {
     /// Whether this processor runs its kernels.
     pub fn is_available(self) -> bool {
         match self {
-            Isa::Reference | Isa::Portable => true,
+            Isa::Reference | Isa::Portable | Isa::Scalar => true,
             _ => native::detect(self),
         }
     }
@@ -92,13 +96,15 @@ impl Isa {
 
     /// The fastest that this processor runs.
     pub fn best() -> Isa {
-        Isa::available().next_back().unwrap_or(Isa::Portable)
+        // Where there are vectors, a compiler makes use of them in portable code.
+        let scalar = cfg!(target_pointer_width = "32");
+        Isa::available().rfind(|&isa| isa != Isa::Scalar || scalar).unwrap_or(Isa::Portable)
     }
 
     /// The widest weight layout that its kernels read.
     pub const fn layout(self) -> Layout {
         match self {
-            Isa::Reference | Isa::Portable => Layout::Plain,
+            Isa::Reference | Isa::Portable | Isa::Scalar => Layout::Plain,
             Isa::Avx2 | Isa::AvxVnni | Isa::Neon | Isa::NeonDotprod | Isa::NeonI8mm => Layout::Panels,
             Isa::Avx512Vnni => Layout::Planes,
             Isa::Dsp => Layout::Words,
@@ -110,6 +116,7 @@ impl Isa {
         match self {
             Isa::Reference => "reference",
             Isa::Portable => "portable",
+            Isa::Scalar => "scalar",
             Isa::Avx2 => "avx2",
             Isa::AvxVnni => "avxvnni",
             Isa::Avx512Vnni => "avx512vnni",
@@ -215,6 +222,7 @@ impl ConvKernel {
                 adds: true,
             },
             Isa::Portable => portable::conv_kernel(conv),
+            Isa::Scalar => scalar::conv_kernel(conv),
             _ => native::conv_kernel(isa, conv).unwrap_or_else(|| portable::conv_kernel(conv)),
         }
     }
@@ -271,7 +279,7 @@ impl Isa {
     /// See [`reference::add`].
     pub fn add(self, p: &Add, a: &mut [u8], b: &[u8]) {
         match self {
-            Isa::Reference | Isa::Portable => reference::add(p, a, b),
+            Isa::Reference | Isa::Portable | Isa::Scalar => reference::add(p, a, b),
             _ => native::add(self, p, a, b),
         }
     }
@@ -285,7 +293,7 @@ impl Isa {
     pub fn avg_pool(self, p: &AvgPool, input: &[u8], output: &mut [u8]) {
         match self {
             Isa::Reference => reference::avg_pool(p, input, output),
-            Isa::Portable => portable::avg_pool(p, input, output),
+            Isa::Portable | Isa::Scalar => portable::avg_pool(p, input, output),
             _ => native::avg_pool(self, p, input, output),
         }
     }
@@ -294,7 +302,7 @@ impl Isa {
     pub fn max_pool(self, p: &MaxPool, input: &[u8], output: &mut [u8]) {
         match self {
             Isa::Reference => reference::max_pool(p, input, output),
-            Isa::Portable => portable::max_pool(p, input, output),
+            Isa::Portable | Isa::Scalar => portable::max_pool(p, input, output),
             _ => native::max_pool(self, p, input, output),
         }
     }
