@@ -1,14 +1,26 @@
 //! The innermost loops: sums of products of a few windows by a few filters.
+//!
+//! In assembly for the cores that these kernels are meant for: `job` is what the loops have in common, `native` those
+//! of the core. In plain Rust for all others.
+#![cfg_attr(pare_loops, allow(unsafe_code, reason = "loops in assembly"))]
 
-#[cfg(not(all(target_arch = "riscv32", target_feature = "m")))]
+#[cfg(pare_loops)]
+mod job;
+#[cfg_attr(pare_loops = "riscv", path = "riscv.rs")]
+#[cfg_attr(pare_loops = "thumb1", path = "thumb1.rs")]
+#[cfg_attr(pare_loops = "thumb2", path = "thumb2.rs")]
+#[cfg(pare_loops)]
+mod native;
+#[cfg(not(pare_loops))]
 mod plain;
-#[cfg(all(target_arch = "riscv32", target_feature = "m"))]
-mod riscv;
 
-#[cfg(not(all(target_arch = "riscv32", target_feature = "m")))]
-pub(super) use plain::{FILTERS, WINDOWS, bytes, words};
-#[cfg(all(target_arch = "riscv32", target_feature = "m"))]
-pub(super) use riscv::{FILTERS, WINDOWS, bytes, words};
+#[cfg(not(pare_loops))]
+pub(super) use self::plain::{FILTERS, WINDOWS, bytes, words};
+#[cfg(pare_loops)]
+pub(super) use self::{
+    job::{bytes, words},
+    native::{FILTERS, WINDOWS},
+};
 
 /// The sums of so many windows.
 pub(super) type Sums<const N: usize> = [[i32; FILTERS]; N];
@@ -22,16 +34,4 @@ pub(super) struct Runs {
     pub(super) count: usize,
     /// Activations from the start of one to that of the next.
     pub(super) pitch: usize,
-}
-
-impl Runs {
-    /// Whether windows and filters hold as many as are read, one at least.
-    #[cfg(target_arch = "riscv32")]
-    fn fit<A, L>(&self, windows: &[&[A]], filters: &[&[L]]) -> Option<bool> {
-        let window = self.count.checked_sub(1)?.checked_mul(self.pitch)?.checked_add(self.len)?;
-        let filter = self.count.checked_mul(self.len)?;
-        let whole = self.len > 0 && self.pitch >= self.len;
-        let fit = windows.iter().all(|of| of.len() >= window) && filters.iter().all(|of| of.len() >= filter);
-        Some(whole && fit)
-    }
 }

@@ -1,103 +1,14 @@
-//! For RISC-V of 32 bits, in assembly: a compiler multiplies all first and adds then, for which it lacks registers.
-//!
-//! Soundness: callers have checked that windows and filters are as long as the loops go.
-#![allow(unsafe_code, reason = "loops in assembly")]
+//! For RISC-V of 32 bits: a compiler multiplies all first and adds then, for which it lacks registers.
 
 use core::arch::naked_asm;
-use core::ptr::null;
+use core::mem::offset_of;
 
-use super::{Runs, Sums};
-use crate::kernels::scalar::words::Packing;
+use super::job::Job;
 
 /// Windows of a tile.
 pub(in crate::kernels::scalar) const WINDOWS: usize = 3;
 /// Filters of a tile.
 pub(in crate::kernels::scalar) const FILTERS: usize = 4;
-
-/// What a loop goes through.
-#[repr(C)]
-struct Job {
-    /// The first run of each.
-    windows: [*const u8; WINDOWS],
-    filters: [*const u8; FILTERS],
-    /// Bytes of a run.
-    len: usize,
-    /// Bytes from the end of a run to the next.
-    gap: usize,
-    /// How many runs.
-    runs: usize,
-    /// Window after window.
-    sums: *mut i32,
-    /// Of words, bytes whose products may add up in a run.
-    room: usize,
-    /// Whether those of all runs may.
-    whole: usize,
-    /// Of words, where the sum of products begins, and half of what that bit is worth.
-    shift: u32,
-    half: u32,
-}
-
-impl Job {
-    /// Of activations and levels of equal size; `None` if a slice ends before the runs do.
-    fn new<A, L>(windows: &[&[A]], filters: [&[L]; FILTERS], runs: &Runs) -> Option<Job> {
-        if !runs.fit(windows, &filters)? {
-            return None;
-        }
-        let mut of = [null(); WINDOWS];
-        of.iter_mut().zip(windows).for_each(|(to, window)| *to = window.as_ptr().cast());
-        Some(Job {
-            windows: of,
-            filters: filters.map(|filter| filter.as_ptr().cast()),
-            len: size_of::<A>() * runs.len,
-            gap: size_of::<A>() * (runs.pitch - runs.len),
-            runs: runs.count,
-            sums: core::ptr::null_mut(),
-            room: 0,
-            whole: 0,
-            shift: 0,
-            half: 0,
-        })
-    }
-}
-
-/// Codes by levels. `None` if the slices end before the runs do.
-pub(in crate::kernels::scalar) fn bytes<const N: usize>(
-    windows: [&[u8]; N],
-    filters: [&[i8]; FILTERS],
-    runs: &Runs,
-) -> Option<Sums<N>> {
-    let mut job = Job::new(&windows, filters, runs)?;
-    let mut sums = [[0; FILTERS]; N];
-    job.sums = sums.as_mut_ptr().cast();
-    // SAFETY: the job is of `N` windows, 1 or 3, and there are as many sums.
-    unsafe { if N == WINDOWS { bytes_3(&mut job) } else { bytes_1(&mut job) } };
-    Some(sums)
-}
-
-/// Words of both. `None` if the slices end before the runs do, or runs are no whole blocks.
-pub(in crate::kernels::scalar) fn words<const N: usize>(
-    windows: [&[u32]; N],
-    filters: [&[u32]; FILTERS],
-    runs: &Runs,
-    packing: Packing,
-) -> Option<Sums<N>> {
-    let mut job = Job::new(&windows, filters, runs)?;
-    let mut sums = [[0; FILTERS]; N];
-    job.sums = sums.as_mut_ptr().cast();
-    job.room = packing.room.min(runs.len) * size_of::<u32>();
-    job.whole = usize::from(runs.len.checked_mul(runs.count)? <= packing.room);
-    (job.shift, job.half) = (packing.shift(), 1 << (packing.shift() - 1));
-    if !runs.len.is_multiple_of(UNROLLED) || !packing.room.is_multiple_of(UNROLLED) || packing.room == 0 {
-        return None;
-    }
-    // SAFETY: the job is of `N` windows, 1 or 3, and there are as many sums; runs and what adds up are whole turns of
-    // the loop.
-    unsafe { if N == WINDOWS { words_3(&mut job) } else { words_1(&mut job) } };
-    Some(sums)
-}
-
-/// Steps of a turn of the loop.
-const UNROLLED: usize = 4;
 
 /// `$then` for each sum: `\s` is its register, `\i` its number.
 macro_rules! each_sum {
@@ -262,7 +173,7 @@ macro_rules! bytes {
         /// Windows and filters are as long as the job says, there is a run of a byte at least, and there are four sums
         /// a window.
         #[unsafe(naked)]
-        unsafe extern "C" fn $name(job: &mut Job) {
+        pub(super) unsafe extern "C" fn $name(job: &mut Job) {
             naked_asm!(
                 enter!(),
                 each_sum!($windows, "li s\\i, 0"),
@@ -296,17 +207,17 @@ macro_rules! bytes {
                 "lw t0, {sums}(a0)",
                 each_sum!($windows, "sw s\\i, 4 * \\i(t0)"),
                 leave!(),
-                len = const core::mem::offset_of!(Job, len),
-                gap = const core::mem::offset_of!(Job, gap),
-                runs = const core::mem::offset_of!(Job, runs),
-                sums = const core::mem::offset_of!(Job, sums),
+                len = const offset_of!(Job, len),
+                gap = const offset_of!(Job, gap),
+                runs = const offset_of!(Job, runs),
+                sums = const offset_of!(Job, sums),
             )
         }
     };
 }
 
-bytes!(bytes_3, 3);
-bytes!(bytes_1, 1);
+bytes!(bytes_tile, 3);
+bytes!(bytes_single, 1);
 
 /// A function of so many windows of words.
 macro_rules! words {
@@ -314,7 +225,7 @@ macro_rules! words {
         /// # Safety
         /// As for bytes; runs and room are multiples of four words, one of them at least.
         #[unsafe(naked)]
-        unsafe extern "C" fn $name(job: &mut Job) {
+        pub(super) unsafe extern "C" fn $name(job: &mut Job) {
             naked_asm!(
                 enter!(),
                 // A run, which ends at t6.
@@ -355,18 +266,18 @@ macro_rules! words {
                 each_sum!($windows, "sra s\\i, s\\i, t1", "lw t2, 4 * \\i(t0)", "add t2, t2, s\\i", "sw t2, 4 * \\i(t0)"),
                 "bne a4, t6, 2b",
                 leave!(),
-                len = const core::mem::offset_of!(Job, len),
-                gap = const core::mem::offset_of!(Job, gap),
-                runs = const core::mem::offset_of!(Job, runs),
-                sums = const core::mem::offset_of!(Job, sums),
-                room = const core::mem::offset_of!(Job, room),
-                whole = const core::mem::offset_of!(Job, whole),
-                shift = const core::mem::offset_of!(Job, shift),
-                half = const core::mem::offset_of!(Job, half),
+                len = const offset_of!(Job, len),
+                gap = const offset_of!(Job, gap),
+                runs = const offset_of!(Job, runs),
+                sums = const offset_of!(Job, sums),
+                room = const offset_of!(Job, room),
+                whole = const offset_of!(Job, whole),
+                shift = const offset_of!(Job, shift),
+                half = const offset_of!(Job, half),
             )
         }
     };
 }
 
-words!(words_3, 3);
-words!(words_1, 1);
+words!(words_tile, 3);
+words!(words_single, 1);
