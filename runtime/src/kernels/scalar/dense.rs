@@ -3,11 +3,11 @@
 use core::array::from_fn;
 use core::ops::Range;
 
+use super::codes::{Bytes, Codes};
 use super::plan::Plan;
-use super::tile::{self, FILTERS, Runs, Sums, WINDOWS};
-use super::words::Packing;
-use crate::format::{Conv, WeightFormat, WeightGroup};
-use crate::kernels::portable::Decoder;
+use super::strip;
+use super::tile::{FILTERS, Runs, WINDOWS};
+use crate::format::{Conv, WeightGroup};
 
 /// Convolution of weights in [`Layout::Plain`](crate::format::Layout::Plain); leaves the output alone if the
 /// arguments do not fit together.
@@ -31,96 +31,8 @@ fn group(conv: &Conv<'_>, group: &WeightGroup<'_>, input: &[u8], output: &mut [u
         None => {
             let (strip, levels) = scratch.split_at_mut_checked(plan.strip())?;
             let levels = bytemuck::cast_slice_mut(levels);
-            let nest = Nest { conv, group, plan, codes: Bytes };
-            if plan.in_place {
-                return nest.filters(input, 0..conv.output.h, levels, output);
-            }
-            nest.strips(input, strip, levels, output)
+            Nest { conv, group, plan, codes: Bytes }.strips(input, strip, levels, output)
         }
-    }
-}
-
-/// What stands for codes in the innermost loop.
-trait Codes: Copy {
-    /// For those of the input.
-    type Activation: Copy;
-    /// For those of the weights.
-    type Level: Copy;
-
-    /// Makes activations of the codes of whole pixels.
-    fn pack(self, codes: &[u8], to: &mut [Self::Activation]);
-
-    /// The activation of a code that stands for padding.
-    fn padding(self, code: u8) -> Self::Activation;
-
-    /// The levels of all filters of a group, where its codes are levels.
-    fn levels<'a>(self, group: &WeightGroup<'a>) -> Option<&'a [Self::Level]>;
-
-    /// Makes levels of the codes of a filter.
-    fn expand(self, conv: &Conv<'_>, group: &WeightGroup<'_>, filter: usize, to: &mut [Self::Level]);
-
-    /// The innermost loop; see [`tile`].
-    fn tile<const N: usize>(
-        self,
-        windows: [&[Self::Activation]; N],
-        filters: [&[Self::Level]; FILTERS],
-        runs: &Runs,
-    ) -> Option<Sums<N>>;
-}
-
-/// Each is a byte.
-#[derive(Clone, Copy)]
-struct Bytes;
-
-impl Codes for Bytes {
-    type Activation = u8;
-    type Level = i8;
-
-    fn pack(self, codes: &[u8], to: &mut [u8]) {
-        to.iter_mut().zip(codes).for_each(|(to, &code)| *to = code);
-    }
-
-    fn padding(self, code: u8) -> u8 {
-        code
-    }
-
-    fn levels<'a>(self, group: &WeightGroup<'a>) -> Option<&'a [i8]> {
-        (group.format == WeightFormat::Linear(8)).then(|| bytemuck::cast_slice(group.codes))
-    }
-
-    fn expand(self, conv: &Conv<'_>, group: &WeightGroup<'_>, filter: usize, to: &mut [i8]) {
-        Decoder::new(conv, group).plain_row(filter, to);
-    }
-
-    fn tile<const N: usize>(self, windows: [&[u8]; N], filters: [&[i8]; FILTERS], runs: &Runs) -> Option<Sums<N>> {
-        tile::bytes(windows, filters, runs)
-    }
-}
-
-/// Several share a word.
-impl Codes for Packing {
-    type Activation = u32;
-    type Level = u32;
-
-    fn pack(self, codes: &[u8], to: &mut [u32]) {
-        self.pack_activations(codes, to);
-    }
-
-    fn padding(self, code: u8) -> u32 {
-        self.every(code.into())
-    }
-
-    fn levels<'a>(self, _group: &WeightGroup<'a>) -> Option<&'a [u32]> {
-        None
-    }
-
-    fn expand(self, conv: &Conv<'_>, group: &WeightGroup<'_>, filter: usize, to: &mut [u32]) {
-        let bytes = conv.packed_bytes(1, group.format, group.layout);
-        self.expand_levels(group.format, group.codes.get(filter * bytes..).unwrap_or_default(), to);
-    }
-
-    fn tile<const N: usize>(self, windows: [&[u32]; N], filters: [&[u32]; FILTERS], runs: &Runs) -> Option<Sums<N>> {
-        tile::words(windows, filters, runs, self)
     }
 }
 
@@ -133,7 +45,6 @@ struct Nest<'a, C> {
 }
 
 impl<C: Codes> Nest<'_, C> {
-    /// All strips of output rows, by way of `strip`; `levels` is for those of a few filters.
     fn strips(
         &self,
         input: &[u8],
@@ -141,36 +52,9 @@ impl<C: Codes> Nest<'_, C> {
         levels: &mut [C::Level],
         output: &mut [u8],
     ) -> Option<()> {
-        let (h, outputs) = (self.conv.output.h, self.plan.outputs.max(1));
-        for first in (0..h).step_by(outputs) {
-            self.fill(first, input, strip)?;
-            self.filters(strip, first..h.min(first + outputs), levels, output)?;
-        }
-        Some(())
-    }
-
-    /// The rows of input, with what surrounds them, of the strip from output row `first` on.
-    fn fill(&self, first: usize, input: &[u8], strip: &mut [C::Activation]) -> Option<()> {
-        let (p, Plan { unit, width, rows, outputs, .. }) = (self.conv, self.plan);
-        let pitch = width * unit;
-        // Those that the strip before had too.
-        let kept = if first == 0 { 0 } else { rows.saturating_sub(outputs * p.stride[0]) };
-        if kept > 0 {
-            strip.copy_within((rows - kept) * pitch.., 0);
-        }
-        for (row, to) in strip.chunks_exact_mut(pitch.max(1)).enumerate().skip(kept) {
-            let y = (first * p.stride[0] + row).wrapping_sub(p.pad[0]);
-            let (lead, columns) = if y < p.input.h { (p.pad[1].min(width), p.input.w) } else { (width, 0) };
-            let columns = columns.min(width - lead);
-            let (lead, to) = to.split_at_mut_checked(lead * unit)?;
-            let (inside, trail) = to.split_at_mut_checked(columns * unit)?;
-            lead.fill(self.codes.padding(p.zero_in));
-            trail.fill(self.codes.padding(p.zero_in));
-            if columns > 0 {
-                self.codes.pack(input.get(y * p.input.w * p.input.c..)?.get(..columns * p.input.c)?, inside);
-            }
-        }
-        Some(())
+        strip::each(self.conv, &self.plan, self.codes, input, strip, |rows, activations| {
+            self.filters(activations, rows, levels, output)
+        })
     }
 
     /// All filters, for the windows of some output rows, whose activations begin with those of the first row.

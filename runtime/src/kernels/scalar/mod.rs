@@ -2,11 +2,14 @@
 //!
 //! Dense convolution multiplies a few windows by a few filters at a time (`tile`), so that each code is loaded once
 //! for several products: byte by byte, or, where codes have few bits, several codes in a word (`words`). The loop nest
-//! (`dense`) is the same for both and for every core, and is safe code; the innermost loops are assembly where a
+//! (`dense`, by way of `strip` and `codes`) is the same for both and for every core, and is safe code; the innermost loops are assembly where a
 //! compiler makes poor use of the registers, and plain Rust elsewhere.
 
+mod codes;
 mod dense;
+mod depthwise;
 mod plan;
+mod strip;
 mod tile;
 mod words;
 
@@ -16,15 +19,16 @@ use crate::format::{Conv, Layout, WeightFormat};
 
 /// The kernel for a convolution of weights in [`Layout::Plain`]; the portable one for all others.
 pub(super) fn conv_kernel(conv: &Conv<'_>) -> ConvKernel {
-    if conv.layout() == Some(Layout::Plain) && takes(conv) {
-        return ConvKernel { isa: Isa::Scalar, run: dense::run, scratch: of_groups, adds: false };
+    if conv.layout() != Some(Layout::Plain) || !takes(conv) {
+        return portable::conv_kernel(conv);
     }
-    portable::conv_kernel(conv)
+    let run = if conv.is_depthwise() { depthwise::run } else { dense::run };
+    ConvKernel { isa: Isa::Scalar, run, scratch: of_groups, adds: false }
 }
 
 /// Whether there is a kernel, as far as geometry goes.
 fn takes(conv: &Conv<'_>) -> bool {
-    conv.groups == 1 && conv.dilation[1] == 1
+    conv.groups == 1 && conv.dilation[1] == 1 || depthwise::takes(conv)
 }
 
 /// The largest need of the groups.

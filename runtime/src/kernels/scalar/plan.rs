@@ -32,7 +32,7 @@ pub(super) struct Plan {
 impl Plan {
     /// For a weight group of this format.
     pub(super) fn of(conv: &Conv<'_>, format: WeightFormat) -> Plan {
-        let packing = Packing::of(conv, format);
+        let packing = if conv.groups == 1 { Packing::of(conv, format) } else { None };
         let unit = conv.input.c / packing.map_or(1, |packing| packing.codes);
         let in_place = packing.is_none() && reads_inside(conv);
         if in_place {
@@ -66,7 +66,7 @@ impl Plan {
         match self.packing {
             // As words they must be aligned.
             Some(_) => self.strip().saturating_add(levels).saturating_mul(4).saturating_add(3),
-            None if format == WeightFormat::Linear(8) => self.strip(),
+            None if format == WeightFormat::Linear(8) || conv.is_depthwise() => self.strip(),
             None => self.strip().saturating_add(levels),
         }
     }
