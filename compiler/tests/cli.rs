@@ -403,13 +403,14 @@ fn an_emulated_microcontroller_is_a_target_like_any_other() {
     let verified = bench.json(&["verify", &blob, "--limit", "4", "--backends", "reference,qemu:cortex-m4"]);
     assert_eq!((&verified["bit_exact"], &verified["inputs"]), (&Value::from(true), &Value::from(4)));
 
-    // A board is counted on its core; its time is an estimate and says so.
+    // A board's cycles and time are estimates and say so.
     let out = bench.path("board");
     let args =
         ["compile", "--bits", "w4a8", "--target", "nucleo-l4r5zi", "--limit", "4", "--out", out.to_str().unwrap()];
     let compiled = bench.json(&args);
     let [latency, predicted] = ["latency", "latency_predicted"].map(|key| compiled[key]["value"].as_f64().unwrap());
-    assert!((predicted / latency - 1.0).abs() < 0.05, "{predicted} instructions predicted, {latency} counted");
+    assert!((predicted / latency - 1.0).abs() < 0.05, "{predicted} cycles predicted, {latency} told");
+    assert_eq!(compiled["latency"]["unit"], "cycles");
     let estimate = &compiled["latency_estimate"];
     assert!(estimate["unit"] == "ns" && estimate["how"].as_str().unwrap().contains("estimate"), "{estimate}");
     let too_soon = bench.fails(&[&args[..], &["--max-latency", "1us"]].concat(), 1);

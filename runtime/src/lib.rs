@@ -41,7 +41,7 @@ pub mod requant;
 
 pub use arena::{Arena, arena_bytes};
 pub use error::{FormatError, SetupError};
-pub use kernels::Isa;
+pub use kernels::{Isa, KernelSet};
 pub use model::Model;
 pub use probe::Probe;
 pub use session::Session;

@@ -6,7 +6,7 @@ use crate::error::FormatError;
 use crate::format::{
     HEADER_BYTES, Header, Layer, LayerOp, Layout, Reader, Record, Sections, Shape, TENSOR_BYTES, Tensor, VERSION, crc32,
 };
-use crate::kernels::{ConvKernel, Isa};
+use crate::kernels::{ConvKernel, Isa, KernelSet};
 
 /// A blob whose every offset has been checked; reading it cannot fail afterwards.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +41,9 @@ impl<'a> Model<'a> {
         section(header.meta, header.meta.saturating_add(header.meta_bytes), "the metadata")?;
         let tensors = Reader(blob).bytes(HEADER_BYTES, usize::from(header.n_tensors) * TENSOR_BYTES);
         let tensors = tensors.ok_or(FormatError::Truncated("the tensor records"))?;
+        if KernelSet::IS_PARTIAL && !KernelSet::LINKED.contains(KernelSet::of(blob)) {
+            return Err(FormatError::NotLinked);
+        }
         if [header.channels, header.weights].iter().any(|at| !at.is_multiple_of(4)) {
             return Err(FormatError::Section);
         }
@@ -69,12 +72,10 @@ impl<'a> Model<'a> {
     /// Bytes of arena that a session with the kernels of one instruction set needs: more than
     /// [`arena_bytes`](Self::arena_bytes) only for a blob of a microcontroller on another processor.
     pub fn arena_bytes_with(&self, isa: Isa) -> usize {
-        let spare = self.layers().filter_map(|layer| match &layer.op {
-            LayerOp::Conv(p) => {
-                let kernel = ConvKernel::choose(isa, p);
-                (!kernel.is_planned(p)).then_some(kernel.scratch_bytes(p))
-            }
-            _ => None,
+        let spare = self.records().filter_map(|record| {
+            let conv = record.conv(&self.sections)?;
+            let kernel = ConvKernel::choose(isa, &conv);
+            (!kernel.is_planned(&conv)).then(|| kernel.scratch_bytes(&conv))
         });
         self.arena_bytes().saturating_add(spare.max().unwrap_or(0))
     }

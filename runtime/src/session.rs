@@ -38,8 +38,8 @@ impl<'a> Session<'a> {
         }
         let (need, have) = (model.arena_bytes_with(isa), arena.len());
         let arena = arena.get_mut(..need).ok_or(SetupError::Arena { need, have })?;
-        for (index, layer) in (0..).zip(model.layers()) {
-            if !has_scratch(&layer, isa, model.arena_bytes()..need) {
+        for (index, record) in (0..).zip(model.records()) {
+            if !has_scratch(&model, &record, isa, model.arena_bytes()..need) {
                 return Err(SetupError::Scratch { layer: index, isa });
             }
         }
@@ -169,11 +169,11 @@ impl<'a> Session<'a> {
 }
 
 /// Whether there is as much scratch as the layer's kernel wants; `spare` is the end of the arena that is not planned.
-fn has_scratch(layer: &Layer<'_>, isa: Isa, spare: Range<usize>) -> bool {
-    let LayerOp::Conv(p) = &layer.op else { return true };
-    let kernel = ConvKernel::choose(isa, p);
+fn has_scratch(model: &Model<'_>, layer: &Record<'_>, isa: Isa, spare: Range<usize>) -> bool {
+    let Some(conv) = layer.conv(model.sections()) else { return true };
+    let kernel = ConvKernel::choose(isa, &conv);
     let planned = free_scratch(layer.scratch, &layer.input.range(), &layer.output.range(), spare.start);
-    kernel.scratch_bytes(p) <= if kernel.is_planned(p) { planned.len() } else { spare.len() }
+    kernel.scratch_bytes(&conv) <= if kernel.is_planned(&conv) { planned.len() } else { spare.len() }
 }
 
 /// The arena from a layer's scratch on, as far as it meets neither operand nor output: no less than the kernel

@@ -83,7 +83,9 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
             })
         })
         .collect();
+    let estimate = target.estimate(timing.ticks(median));
     let json = json!({
+        "estimate": estimate.as_ref().map(|(time, how)| json!({ "value": time.value, "unit": time.unit, "how": how })),
         "target": target.name, "unit": timing.unit, "median": median, "p10": p10, "min": min, "runs": args.runs,
         "first": timing.first.total(), "first_parse": timing.first.parse, "first_setup": timing.first.setup,
         "first_run": timing.first.run, "isa": isa.to_string(), "predicted": predicted, "layers": layers, "quiet": timing.quiet, "yardstick": timing.yardstick,
@@ -101,11 +103,15 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let us = |ticks: f64| format!("{:.1}", ticks / scale);
     let samples = match timing.unit {
         TickUnit::Instructions => "counted exactly".to_owned(),
-        TickUnit::Nanoseconds | TickUnit::Cycles => format!("{} samples", args.runs),
+        TickUnit::Cycles => "estimated from a trace".to_owned(),
+        TickUnit::Nanoseconds => format!("{} samples", args.runs),
     };
     let mut text = format!("{} on {}, {isa} kernels, {samples}\n", args.blob.display(), target.name);
     for (name, ticks) in [("median", Some(median)), ("p10", Some(p10)), ("min", Some(min)), ("predicted", predicted)] {
         text += &ticks.map_or_else(String::new, |ticks| format!("  {name:<10} {:>10} {unit}\n", us(ticks)));
+    }
+    if let Some((time, how)) = &estimate {
+        text += &format!("  {:<10} {:>10.2} ms: {how}\n", "time", time.value / 1e6);
     }
     let FirstInference { parse, setup, run } = timing.first;
     let parts = format!("parse {}, set-up {}, run {}", us(parse), us(setup), us(run));

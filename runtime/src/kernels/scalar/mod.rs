@@ -14,7 +14,7 @@ mod tile;
 mod words;
 
 use self::plan::Plan;
-use super::{ConvKernel, Isa, portable};
+use super::{ConvKernel, Isa, KernelSet, RunConv, portable};
 use crate::format::{Conv, Layout, WeightFormat};
 
 /// The kernel for a convolution of weights in [`Layout::Plain`]; the portable one for all others.
@@ -22,7 +22,11 @@ pub(super) fn conv_kernel(conv: &Conv<'_>) -> ConvKernel {
     if conv.layout() != Some(Layout::Plain) || !takes(conv) {
         return portable::conv_kernel(conv);
     }
-    let run = if conv.is_depthwise() { depthwise::run } else { dense::run };
+    let run: RunConv = match conv.is_depthwise() {
+        true if KernelSet::LINKED.has_depthwise(Layout::Plain) => depthwise::run,
+        false if KernelSet::LINKED.has_dense(Layout::Plain) => dense::run,
+        _ => |_, _, _, _| (),
+    };
     ConvKernel { isa: Isa::Scalar, run, scratch: of_groups, adds: false }
 }
 
