@@ -68,7 +68,9 @@ impl<C: Codes> Nest<'_, C> {
         let p = self.conv;
         let len = self.plan.filter(p);
         let output = output.get_mut(rows.start * p.output.w * p.output.c..)?;
-        let strip = Strip { nest: self, activations, pixels: rows.len() * p.output.w };
+        let Plan { width, unit, .. } = self.plan;
+        let runs = Runs::new(p.kernel[1] * unit, p.kernel[0], p.dilation[0] * width * unit)?;
+        let strip = Strip { nest: self, activations, runs, pixels: rows.len() * p.output.w };
         for first in (0..self.group.channels).step_by(FILTERS) {
             let count = FILTERS.min(self.group.channels - first);
             let levels = match self.codes.levels(self.group) {
@@ -104,34 +106,47 @@ struct Filters<'a, L> {
 struct Strip<'a, C: Codes> {
     nest: &'a Nest<'a, C>,
     activations: &'a [C::Activation],
+    runs: Runs,
     /// Of the output.
     pixels: usize,
 }
 
 impl<C: Codes> Strip<'_, C> {
     fn filters(&self, filters: &Filters<'_, C::Level>, output: &mut [u8]) -> Option<()> {
+        let mut at = [0; 2];
         if self.pixels < WINDOWS {
-            return (0..self.pixels).try_for_each(|first| self.tile::<1>(first, filters, output));
+            return (0..self.pixels).try_for_each(|first| self.tile::<1>(first, &mut at, filters, output));
         }
-        // The last tile meets the one before it.
-        let mut tiles = (0..self.pixels).step_by(WINDOWS).map(|first| first.min(self.pixels - WINDOWS));
-        tiles.try_for_each(|first| self.tile::<WINDOWS>(first, filters, output))
+        for mut first in (0..self.pixels).step_by(WINDOWS) {
+            let last = self.pixels - WINDOWS;
+            if first > last {
+                // It meets the tile before it.
+                first = last;
+                at = [last / self.nest.conv.output.w, last % self.nest.conv.output.w];
+            }
+            self.tile::<WINDOWS>(first, &mut at, filters, output)?;
+        }
+        Some(())
     }
 
-    /// So many pixels from `first` on.
-    fn tile<const N: usize>(&self, first: usize, filters: &Filters<'_, C::Level>, output: &mut [u8]) -> Option<()> {
+    /// So many pixels from `first` on, which is at a row and column, and moves on.
+    fn tile<const N: usize>(
+        &self,
+        first: usize,
+        [y, x]: &mut [usize; 2],
+        filters: &Filters<'_, C::Level>,
+        output: &mut [u8],
+    ) -> Option<()> {
         let Nest { conv: p, plan: Plan { width, unit, .. }, codes, .. } = self.nest;
-        let [mut y, mut x] = [first / p.output.w, first % p.output.w];
         let mut windows: [&[C::Activation]; N] = [&[]; N];
         for window in &mut windows {
-            *window = self.activations.get((y * p.stride[0] * width + x * p.stride[1]) * unit..)?;
-            x += 1;
-            if x == p.output.w {
-                (y, x) = (y + 1, 0);
+            *window = self.activations.get((*y * p.stride[0] * width + *x * p.stride[1]) * unit..)?;
+            *x += 1;
+            if *x == p.output.w {
+                (*y, *x) = (*y + 1, 0);
             }
         }
-        let runs = Runs { len: p.kernel[1] * unit, count: p.kernel[0], pitch: p.dilation[0] * width * unit };
-        let sums = codes.tile(windows, filters.filters, &runs)?;
+        let sums = codes.tile(windows, filters.filters, &self.runs)?;
         let pixels = output.get_mut(first * p.output.c + filters.first..)?;
         for (pixel, sums) in pixels.chunks_mut(p.output.c).zip(sums) {
             for (((code, sum), &bias), &mult) in pixel.iter_mut().zip(sums).zip(filters.bias).zip(filters.mult) {

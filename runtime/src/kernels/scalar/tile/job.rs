@@ -32,13 +32,10 @@ pub(super) struct Job {
 }
 
 impl Job {
-    /// Of activations and levels of equal size; `None` if there is nothing to do or a slice ends before the runs do.
+    /// Of activations and levels of equal size; `None` if a slice ends before the runs do.
     fn new<A, L>(windows: &[&[A]], filters: [&[L]; FILTERS], runs: &Runs) -> Option<Job> {
-        let window = runs.count.checked_sub(1)?.checked_mul(runs.pitch)?.checked_add(runs.len)?;
-        let filter = runs.count.checked_mul(runs.len)?;
-        let whole = runs.len > 0 && runs.pitch >= runs.len;
-        let fit = windows.iter().all(|of| of.len() >= window) && filters.iter().all(|of| of.len() >= filter);
-        if !whole || !fit {
+        let fit = windows.iter().all(|of| of.len() >= runs.window) && filters.iter().all(|of| of.len() >= runs.filter);
+        if !fit {
             return None;
         }
         let mut first = [null(); WINDOWS];
@@ -47,7 +44,7 @@ impl Job {
             windows: first,
             filters: filters.map(|filter| filter.as_ptr().cast()),
             len: size_of::<A>() * runs.len,
-            gap: size_of::<A>() * (runs.pitch - runs.len),
+            gap: size_of::<A>() * runs.pitch.saturating_sub(runs.len),
             runs: runs.count,
             sums: null_mut(),
             room: 0,
@@ -84,7 +81,7 @@ pub(in crate::kernels::scalar) fn words<const N: usize>(
     let mut sums = [[0; FILTERS]; N];
     job.sums = sums.as_mut_ptr().cast();
     job.room = packing.room.min(runs.len) * size_of::<u32>();
-    job.whole = usize::from(runs.len.checked_mul(runs.count)? <= packing.room);
+    job.whole = usize::from(runs.filter <= packing.room);
     (job.shift, job.half) = (packing.shift(), 1 << (packing.shift() - 1));
     if !runs.len.is_multiple_of(BLOCK) || !packing.room.is_multiple_of(BLOCK) || packing.room == 0 {
         return None;

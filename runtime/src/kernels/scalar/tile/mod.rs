@@ -28,10 +28,23 @@ pub(super) type Sums<const N: usize> = [[i32; FILTERS]; N];
 /// How a window lies in memory: runs of neighbours. The levels of a filter follow one another.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Runs {
-    /// Activations of a run.
-    pub(super) len: usize,
-    /// How many.
-    pub(super) count: usize,
+    /// Activations of a run, one at least.
+    len: usize,
+    /// How many, one at least.
+    count: usize,
     /// Activations from the start of one to that of the next.
-    pub(super) pitch: usize,
+    pitch: usize,
+    /// Activations from the start of the first to the end of the last.
+    window: usize,
+    /// Levels of a filter.
+    filter: usize,
+}
+
+impl Runs {
+    /// `count` runs of `len` activations, each `pitch` from the one before; `None` if there are none, or they overlap.
+    pub(super) fn new(len: usize, count: usize, pitch: usize) -> Option<Runs> {
+        let window = count.checked_sub(1)?.checked_mul(pitch)?.checked_add(len)?;
+        let filter = count.checked_mul(len)?;
+        (len > 0 && (pitch >= len || count == 1)).then_some(Runs { len, count, pitch, window, filter })
+    }
 }
