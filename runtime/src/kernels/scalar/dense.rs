@@ -5,8 +5,8 @@ use core::ops::Range;
 
 use super::codes::{Bytes, Codes};
 use super::plan::Plan;
-use super::strip;
 use super::tile::{FILTERS, Runs, WINDOWS};
+use super::{stream, strip};
 use crate::format::{Conv, WeightGroup};
 
 /// Convolution of weights in [`Layout::Plain`](crate::format::Layout::Plain); leaves the output alone if the
@@ -26,6 +26,9 @@ fn group(conv: &Conv<'_>, group: &WeightGroup<'_>, input: &[u8], output: &mut [u
             let bytes = scratch.len().checked_sub(skip)? / size_of::<u32>() * size_of::<u32>();
             let scratch = bytemuck::try_cast_slice_mut(scratch.get_mut(skip..skip + bytes)?).ok()?;
             let (strip, levels) = scratch.split_at_mut_checked(plan.strip())?;
+            if stream::takes(conv) {
+                return stream::run(conv, group, &plan, packing, input, strip, output);
+            }
             Nest { conv, group, plan, codes: packing }.strips(input, strip, levels, output)
         }
         None => {

@@ -9,6 +9,7 @@ mod codes;
 mod dense;
 mod depthwise;
 mod plan;
+mod stream;
 mod strip;
 mod tile;
 mod words;

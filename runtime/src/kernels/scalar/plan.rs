@@ -1,5 +1,6 @@
 //! How a convolution is cut up: pure arithmetic, the same on every host.
 
+use super::stream;
 use super::words::Packing;
 use crate::format::{Conv, WeightFormat};
 use crate::kernels::scratch::{padded, reads_inside};
@@ -62,7 +63,11 @@ impl Plan {
 impl Plan {
     /// Bytes of the strip and of the levels of a few filters.
     pub(super) fn scratch_bytes(&self, conv: &Conv<'_>, format: WeightFormat) -> usize {
-        let levels = self.filter(conv).saturating_mul(MOST_FILTERS);
+        let levels = if self.packing.is_some() && stream::takes(conv) {
+            0
+        } else {
+            self.filter(conv).saturating_mul(MOST_FILTERS)
+        };
         match self.packing {
             // As words they must be aligned.
             Some(_) => self.strip().saturating_add(levels).saturating_mul(4).saturating_add(3),

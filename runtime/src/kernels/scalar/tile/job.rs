@@ -34,8 +34,7 @@ pub(super) struct Job {
 impl Job {
     /// Of activations and levels of equal size; `None` if a slice ends before the runs do.
     fn new<A, L>(windows: &[&[A]], filters: [&[L]; FILTERS], runs: &Runs) -> Option<Job> {
-        let fit = windows.iter().all(|of| of.len() >= runs.window) && filters.iter().all(|of| of.len() >= runs.filter);
-        if !fit {
+        if !runs.fit(windows, &filters) {
             return None;
         }
         let mut first = [null(); WINDOWS];

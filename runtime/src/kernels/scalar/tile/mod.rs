@@ -47,4 +47,9 @@ impl Runs {
         let filter = count.checked_mul(len)?;
         (len > 0 && (pitch >= len || count == 1)).then_some(Runs { len, count, pitch, window, filter })
     }
+
+    /// Whether windows and filters are as long as that.
+    fn fit<A, L>(&self, windows: &[&[A]], filters: &[&[L]]) -> bool {
+        windows.iter().all(|of| of.len() >= self.window) && filters.iter().all(|of| of.len() >= self.filter)
+    }
 }

@@ -14,6 +14,9 @@ pub(in crate::kernels::scalar) fn bytes<const N: usize>(
     filters: [&[i8]; FILTERS],
     runs: &Runs,
 ) -> Option<Sums<N>> {
+    if !runs.fit(&windows, &filters) {
+        return None;
+    }
     let mut sums = [[0i32; FILTERS]; N];
     for run in 0..runs.count {
         for (sums, window) in sums.iter_mut().zip(windows) {
@@ -36,6 +39,9 @@ pub(in crate::kernels::scalar) fn words<const N: usize>(
     packing: Packing,
 ) -> Option<Sums<N>> {
     let (shift, half) = (packing.shift(), 1u32 << (packing.shift() - 1));
+    if !runs.fit(&windows, &filters) {
+        return None;
+    }
     let mut sums = [[0i32; FILTERS]; N];
     for run in 0..runs.count {
         for (sums, window) in sums.iter_mut().zip(windows) {
