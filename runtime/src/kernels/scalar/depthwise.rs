@@ -1,8 +1,6 @@
 //! Depthwise convolution of three by three taps: along a row of one channel, whose levels and whose window stay in
 //! registers as far as there are some.
 
-use core::array::from_fn;
-
 use super::codes::{Bytes, Codes};
 use super::plan::Plan;
 use super::strip;
@@ -66,32 +64,38 @@ struct Filter {
     channels: usize,
 }
 
-/// A row of output, windows `STRIDE` pixels apart. Rows and output begin with the channel of their first pixel.
+/// A row of output, windows `STRIDE` pixels apart, 1 or 2. Rows and output begin with the channel of their first pixel.
+///
+/// A column of codes is multiplied by all columns of levels as it is loaded: for the output whose last column it is, and
+/// for those that begin with it or before. So sums are kept, and no codes.
 fn row<const STRIDE: usize>(filter: &Filter, [upper, middle, lower]: [&[u8]; SIDE], output: &mut [u8]) -> Option<()> {
     // Of one length, so that one check does for all.
     let (middle, lower) = (middle.get(..upper.len())?, lower.get(..upper.len())?);
-    let column = |at: usize| -> Option<[i32; SIDE]> {
-        (at < upper.len()).then(|| [upper[at], middle[at], lower[at]].map(i32::from))
-    };
     let mut at = 0;
     let mut next = || {
-        let column = column(at);
+        let column = (at < upper.len()).then(|| [upper[at], middle[at], lower[at]].map(i32::from));
         at += filter.channels;
         column
     };
-    let mut window = [[0; SIDE]; SIDE];
-    for kept in &mut window[STRIDE..] {
-        *kept = next()?;
+    let levels = filter.levels;
+    let add = |sum: i32, column: [i32; SIDE], x: usize| {
+        (0..SIDE).fold(sum, |sum, y| sum.wrapping_add(column[y] * levels[y * SIDE + x]))
+    };
+    let first = next()?;
+    // Of the next output all columns but the last or, two pixels apart, the first; of the one after it the first.
+    let (mut begun, mut after) = (add(filter.bias, first, 0), 0);
+    if STRIDE == 1 {
+        let second = next()?;
+        (begun, after) = (add(begun, second, 1), add(filter.bias, second, 0));
     }
     for code in output.iter_mut().step_by(filter.channels) {
-        window.rotate_left(STRIDE);
-        for column in &mut window[SIDE - STRIDE..] {
-            *column = next()?;
+        if STRIDE == 2 {
+            begun = add(begun, next()?, 1);
         }
-        let products: [i32; SIDE] =
-            from_fn(|x| (0..SIDE).fold(0, |sum: i32, y| sum.wrapping_add(window[x][y] * filter.levels[y * SIDE + x])));
-        let sum = products.into_iter().fold(filter.bias, i32::wrapping_add);
-        *code = filter.requantise.apply(sum, filter.mult);
+        let last = next()?;
+        *code = filter.requantise.apply(add(begun, last, 2), filter.mult);
+        let fresh = add(filter.bias, last, 0);
+        (begun, after) = if STRIDE == 1 { (add(after, last, 1), fresh) } else { (fresh, after) };
     }
     Some(())
 }
