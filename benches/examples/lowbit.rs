@@ -23,13 +23,9 @@ const STACK: usize = 64 << 20;
 fn main() {
     let (w, t, k4) = (WeightFormat::Linear, WeightFormat::Ternary, WeightFormat::Codebook(4));
     for size in [1024, 2048] {
-        let layer = |formats: &[WeightFormat]| {
-            let mut spec = ConvSpec::dense(Shape { h: 1, w: 1, c: size }, size, 1, 1, w(8), Layout::Panels);
-            spec.weights = formats.iter().map(|&f| (f, Layout::Panels, size / formats.len())).collect();
-            spec
-        };
+        let spec = ConvSpec::dense(Shape { h: 1, w: 1, c: size }, size, 1, 1, w(8), Layout::Panels);
         let mixtures: [&[_]; 9] = [&[w(8)], &[w(4)], &[k4], &[w(2)], &[t], &[w(1)], &[w(4), w(8)], &[w(6)], &[w(3)]];
-        let specs = mixtures.map(|formats| (name(formats), layer(formats)));
+        let specs = mixtures.map(|formats| mixed(&spec, formats));
         compare(&format!("fully connected {size}-{size}, {STACK} bytes at 8 bits"), &specs, STACK / size / size);
     }
     for (channels, extent) in [(64, 8), (128, 8), (32, 16)] {
@@ -39,15 +35,21 @@ fn main() {
             (format!("{format}a{bits_in} {layout:?}"), spec)
         };
         let low = [(w(2), 2), (t, 2), (w(1), 4), (w(1), 3), (w(2), 1), (w(1), 2), (w(1), 1)];
-        let mut specs = vec![conv(w(8), 8, Layout::Panels), conv(w(4), 8, Layout::Panels)];
+        let (_, bytes) = conv(w(8), 8, Layout::Panels);
+        let mixtures: [&[_]; 5] = [&[w(8)], &[w(4)], &[k4], &[w(4), w(8)], &[w(6)]];
+        let mut specs: Vec<_> = mixtures.map(|formats| mixed(&bytes, formats)).into();
         specs.extend(low.map(|(format, bits)| conv(format, bits, Layout::Panels)));
         specs.extend(low.map(|(format, bits)| conv(format, bits, Layout::Planes)));
         compare(&format!("3x3 {channels}-{channels} {extent}x{extent}"), &specs, 1);
     }
 }
 
-fn name(formats: &[WeightFormat]) -> String {
-    formats.iter().map(ToString::to_string).collect::<Vec<_>>().join("+") + "a8"
+/// A convolution of activations of 8 bits, its channels shared out evenly among weight formats; and its name.
+fn mixed(spec: &ConvSpec, formats: &[WeightFormat]) -> (String, ConvSpec) {
+    let channels = spec.weights.iter().map(|group| group.2).sum::<usize>() / formats.len();
+    let weights = formats.iter().map(|&format| (format, Layout::Panels, channels)).collect();
+    let name = formats.iter().map(ToString::to_string).collect::<Vec<_>>().join("+") + "a8";
+    (name, ConvSpec { weights, ..spec.clone() })
 }
 
 /// Times `copies` of each, one after another, and prints a line for each; the first is what others are compared with.

@@ -40,11 +40,12 @@ mod tests {
 
     #[test]
     fn halves_make_the_whole_product() {
-        let edges = [0, 1, -1, 0x7fff, 0x8000, 0xffff, 0x1_0000, i32::MAX, i32::MIN, 0x1234_5678, -0x1234_5678];
-        let shifted = (0..32).flat_map(|shift| [i32::MAX >> shift, i32::MIN >> shift, 0x2545_f491 >> shift]);
-        let numbers: Vec<i32> = edges.into_iter().chain(shifted).collect();
-        for &a in &numbers {
-            for &b in &numbers {
+        const EDGES: [i32; 9] = [0, 1, -1, 0x7fff, 0x8000, 0xffff, 0x1_0000, i32::MAX, i32::MIN];
+        let shifted =
+            (0..32).flat_map(|shift| [i32::MAX, i32::MIN, 0x2545_f491, -0x2545_f491].map(|n: i32| n >> shift));
+        let numbers = EDGES.into_iter().chain(shifted);
+        for a in numbers.clone() {
+            for b in numbers.clone() {
                 let whole = ((i64::from(a) * i64::from(b) + (1 << 31)) >> 32) as i32;
                 assert_eq!(in_halves(a, b), whole, "{a} by {b}");
             }

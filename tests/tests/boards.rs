@@ -3,8 +3,9 @@
 //! Skipped where no emulator or no compiler for a core is at hand; `PARE_EXPECT_BOARDS` makes that a failure.
 
 use pare::board::firmware::FirmwareError;
+use pare::board::host::Host;
 use pare::board::qemu::{Emulator, EmulatorError};
-use pare::board::{AlignedBytes, Board, BoardError, host};
+use pare::board::{AlignedBytes, Board, BoardError};
 use pare::target::{Runner, Target};
 use pare::units::TickUnit;
 use pare_runtime::format::{Layout, Shape, WeightFormat};
@@ -84,7 +85,7 @@ fn boards_give_the_bytes_of_the_reference() {
             let formats = [8, 4, 2].map(|bits| (format!("every format, {bits} bits"), every_format(bits, layout)));
             for (what, blob) in [("every operator".to_owned(), whole.clone())].into_iter().chain(formats) {
                 let codes = inputs(&blob, 3);
-                let expected = host::infer(&blob, Isa::Reference, &codes).unwrap();
+                let expected = Host::default().run(&blob, Isa::Reference, &codes).unwrap();
                 let outputs = board.run(&blob, isa, &codes).unwrap();
                 assert!(outputs == expected, "{}, {isa} kernels: {what}", target.name);
             }

@@ -26,6 +26,7 @@ mod residual;
 mod scalar;
 pub mod scratch;
 mod set;
+pub mod work;
 #[cfg(target_arch = "x86_64")]
 pub mod x86_64;
 

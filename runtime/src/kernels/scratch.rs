@@ -137,7 +137,7 @@ pub(super) struct Strip {
     /// Rows of output that it serves.
     pub(super) outputs: usize,
     /// Rows.
-    rows: usize,
+    pub(super) rows: usize,
 }
 
 impl Strip {

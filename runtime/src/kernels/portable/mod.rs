@@ -12,7 +12,7 @@ mod pool;
 mod rearrange;
 
 pub(super) use decode::Decoder;
-pub use pool::{avg_pool, max_pool};
+pub use pool::{avg_pool, max_pool, pool_work};
 pub use rearrange::{depth_to_space, pad, resize_bilinear, resize_nearest, transpose};
 
 use super::{ConvKernel, Isa, KernelSet, RunConv};
