@@ -9,7 +9,12 @@ const WITH_DSP: [&str; 4] = ["cortex-m33", "cortex-m35p", "cortex-m55", "cortex-
 
 fn main() {
     println!("cargo::rustc-check-cfg=cfg(pare_dsp, pare_armv8m)");
+    println!("cargo::rustc-check-cfg=cfg(pare_loops, values(none(), \"riscv\", \"thumb1\", \"thumb2\"))");
     let target = var("TARGET").unwrap_or_default();
+    if let Some(loops) = loops(&target, &var("CARGO_CFG_TARGET_FEATURE").unwrap_or_default()) {
+        println!("cargo::rustc-cfg=pare_loops");
+        println!("cargo::rustc-cfg=pare_loops=\"{loops}\"");
+    }
     if has_dsp(&target, &var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default()) {
         println!("cargo::rustc-cfg=pare_dsp");
     }
@@ -53,4 +58,15 @@ fn has_dsp(target: &str, flags: &str) -> bool {
         })
     };
     always.iter().any(|prefix| target.starts_with(prefix)) || target.starts_with("thumbv8m.main-") && named()
+}
+
+/// The instructions for which there are loops in assembly that need a multiplier alone.
+fn loops(target: &str, features: &str) -> Option<&'static str> {
+    let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| target.starts_with(prefix));
+    if starts(&["riscv32"]) {
+        return features.split(',').any(|feature| feature == "m").then_some("riscv");
+    }
+    let thumb2 = ["thumbv7m-", "thumbv7em-", "thumbv8m.main-"];
+    let thumb1 = ["thumbv6m-", "thumbv8m.base-"];
+    if starts(&thumb2) { Some("thumb2") } else { starts(&thumb1).then_some("thumb1") }
 }

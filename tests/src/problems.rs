@@ -237,6 +237,8 @@ pub enum Family {
     Words,
     /// Dense in that layout, narrow weights.
     Narrow,
+    /// Dense, weights channel after channel, half of them narrow.
+    Plain,
     /// What the portable kernels alone take: groups, weights in several layouts.
     Portable,
 }
@@ -258,6 +260,8 @@ enum Grouping {
     Narrow(u8),
     /// The same, the windows of neighbouring pixels overlapping by all but a column.
     NarrowInRows(u8),
+    /// Whole blocks of input channels, input codes of so many bits.
+    Blocks(u8),
     /// Groups, inputs and outputs of each.
     Grouped(usize, usize),
 }
@@ -279,6 +283,9 @@ impl Family {
             ]
             .boxed(),
             Family::Words => prop_oneof![3 => dense(), 1 => single(), 2 => Just(Grouping::Depthwise)].boxed(),
+            Family::Plain => {
+                prop_oneof![2 => dense(), 1 => single(), 1 => Just(Grouping::Depthwise), 4 => (1..9u8).prop_map(Grouping::Blocks)].boxed()
+            }
             Family::Portable => prop_oneof![
                 2 => dense(),
                 1 => single(),
@@ -294,6 +301,12 @@ impl Family {
         let any = proptest::sample::select(WeightFormat::ALL.to_vec());
         match self {
             Family::Words => prop_oneof![any, Just(WeightFormat::Linear(8))].boxed(),
+            Family::Plain => prop_oneof![
+                2 => any,
+                2 => proptest::sample::select(WeightFormat::ALL.into_iter().filter(|format| format.bits() <= 4).collect::<Vec<_>>()),
+                1 => Just(WeightFormat::Linear(8)),
+            ]
+            .boxed(),
             _ => any.boxed(),
         }
     }
@@ -302,6 +315,7 @@ impl Family {
     fn layouts(self) -> BoxedStrategy<Layout> {
         match self {
             Family::Words | Family::Narrow => Just(Layout::Words).boxed(),
+            Family::Plain => Just(Layout::Plain).boxed(),
             Family::Portable => prop_oneof![Just(Layout::Plain), Just(Layout::Panels), Just(Layout::Words)].boxed(),
             _ => Just(Layout::Panels).boxed(),
         }
@@ -317,6 +331,7 @@ pub fn conv_problems() -> impl Strategy<Value = ConvProblem> {
         2 => conv_problems_of(Family::Planes),
         2 => conv_problems_of(Family::Words),
         2 => conv_problems_of(Family::Narrow),
+        2 => conv_problems_of(Family::Plain),
         3 => conv_problems_of(Family::Portable),
     ]
 }
@@ -407,6 +422,11 @@ impl ConvSpec {
             Grouping::Depthwise => {
                 let c = self.output().c;
                 (self.input.c, self.groups) = (c, c);
+            }
+            Grouping::Blocks(bits) => {
+                (self.bits_in, self.zero_in) = (bits, self.zero_in & u8::MAX >> (8 - bits));
+                self.input.c = self.input.c.next_multiple_of(8);
+                self.dilation[1] = 1;
             }
             Grouping::Planes(bits) => {
                 (self.bits_in, self.zero_in) = (bits, self.zero_in & u8::MAX >> (8 - bits));

@@ -11,7 +11,9 @@ use pare::units::TickUnit;
 use pare_runtime::format::{Layout, Shape, WeightFormat};
 use pare_runtime::{Isa, Model};
 use pare_tests::blob::{Builder, every_operator, seal};
-use pare_tests::problems::{ConvProblem, ConvSpec, Random};
+use pare_tests::problems::{ConvProblem, ConvSpec, Family, Random, conv_problems_of};
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::TestRunner;
 
 /// All emulated targets that run here.
 fn boards() -> Vec<(Target, Box<dyn Board>)> {
@@ -87,6 +89,35 @@ fn boards_give_the_bytes_of_the_reference() {
                 let outputs = board.run(&blob, isa, &codes).unwrap();
                 assert!(outputs == expected, "{}, {isa} kernels: {what}", target.name);
             }
+        }
+    }
+}
+
+/// The loops of the scalar kernels are assembly there, which no host runs.
+#[test]
+fn scalar_kernels_of_boards_equal_the_reference() {
+    const PROBLEMS: usize = 2000;
+    // Of some dozens in one blob, each no more work than an emulator does in a moment.
+    const TOGETHER: usize = 50;
+    const WORK: usize = 300_000;
+    let mut runner = TestRunner::deterministic();
+    let problems = conv_problems_of(Family::Plain);
+    let mut drawn = std::iter::repeat_with(|| problems.new_tree(&mut runner).unwrap().current())
+        .map(|problem| ConvProblem::new(ConvSpec { residual: None, ..problem.spec }))
+        .filter(|problem| problem.conv().output.len() * problem.conv().depth() < WORK);
+    let boards: Vec<_> = boards().into_iter().filter(|(_, board)| board.isas().contains(&Isa::Scalar)).collect();
+    for _ in 0..if boards.is_empty() { 0 } else { PROBLEMS / TOGETHER } {
+        let mut blob = Builder::default();
+        for problem in drawn.by_ref().take(TOGETHER) {
+            let input = blob.input(&problem);
+            let output = blob.conv(input, &problem);
+            blob.outputs.push(output);
+        }
+        let blob = AlignedBytes::from(&blob.finish()[..]);
+        let codes = inputs(&blob, 1);
+        let expected = host::infer(&blob, Isa::Reference, &codes).unwrap();
+        for (target, board) in &boards {
+            assert!(board.run(&blob, Isa::Scalar, &codes).unwrap() == expected, "{}", target.name);
         }
     }
 }

@@ -56,6 +56,11 @@ proptest! {
     }
 
     #[test]
+    fn every_convolution_of_plain_weights_equals_the_reference(problem in conv_problems_of(Family::Plain)) {
+        equals_the_reference(&problem)?;
+    }
+
+    #[test]
     fn what_only_portable_kernels_take_equals_the_reference(problem in conv_problems_of(Family::Portable)) {
         equals_the_reference(&problem)?;
     }

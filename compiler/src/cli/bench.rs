@@ -34,7 +34,7 @@ pub(super) struct Args {
     /// Show every layer, predicted beside measured.
     #[arg(long)]
     layers: bool,
-    /// Kernels: reference, portable, avx2, avxvnni, avx512vnni, neon, dotprod or i8mm [default: the fastest].
+    /// Kernels: reference, portable, scalar, avx2, avxvnni, avx512vnni, neon, dotprod or i8mm [default: the fastest].
     #[arg(long, value_name = "NAME")]
     isa: Option<Isa>,
     #[command(flatten)]

@@ -23,6 +23,7 @@ mod polynomial;
 pub mod portable;
 pub mod reference;
 mod residual;
+mod scalar;
 pub mod scratch;
 mod set;
 pub mod work;
@@ -51,6 +52,8 @@ pub enum Isa {
     Reference,
     /// Plain Rust, blocked.
     Portable,
+    /// Any processor with a multiplier of 32 bits, meant for those without vectors.
+    Scalar,
     /// x86-64 with AVX2 and BMI2.
     Avx2,
     /// x86-64 with those and AVX-VNNI.
@@ -69,9 +72,10 @@ pub enum Isa {
 
 impl Isa {
     /// All of them, those of one architecture slowest first.
-    pub const ALL: [Isa; 9] = [
+    pub const ALL: [Isa; 10] = [
         Isa::Reference,
         Isa::Portable,
+        Isa::Scalar,
         Isa::Avx2,
         Isa::AvxVnni,
         Isa::Avx512Vnni,
@@ -85,7 +89,7 @@ impl Isa {
     pub fn is_available(self) -> bool {
         match self {
             _ if self != self.linked() => false,
-            Isa::Reference | Isa::Portable => true,
+            Isa::Reference | Isa::Portable | Isa::Scalar => true,
             _ => native::detect(self),
         }
     }
@@ -97,16 +101,18 @@ impl Isa {
 
     /// The fastest that this processor runs.
     pub fn best() -> Isa {
+        // Where there are vectors, a compiler makes use of them in portable code.
+        let vectors = !cfg!(target_pointer_width = "32");
         match KernelSet::IS_PARTIAL {
             true => Isa::Portable.linked(),
-            false => Isa::available().next_back().unwrap_or(Isa::Portable),
+            false => Isa::available().rfind(|&isa| isa != Isa::Scalar || !vectors).unwrap_or(Isa::Portable),
         }
     }
 
     /// The widest weight layout that its kernels read.
     pub const fn layout(self) -> Layout {
         match self {
-            Isa::Reference | Isa::Portable => Layout::Plain,
+            Isa::Reference | Isa::Portable | Isa::Scalar => Layout::Plain,
             Isa::Avx2 | Isa::AvxVnni | Isa::Neon | Isa::NeonDotprod | Isa::NeonI8mm => Layout::Panels,
             Isa::Avx512Vnni => Layout::Planes,
             Isa::Dsp => Layout::Words,
@@ -118,6 +124,7 @@ impl Isa {
         match self {
             Isa::Reference => "reference",
             Isa::Portable => "portable",
+            Isa::Scalar => "scalar",
             Isa::Avx2 => "avx2",
             Isa::AvxVnni => "avxvnni",
             Isa::Avx512Vnni => "avx512vnni",
@@ -223,6 +230,7 @@ impl ConvKernel {
                 adds: true,
             },
             Isa::Portable => portable::conv_kernel(conv),
+            Isa::Scalar => scalar::conv_kernel(conv),
             isa => native::conv_kernel(isa, conv).unwrap_or_else(|| portable::conv_kernel(conv)),
         }
     }
@@ -282,7 +290,7 @@ impl Isa {
     pub fn add(self, p: &Add, a: &mut [u8], b: &[u8]) {
         match self.linked() {
             _ if !linked(op::ADD) && !KernelSet::LINKED.has_residual() => {}
-            Isa::Reference | Isa::Portable => reference::add(p, a, b),
+            Isa::Reference | Isa::Portable | Isa::Scalar => reference::add(p, a, b),
             _ => native::add(self, p, a, b),
         }
     }
@@ -299,7 +307,7 @@ impl Isa {
         match self.linked() {
             _ if !linked(op::AVG_POOL) => {}
             Isa::Reference => reference::avg_pool(p, input, output),
-            Isa::Portable => portable::avg_pool(p, input, output),
+            Isa::Portable | Isa::Scalar => portable::avg_pool(p, input, output),
             _ => native::avg_pool(self, p, input, output),
         }
     }
@@ -309,7 +317,7 @@ impl Isa {
         match self.linked() {
             _ if !linked(op::MAX_POOL) => {}
             Isa::Reference => reference::max_pool(p, input, output),
-            Isa::Portable => portable::max_pool(p, input, output),
+            Isa::Portable | Isa::Scalar => portable::max_pool(p, input, output),
             _ => native::max_pool(self, p, input, output),
         }
     }

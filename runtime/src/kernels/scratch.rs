@@ -3,7 +3,7 @@
 
 use super::planes::Planes;
 use super::polynomial::Polynomial;
-use super::{KernelSet, portable, residual};
+use super::{KernelSet, portable, residual, scalar};
 use crate::format::{Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH, WORD_CHANNELS, WORD_CODES, WeightFormat, WeightGroup};
 
 /// The most that any kernel that blobs plan for, of any instruction set that reads `layout`, wants for this
@@ -18,7 +18,7 @@ pub fn conv_scratch_bytes(conv: &Conv<'_>, layout: Layout, format: WeightFormat)
         return residual::scratch_bytes(conv, |strip| conv_scratch_bytes(strip, layout, format)).max(adding);
     }
     match layout {
-        Layout::Plain => portable::scratch_bytes(conv),
+        Layout::Plain => portable::scratch_bytes(conv).max(scalar::scratch_bytes(conv, format)),
         Layout::Words => packed(conv, format).max(words(conv, format)),
         Layout::Panels => panels(conv, format).max(portable::scratch_bytes(conv)),
         Layout::Planes => {
@@ -439,7 +439,7 @@ impl WordDepthwise {
 }
 
 /// Whether every window lies inside the input.
-const fn reads_inside(conv: &Conv<'_>) -> bool {
+pub(super) const fn reads_inside(conv: &Conv<'_>) -> bool {
     let [h, w] = [padded(conv, 0, conv.output.h), padded(conv, 1, conv.output.w)];
     conv.pad[0] == 0 && conv.pad[1] == 0 && h <= conv.input.h && w <= conv.input.w
 }

@@ -213,6 +213,7 @@ impl Isa {
     pub(super) const fn linked(self) -> Isa {
         match KernelSet::IS_PARTIAL {
             true if cfg!(pare_dsp) => Isa::Dsp,
+            true if cfg!(target_pointer_width = "32") => Isa::Scalar,
             true => Isa::Portable,
             false => self,
         }

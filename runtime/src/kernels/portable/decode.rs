@@ -49,7 +49,8 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    fn plain_row(&self, channel: usize, row: &mut [i8]) {
+    /// Fills `row` with the levels of a channel of the group, in [`Layout::Plain`].
+    pub(in crate::kernels) fn plain_row(&self, channel: usize, row: &mut [i8]) {
         let depth = self.conv.depth();
         let bits = self.group.format.bits() as usize;
         let stream = self.stream(channel * (depth * bits).div_ceil(8));
