@@ -9,7 +9,13 @@ use pare::target::{Runner, Target};
 use pare_runtime::format::{Layout, Shape, WeightFormat};
 use pare_runtime::{Isa, Model};
 use pare_tests::blob::{Builder, every_operator, seal};
-use pare_tests::problems::{ConvProblem, ConvSpec, Random};
+use pare_tests::problems::{ConvProblem, ConvSpec, Family, Random, conv_problems_of};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
+
+/// Convolutions drawn for boards with vectors.
+const PROBLEMS: usize = 2000;
 
 /// All emulated targets that run here.
 fn boards() -> Vec<(Target, Box<dyn Board>)> {
@@ -84,6 +90,50 @@ fn boards_give_the_bytes_of_the_reference() {
                 let expected = host::infer(&blob, Isa::Reference, &codes).unwrap();
                 let outputs = board.run(&blob, isa, &codes).unwrap();
                 assert!(outputs == expected, "{}, {isa} kernels: {what}", target.name);
+            }
+        }
+    }
+}
+
+/// Emulators of the M profile have no std: what [`problems`](pare_tests::problems) has for a layout that no host has
+/// kernels for comes in blobs, each as many convolutions as there is memory for.
+#[test]
+fn boards_with_vectors_give_the_bytes_of_the_reference_for_any_convolution() {
+    let boards = boards().into_iter().filter(|(_, board)| board.isas().contains(&Isa::Helium)).collect::<Vec<_>>();
+    if boards.is_empty() {
+        return;
+    }
+    let mut runner = TestRunner::new(ProptestConfig::default());
+    let mut drawn = 0;
+    while drawn < PROBLEMS {
+        let (mut blob, mut specs, mut bytes) = (Builder::default(), vec![], 0);
+        while bytes < 200_000 && drawn < PROBLEMS {
+            let problem = conv_problems_of(Family::Vectors).new_tree(&mut runner).unwrap().current();
+            let conv = problem.conv();
+            bytes += conv.input.len() + conv.output.len() + problem.weights.len();
+            let input = blob.input(&problem);
+            let output = match conv.residual {
+                Some(add) => {
+                    let first = blob.tensor(conv.output, add.zero_a);
+                    blob.inputs.push(first);
+                    blob.conv_add(input, first, &problem)
+                }
+                None => blob.conv(input, &problem),
+            };
+            blob.outputs.push(output);
+            specs.push((conv.output.len(), problem.spec));
+            drawn += 1;
+        }
+        let blob = AlignedBytes::from(&blob.finish()[..]);
+        let codes = inputs(&blob, 1);
+        let expected = host::infer(&blob, Isa::Reference, &codes).unwrap();
+        for (target, board) in &boards {
+            let outputs = board.run(&blob, Isa::Helium, &codes).unwrap();
+            let (mut outputs, mut expected) = (&outputs[..], &expected[..]);
+            for (len, spec) in &specs {
+                let (output, of_reference);
+                ((output, outputs), (of_reference, expected)) = (outputs.split_at(*len), expected.split_at(*len));
+                assert!(output == of_reference, "{}: {spec:?}", target.name);
             }
         }
     }

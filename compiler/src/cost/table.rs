@@ -392,8 +392,13 @@ fn key(row: &Row) -> Key {
 mod layout_name {
     use super::{Deserialize, Layout};
 
-    const NAMES: [(Layout, &str); 4] =
-        [(Layout::Plain, "plain"), (Layout::Panels, "panels"), (Layout::Words, "words"), (Layout::Planes, "planes")];
+    const NAMES: [(Layout, &str); 5] = [
+        (Layout::Plain, "plain"),
+        (Layout::Panels, "panels"),
+        (Layout::Words, "words"),
+        (Layout::Planes, "planes"),
+        (Layout::Vectors, "vectors"),
+    ];
 
     pub(super) fn serialize<S: serde::Serializer>(layout: &Option<Layout>, to: S) -> Result<S::Ok, S::Error> {
         match NAMES.iter().find(|(known, _)| Some(*known) == *layout) {
@@ -406,7 +411,7 @@ mod layout_name {
         let text = String::deserialize(from)?;
         let known = NAMES.iter().find(|(_, name)| *name == text).map(|(layout, _)| Some(*layout));
         known.ok_or_else(|| {
-            serde::de::Error::custom(format!("`{text}` is no weight layout: it is plain, panels, words or planes"))
+            serde::de::Error::custom(format!("`{text}` is no weight layout: it is plain, panels, words, planes or vectors"))
         })
     }
 }

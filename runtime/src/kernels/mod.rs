@@ -24,6 +24,7 @@ pub mod portable;
 pub mod reference;
 mod residual;
 pub mod scratch;
+mod vectors;
 #[cfg(target_arch = "x86_64")]
 pub mod x86_64;
 
@@ -61,11 +62,13 @@ pub enum Isa {
     NeonI8mm,
     /// 32-bit Arm with the DSP extension: Cortex-M4, M7, M33; A-profile processors too.
     Dsp,
+    /// 32-bit Arm with that and with the M-profile vector extension, called Helium: Cortex-M55, M85.
+    Helium,
 }
 
 impl Isa {
     /// All of them, those of one architecture slowest first.
-    pub const ALL: [Isa; 9] = [
+    pub const ALL: [Isa; 10] = [
         Isa::Reference,
         Isa::Portable,
         Isa::Avx2,
@@ -75,6 +78,7 @@ impl Isa {
         Isa::NeonDotprod,
         Isa::NeonI8mm,
         Isa::Dsp,
+        Isa::Helium,
     ];
 
     /// Whether this processor runs its kernels.
@@ -102,6 +106,7 @@ impl Isa {
             Isa::Avx2 | Isa::AvxVnni | Isa::Neon | Isa::NeonDotprod | Isa::NeonI8mm => Layout::Panels,
             Isa::Avx512Vnni => Layout::Planes,
             Isa::Dsp => Layout::Words,
+            Isa::Helium => Layout::Vectors,
         }
     }
 
@@ -117,6 +122,7 @@ impl Isa {
             Isa::NeonDotprod => "dotprod",
             Isa::NeonI8mm => "i8mm",
             Isa::Dsp => "dsp",
+            Isa::Helium => "helium",
         }
     }
 }

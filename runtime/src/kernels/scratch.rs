@@ -3,7 +3,7 @@
 
 use super::planes::Planes;
 use super::polynomial::Polynomial;
-use super::{portable, residual};
+use super::{portable, residual, vectors};
 use crate::format::{Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH, WORD_CHANNELS, WORD_CODES, WeightFormat, WeightGroup};
 
 /// The most that any kernel that blobs plan for, of any instruction set that reads `layout`, wants for this
@@ -19,6 +19,7 @@ pub fn conv_scratch_bytes(conv: &Conv<'_>, layout: Layout, format: WeightFormat)
             let packed = Polynomial::of(conv, format).map_or(0, |plan| plan.scratch_bytes(conv));
             packed.max(words(conv, format))
         }
+        Layout::Vectors => vectors::scratch_bytes(conv, format),
         Layout::Panels => panels(conv, format).max(portable::scratch_bytes(conv)),
         Layout::Planes => {
             let planes = Planes::of(conv).map_or(0, |planes| planes.scratch_bytes(conv, format));
@@ -36,6 +37,7 @@ pub(super) fn of_groups(conv: &Conv<'_>) -> usize {
     let wanted = |group: WeightGroup<'_>| match group.layout {
         Layout::Plain => 0,
         Layout::Words => words(conv, group.format),
+        Layout::Vectors => vectors::scratch_bytes(conv, group.format),
         Layout::Panels => panels(conv, group.format),
         Layout::Planes => Planes::of(conv).map_or(0, |planes| planes.scratch_bytes(conv, group.format)),
     };
@@ -45,7 +47,7 @@ pub(super) fn of_groups(conv: &Conv<'_>) -> usize {
 /// Whether blobs plan for what the portable kernels want of weights in `layout`. Not on microcontrollers, whose memory
 /// is dear and which have kernels of their own; a host that runs their blobs has memory to spare.
 pub(super) const fn plans_for_portable(layout: Layout) -> bool {
-    !matches!(layout, Layout::Words)
+    !matches!(layout, Layout::Words | Layout::Vectors)
 }
 
 /// Bytes that the kernels which read [`Layout::Panels`] want, the largest need of any instruction set;
@@ -409,7 +411,7 @@ impl WordDepthwise {
 }
 
 /// Whether every window lies inside the input.
-const fn reads_inside(conv: &Conv<'_>) -> bool {
+pub(super) const fn reads_inside(conv: &Conv<'_>) -> bool {
     let [h, w] = [padded(conv, 0, conv.output.h), padded(conv, 1, conv.output.w)];
     conv.pad[0] == 0 && conv.pad[1] == 0 && h <= conv.input.h && w <= conv.input.w
 }
