@@ -76,7 +76,11 @@ impl Conv<'_> {
                 let vector = k / VECTOR_CODES * VECTOR_CHANNELS + channel % VECTOR_CHANNELS;
                 let index = interleave::<VECTOR_CODES>(format, vectors, vector, k % VECTOR_CODES);
                 let inverted = if format == WeightFormat::Linear(8) { 0x80 } else { 0 };
-                Position { offset: channel / VECTOR_CHANNELS * self.packed_bytes(VECTOR_CHANNELS, format, layout), index, inverted }
+                Position {
+                    offset: channel / VECTOR_CHANNELS * self.packed_bytes(VECTOR_CHANNELS, format, layout),
+                    index,
+                    inverted,
+                }
             }
             Layout::Panels | Layout::Vectors => {
                 let lane = channel % PANEL_CHANNELS;
@@ -112,7 +116,11 @@ impl Conv<'_> {
                     let word = k / WORD_CODES * WORD_CHANNELS + channel % WORD_CHANNELS;
                     (WORD_CHANNELS, word * WORD_CODES + k % WORD_CODES)
                 };
-                Position { offset: channel / together * self.packed_bytes(together, format, layout), index, inverted: 0 }
+                Position {
+                    offset: channel / together * self.packed_bytes(together, format, layout),
+                    index,
+                    inverted: 0,
+                }
             }
         }
     }

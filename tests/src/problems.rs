@@ -280,7 +280,9 @@ impl Family {
                 2 => (1..9u8).prop_map(Grouping::NarrowInRows),
             ]
             .boxed(),
-            Family::Words | Family::Vectors => prop_oneof![3 => dense(), 1 => single(), 2 => Just(Grouping::Depthwise)].boxed(),
+            Family::Words | Family::Vectors => {
+                prop_oneof![3 => dense(), 1 => single(), 2 => Just(Grouping::Depthwise)].boxed()
+            }
             Family::Portable => prop_oneof![
                 2 => dense(),
                 1 => single(),

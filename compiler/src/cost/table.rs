@@ -411,7 +411,9 @@ mod layout_name {
         let text = String::deserialize(from)?;
         let known = NAMES.iter().find(|(_, name)| *name == text).map(|(layout, _)| Some(*layout));
         known.ok_or_else(|| {
-            serde::de::Error::custom(format!("`{text}` is no weight layout: it is plain, panels, words, planes or vectors"))
+            serde::de::Error::custom(format!(
+                "`{text}` is no weight layout: it is plain, panels, words, planes or vectors"
+            ))
         })
     }
 }

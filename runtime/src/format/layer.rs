@@ -392,7 +392,8 @@ impl<'a> Conv<'a> {
                 Layout::Plain | Layout::Planes => return true,
             };
             let (steps, counted) = (len.div_ceil(codes), len % codes);
-            let mut last = group.codes.chunks_exact(codes * channels).skip(steps.saturating_sub(1)).step_by(steps.max(1));
+            let mut last =
+                group.codes.chunks_exact(codes * channels).skip(steps.saturating_sub(1)).step_by(steps.max(1));
             let unused = |codes: &[u8]| codes.iter().skip(counted).all(|&code| code == 0);
             counted == 0 || last.all(|step| step.chunks_exact(codes).all(unused))
         };

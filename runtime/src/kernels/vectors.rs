@@ -126,7 +126,8 @@ impl Depthwise {
         let together = if steps == 1 && kh < CELL && kw <= CELL && conv.output.h > 1 { 2 } else { 1 };
         let blocks = [kh.div_ceil(CELL), kw.div_ceil(CELL)];
         let columns = CELL / together;
-        let windows = conv.output.w.div_ceil(columns).saturating_mul(columns).saturating_sub(1).saturating_mul(stride[1]);
+        let windows =
+            conv.output.w.div_ceil(columns).saturating_mul(columns).saturating_sub(1).saturating_mul(stride[1]);
         let reach = blocks[1].saturating_mul(CELL).saturating_sub(1).saturating_mul(dilation[1]);
         let width = windows.saturating_add(reach).saturating_add(1);
         let fitting = Depthwise::STRIP / most(width.saturating_mul(CELLS), 1);

@@ -50,7 +50,8 @@ fn group(conv: &Conv<'_>, group: &WeightGroup<'_>, input: &[u8], output: &mut [u
         let taps: &[u8] = if group.format == WeightFormat::Linear(8) {
             group.codes.get(first * conv.depth()..)?.get(..panel_levels)?
         } else {
-            let stream = group.codes.get(first / PANEL_CHANNELS * (panel_levels / 8) * group.format.bits() as usize..)?;
+            let stream =
+                group.codes.get(first / PANEL_CHANNELS * (panel_levels / 8) * group.format.bits() as usize..)?;
             let levels = decoded.get_mut(..panel_levels)?;
             levels::decode_sequence(group, stream, levels)?;
             levels

@@ -58,6 +58,7 @@ impl Meaning {
             table.iter_mut().zip(group.codebook).for_each(|(entry, &level)| *entry = base.wrapping_add(level as u8));
             table
         });
+        Meaning { bits, flip, shift, add: base.wrapping_sub(less), table }
     }
 
     /// The levels of codes that interleave.
