@@ -1,12 +1,14 @@
 //! A blob, checked once.
 
+use core::num::NonZeroUsize;
 use core::ops::Range;
 
 use crate::error::FormatError;
 use crate::format::{
     HEADER_BYTES, Header, Layer, LayerOp, Layout, Reader, Record, Sections, Shape, TENSOR_BYTES, Tensor, VERSION, crc32,
 };
-use crate::kernels::{ConvKernel, Isa};
+use crate::kernels::{ConvKernel, Isa, KernelSet};
+use crate::team::Shares;
 
 /// A blob whose every offset has been checked; reading it cannot fail afterwards.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +43,9 @@ impl<'a> Model<'a> {
         section(header.meta, header.meta.saturating_add(header.meta_bytes), "the metadata")?;
         let tensors = Reader(blob).bytes(HEADER_BYTES, usize::from(header.n_tensors) * TENSOR_BYTES);
         let tensors = tensors.ok_or(FormatError::Truncated("the tensor records"))?;
+        if KernelSet::IS_PARTIAL && !KernelSet::LINKED.contains(KernelSet::of(blob)) {
+            return Err(FormatError::NotLinked);
+        }
         if [header.channels, header.weights].iter().any(|at| !at.is_multiple_of(4)) {
             return Err(FormatError::Section);
         }
@@ -69,12 +74,18 @@ impl<'a> Model<'a> {
     /// Bytes of arena that a session with the kernels of one instruction set needs: more than
     /// [`arena_bytes`](Self::arena_bytes) only for a blob of a microcontroller on another processor.
     pub fn arena_bytes_with(&self, isa: Isa) -> usize {
-        let spare = self.layers().filter_map(|layer| match &layer.op {
-            LayerOp::Conv(p) => {
-                let kernel = ConvKernel::choose(isa, p);
-                (!kernel.is_planned(p)).then_some(kernel.scratch_bytes(p))
-            }
-            _ => None,
+        self.arena_bytes_with_threads(isa, NonZeroUsize::MIN)
+    }
+
+    /// Bytes of arena that a session needs whose layers up to so many threads share: more than
+    /// [`arena_bytes_with`](Self::arena_bytes_with) the kernels, as each thread wants scratch of its own.
+    pub fn arena_bytes_with_threads(&self, isa: Isa, threads: NonZeroUsize) -> usize {
+        let spare = self.records().filter_map(|record| {
+            let conv = record.conv(&self.sections)?;
+            let kernel = ConvKernel::choose(isa, &conv);
+            let alone = if kernel.is_planned(&conv) { 0 } else { kernel.scratch_bytes(&conv) };
+            let shared = Shares::of(&conv, isa, threads).map_or(0, |shares| shares.scratch_bytes());
+            Some(alone.max(shared))
         });
         self.arena_bytes().saturating_add(spare.max().unwrap_or(0))
     }

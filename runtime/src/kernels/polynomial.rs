@@ -38,6 +38,13 @@ pub(super) enum Form {
     Filters,
 }
 
+impl Form {
+    /// The one for a kernel of so many columns, and the stride and dilation of those.
+    pub(super) const fn of(columns: usize, stride: usize, dilation: usize) -> Form {
+        if columns > 1 && stride == 1 && dilation == 1 { Form::Taps } else { Form::Filters }
+    }
+}
+
 /// Whether the kernel takes all weights of a convolution.
 pub(super) fn takes(conv: &Conv<'_>) -> bool {
     conv.weight_groups().all(|group| Polynomial::of(conv, group.format).is_some())
@@ -70,8 +77,22 @@ impl Fields {
         }
     }
 
+    /// Whether fields have room for as many products as pay.
+    pub(super) const fn suit(self, form: Form, format: WeightFormat, bits_in: u8) -> bool {
+        let least = match self {
+            Fields::Ten => 3 * UNROLLED,
+            Fields::Fourteen => UNROLLED,
+        };
+        self.room(form, format, bits_in) >= least
+    }
+
     /// Products that a field can add up; 0 where the operands do not fit their words.
-    const fn room(self, form: Form, code_bits: usize, bits_in: usize) -> usize {
+    const fn room(self, form: Form, format: WeightFormat, bits_in: u8) -> usize {
+        let code_bits = match format {
+            WeightFormat::Codebook(_) => return 0,
+            _ => format.bits() as usize,
+        };
+        let bits_in = if bits_in < 8 { bits_in as usize } else { 8 };
         let (bits, activations) = (self.bits(), self.activations(form));
         let (weights, overlap) = match form {
             Form::Taps => ((TAPS - 1) * bits + code_bits, if activations < TAPS { activations } else { TAPS }),
@@ -80,7 +101,10 @@ impl Fields {
         if weights > 32 || (activations - 1) * bits + bits_in > 32 {
             return 0;
         }
-        ((1 << bits) - 1) / (overlap * ((1 << code_bits) - 1) * ((1 << bits_in) - 1))
+        match usize::checked_div((1 << bits) - 1, overlap * ((1 << code_bits) - 1) * ((1 << bits_in) - 1)) {
+            Some(room) => room,
+            None => 0,
+        }
     }
 }
 
@@ -117,12 +141,11 @@ impl Polynomial {
     /// `None` where no kernel does it.
     pub(super) fn of(conv: &Conv<'_>, format: WeightFormat) -> Option<Polynomial> {
         let [kh, kw] = conv.kernel;
-        let linear = matches!(format, WeightFormat::Linear(_) | WeightFormat::Ternary);
         let pixels = conv.output.h.checked_mul(conv.output.w)?;
-        if !linear || conv.groups != 1 || conv.dilation[0] != 1 || pixels < 4 {
+        if conv.groups != 1 || conv.dilation[0] != 1 || pixels < 4 {
             return None;
         }
-        let form = if kw > 1 && conv.stride[1] == 1 && conv.dilation[1] == 1 { Form::Taps } else { Form::Filters };
+        let form = Form::of(kw, conv.stride[1], conv.dilation[1]);
         let words = if form == Form::Taps { kw.div_ceil(TAPS) } else { kw };
         let (mut input, mut output) = (conv.input, conv.output);
         if [conv.kernel, conv.stride] == [[1; 2]; 2] && conv.pad == [0; 2] && input.h == output.h && input.w == output.w
@@ -145,12 +168,11 @@ impl Polynomial {
             }
             Form::Filters => (0, output.w),
         };
-        let room = |fields: Fields| fields.room(form, format.bits() as usize, conv.bits_in.min(8).into());
         let tiles = |fields: Fields| columns.div_ceil(TILE * fields.activations(form));
         // More activations in a word are worth fields that fill sooner, if they save tiles.
-        let ten = room(Fields::Ten) >= 3 * UNROLLED && tiles(Fields::Ten) < tiles(Fields::Fourteen);
+        let ten = Fields::Ten.suit(form, format, conv.bits_in) && tiles(Fields::Ten) < tiles(Fields::Fourteen);
         let fields = if ten { Fields::Ten } else { Fields::Fourteen };
-        let (most, tiles) = (room(fields) / UNROLLED * UNROLLED, tiles(fields));
+        let (most, tiles) = (fields.room(form, format, conv.bits_in) / UNROLLED * UNROLLED, tiles(fields));
         let steps = kh.checked_mul(words)?.checked_mul(input.c)?;
         if most == 0 || steps == 0 {
             return None;

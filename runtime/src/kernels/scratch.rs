@@ -3,7 +3,7 @@
 
 use super::planes::Planes;
 use super::polynomial::Polynomial;
-use super::{portable, residual, vectors};
+use super::{KernelSet, portable, residual, vectors};
 use crate::format::{Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH, WORD_CHANNELS, WORD_CODES, WeightFormat, WeightGroup};
 
 /// The most that any kernel that blobs plan for, of any instruction set that reads `layout`, wants for this
@@ -35,13 +35,19 @@ pub fn conv_scratch_bytes(conv: &Conv<'_>, layout: Layout, format: WeightFormat)
 )]
 pub(super) fn of_groups(conv: &Conv<'_>) -> usize {
     let wanted = |group: WeightGroup<'_>| match group.layout {
-        Layout::Plain => 0,
-        Layout::Words => words(conv, group.format),
-        Layout::Vectors => vectors::scratch_bytes(conv, group.format),
-        Layout::Panels => panels(conv, group.format),
-        Layout::Planes => Planes::of(conv).map_or(0, |planes| planes.scratch_bytes(conv, group.format)),
+        Layout::Words if linked(Layout::Words) => words(conv, group.format),
+        Layout::Panels if linked(Layout::Panels) => panels(conv, group.format),
+        Layout::Planes if linked(Layout::Planes) => {
+            Planes::of(conv).map_or(0, |planes| planes.scratch_bytes(conv, group.format))
+        }
+        Layout::Vectors if linked(Layout::Vectors) => vectors::scratch_bytes(conv, group.format),
+        _ => 0,
     };
     conv.weight_groups().map(wanted).max().unwrap_or(0)
+}
+
+const fn linked(layout: Layout) -> bool {
+    KernelSet::LINKED.has_dense(layout) || KernelSet::LINKED.has_depthwise(layout)
 }
 
 /// Whether blobs plan for what the portable kernels want of weights in `layout`. Not on microcontrollers, whose memory
@@ -300,8 +306,11 @@ impl Aarch64Rows {
 
 /// Bytes that the kernels which read [`Layout::Words`] want.
 pub(super) const fn words(conv: &Conv<'_>, format: WeightFormat) -> usize {
-    let used =
-        if conv.is_depthwise() { WordDepthwise::of(conv, format).total() } else { WordDense::of(conv, format).total() };
+    let used = match conv.is_depthwise() {
+        true if KernelSet::LINKED.has_depthwise(Layout::Words) => WordDepthwise::of(conv, format).total(),
+        false if KernelSet::LINKED.has_dense(Layout::Words) => WordDense::of(conv, format).total(),
+        _ => 0,
+    };
     if used == 0 { 0 } else { used.saturating_add(align_of::<WordAlign>() - 1) }
 }
 

@@ -30,7 +30,7 @@ mod quad;
 mod tile;
 mod windows;
 
-use super::{ConvKernel, Isa, portable, scratch};
+use super::{ConvKernel, Isa, KernelSet, portable, scratch};
 use crate::format::{Add, AvgPool, Conv, Layout, MaxPool};
 
 /// Whether the kernels of `isa` can run here: the extensions are there whenever their modules are compiled.
@@ -44,17 +44,22 @@ pub(super) fn conv_kernel(isa: Isa, conv: &Conv<'_>) -> Option<ConvKernel> {
     let layout = conv.layout()?;
     #[cfg(pare_mve)]
     if isa == Isa::Helium && layout == Layout::Vectors {
-        return Some(helium::conv_kernel(conv));
+        return helium::conv_kernel(conv);
     }
     if !matches!(isa, Isa::Dsp | Isa::Helium) || layout != Layout::Words {
         return None;
     }
     let isa = Isa::Dsp;
-    if conv.is_depthwise() {
+    if conv.is_depthwise() && KernelSet::LINKED.has_depthwise(Layout::Words) {
         return Some(ConvKernel { isa, run: depthwise::run, scratch: scratch::of_groups, adds: false });
     }
+    if KernelSet::LINKED.has_packing()
+        && let Some(kernel) = polynomial::kernel(isa, conv)
+    {
+        return Some(kernel);
+    }
     let dense = ConvKernel { isa, run: dense::run, scratch: scratch::of_groups, adds: false };
-    Some(polynomial::kernel(isa, conv).unwrap_or(dense))
+    KernelSet::LINKED.has_dense(Layout::Words).then_some(dense)
 }
 
 pub(super) fn add(isa: Isa, p: &Add, a: &mut [u8], b: &[u8]) {

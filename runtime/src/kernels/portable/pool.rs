@@ -5,8 +5,9 @@ use core::ops::Range;
 use super::lanes::{LANES, load};
 use crate::format::{AvgPool, MaxPool, Pool};
 
-/// Channels of a block while there are as many; [`LANES`] of the rest.
-const WIDE: usize = 4 * LANES;
+/// Channels of a block while there are as many, and of the rest: as many as registers hold, of vectors or without any.
+const WIDE: usize = if cfg!(target_pointer_width = "64") { 4 * LANES } else { NARROW };
+const NARROW: usize = if cfg!(target_pointer_width = "64") { LANES } else { 4 };
 
 /// Codes that surely add up within 16 bits.
 const PARTIAL: usize = 257;
@@ -120,13 +121,13 @@ fn pool(fold: &impl Fold, pool: &Pool, input: &[u8], output: &mut [u8]) {
             let columns = inside(x, pool.stride[1], pool.kernel[1], pool.pad[1], pool.input.w);
             let Some(pixel) = pixels.next() else { return };
             let block = |channel| Block { pool, input, rows: rows.clone(), columns: columns.clone(), channel };
-            let wide = pixel.len() / WIDE * WIDE;
+            let wide = if WIDE > NARROW { pixel.len() / WIDE * WIDE } else { 0 };
             let (of_wide, rest) = pixel.split_at_mut(wide);
             for (i, codes) in of_wide.chunks_exact_mut(WIDE).enumerate() {
                 codes.copy_from_slice(&fold.fold::<WIDE>(&block(i * WIDE)));
             }
-            for (i, codes) in rest.chunks_mut(LANES).enumerate() {
-                let folded = fold.fold::<LANES>(&block(wide + i * LANES));
+            for (i, codes) in rest.chunks_mut(NARROW).enumerate() {
+                let folded = fold.fold::<NARROW>(&block(wide + i * NARROW));
                 codes.iter_mut().zip(folded).for_each(|(code, folded)| *code = folded);
             }
         }

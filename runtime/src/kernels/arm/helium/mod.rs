@@ -22,11 +22,16 @@ mod tile;
 
 pub(super) use add::add;
 
-use crate::format::Conv;
-use crate::kernels::{ConvKernel, Isa, scratch};
+use crate::format::{Conv, Layout};
+use crate::kernels::{ConvKernel, Isa, KernelSet, scratch};
 
-/// The kernel for a convolution whose weights are all in [`Layout::Vectors`](crate::format::Layout::Vectors).
-pub(super) fn conv_kernel(conv: &Conv<'_>) -> ConvKernel {
-    let run = if conv.is_depthwise() { depthwise::run } else { dense::run };
-    ConvKernel { isa: Isa::Helium, run, scratch: scratch::of_groups, adds: false }
+/// The kernel for a convolution whose weights are all in [`Layout::Vectors`], if it is linked.
+pub(super) fn conv_kernel(conv: &Conv<'_>) -> Option<ConvKernel> {
+    let (isa, scratch) = (Isa::Helium, scratch::of_groups);
+    if conv.is_depthwise() {
+        let depthwise = ConvKernel { isa, run: depthwise::run, scratch, adds: false };
+        return KernelSet::LINKED.has_depthwise(Layout::Vectors).then_some(depthwise);
+    }
+    let dense = ConvKernel { isa, run: dense::run, scratch, adds: false };
+    KernelSet::LINKED.has_dense(Layout::Vectors).then_some(dense)
 }

@@ -2,6 +2,7 @@
 
 use core::arch::naked_asm;
 
+use crate::kernels::KernelSet;
 use crate::kernels::polynomial::{Fields, Form, Polynomial, TAPS, TILE};
 
 /// Sums of a tile of [`Form::Taps`] that those of the next one overlap.
@@ -26,10 +27,11 @@ impl<'a> Tiles<'a> {
         let run_words = plan.run.checked_mul(TILE)?;
         let whole = run_words > 0 && !weights.is_empty() && weights.len().is_multiple_of(run_words);
         let leaf = match (plan.fields, plan.form) {
-            (Fields::Ten, Form::Taps) => taps_10,
-            (Fields::Ten, Form::Filters) => filters_10,
-            (Fields::Fourteen, Form::Taps) => taps_14,
-            (Fields::Fourteen, Form::Filters) => filters_14,
+            (Fields::Ten, Form::Taps) if linked(Form::Taps, Fields::Ten) => taps_10,
+            (Fields::Ten, Form::Filters) if linked(Form::Filters, Fields::Ten) => filters_10,
+            (Fields::Fourteen, Form::Taps) if linked(Form::Taps, Fields::Fourteen) => taps_14,
+            (Fields::Fourteen, Form::Filters) if linked(Form::Filters, Fields::Fourteen) => filters_14,
+            _ => return None,
         };
         let tiles = Tiles {
             activations,
@@ -69,6 +71,10 @@ impl<'a> Tiles<'a> {
         unsafe { (self.leaf)(&mut job) };
         Some(())
     }
+}
+
+const fn linked(form: Form, fields: Fields) -> bool {
+    KernelSet::LINKED.has_form(form, fields)
 }
 
 /// A row of tiles.

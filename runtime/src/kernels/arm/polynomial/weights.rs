@@ -4,6 +4,7 @@ use core::arch::naked_asm;
 
 use crate::bits::read_code;
 use crate::format::{Conv, WORD_CHANNELS, WORD_CODES, WeightGroup};
+use crate::kernels::KernelSet;
 use crate::kernels::polynomial::{Fields, Form, Polynomial, TAPS, TILE};
 
 /// Turns the codes of the filters from `channel` on into words of weights, step after step, 0 beyond the last step.
@@ -82,13 +83,13 @@ type TapsLeaf = unsafe extern "C" fn(to: *mut u32, from: *const u8, tap_bytes: u
 /// `None` at widths whose products leave no room in the fields.
 fn taps_leaf(fields: Fields, bits: usize) -> Option<TapsLeaf> {
     match (fields, bits) {
-        (Fields::Ten, 1) => Some(taps_1_10),
-        (Fields::Ten, 2) => Some(taps_2_10),
-        (Fields::Ten, 3) => Some(taps_3_10),
-        (Fields::Fourteen, 1) => Some(taps_1_14),
-        (Fields::Fourteen, 2) => Some(taps_2_14),
-        (Fields::Fourteen, 3) => Some(taps_3_14),
-        (Fields::Fourteen, 4) => Some(taps_4_14),
+        (Fields::Ten, 1) if linked(Form::Taps, Fields::Ten, 1) => Some(taps_1_10),
+        (Fields::Ten, 2) if linked(Form::Taps, Fields::Ten, 2) => Some(taps_2_10),
+        (Fields::Ten, 3) if linked(Form::Taps, Fields::Ten, 3) => Some(taps_3_10),
+        (Fields::Fourteen, 1) if linked(Form::Taps, Fields::Fourteen, 1) => Some(taps_1_14),
+        (Fields::Fourteen, 2) if linked(Form::Taps, Fields::Fourteen, 2) => Some(taps_2_14),
+        (Fields::Fourteen, 3) if linked(Form::Taps, Fields::Fourteen, 3) => Some(taps_3_14),
+        (Fields::Fourteen, 4) if linked(Form::Taps, Fields::Fourteen, 4) => Some(taps_4_14),
         _ => None,
     }
 }
@@ -99,14 +100,19 @@ type FiltersLeaf = unsafe extern "C" fn(to: *mut u32, first: *const u8, second: 
 /// See [`taps_leaf`].
 fn filters_leaf(fields: Fields, bits: usize) -> Option<FiltersLeaf> {
     match (fields, bits) {
-        (Fields::Ten, 1) => Some(filters_1_10),
-        (Fields::Ten, 2) => Some(filters_2_10),
-        (Fields::Fourteen, 1) => Some(filters_1_14),
-        (Fields::Fourteen, 2) => Some(filters_2_14),
-        (Fields::Fourteen, 3) => Some(filters_3_14),
-        (Fields::Fourteen, 4) => Some(filters_4_14),
+        (Fields::Ten, 1) if linked(Form::Filters, Fields::Ten, 1) => Some(filters_1_10),
+        (Fields::Ten, 2) if linked(Form::Filters, Fields::Ten, 2) => Some(filters_2_10),
+        (Fields::Fourteen, 1) if linked(Form::Filters, Fields::Fourteen, 1) => Some(filters_1_14),
+        (Fields::Fourteen, 2) if linked(Form::Filters, Fields::Fourteen, 2) => Some(filters_2_14),
+        (Fields::Fourteen, 3) if linked(Form::Filters, Fields::Fourteen, 3) => Some(filters_3_14),
+        (Fields::Fourteen, 4) if linked(Form::Filters, Fields::Fourteen, 4) => Some(filters_4_14),
         _ => None,
     }
+}
+
+/// Whether weights of so many bits are.
+const fn linked(form: Form, fields: Fields, bits: u32) -> bool {
+    KernelSet::LINKED.has_packed(form, fields, bits)
 }
 
 /// Loads eight codes of a width each: to r4 from r1, to r5 at r2 beyond, to r6 at r9 beyond; r1 moves on.
