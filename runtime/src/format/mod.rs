@@ -328,8 +328,9 @@ pub enum Layout {
     Words = 3,
     /// Panels of 16 channels, 32 codes deep.
     Planes = 4,
-    /// Quads of channels, 16 codes of each at a time.
-    Vectors = 5,
+    /// Quads of channels, 16 codes of each at a time. (5 is free: it is a flipped bit away from 4, which the checksum does
+    /// not cover.)
+    Vectors = 6,
 }
 
 impl Layout {
@@ -340,7 +341,7 @@ impl Layout {
             1 => Some(Layout::Panels),
             3 => Some(Layout::Words),
             4 => Some(Layout::Planes),
-            5 => Some(Layout::Vectors),
+            6 => Some(Layout::Vectors),
             _ => None,
         }
     }
