@@ -131,7 +131,7 @@ fn a_board_with_vectors_gives_the_bytes_of_the_reference_for_any_convolution() {
         }
         let blob = AlignedBytes::from(&blob.finish()[..]);
         let codes = inputs(&blob, 1);
-        let expected = host::infer(&blob, Isa::Reference, &codes).unwrap();
+        let expected = Host::default().run(&blob, Isa::Reference, &codes).unwrap();
         let outputs = board.run(&blob, Isa::Helium, &codes).unwrap();
         let mut at = 0;
         for (spec, len) in problems {
