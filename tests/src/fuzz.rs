@@ -102,7 +102,7 @@ pub fn weights(bytes: &[u8]) -> Outcome {
     });
     table.iter_mut().zip(&mut codes).for_each(|(level, code)| *level = code);
     for (at, code) in places.into_iter().zip(codes) {
-        write_code(&mut packed[at.offset..], format.bits(), at.index, code);
+        write_code(&mut packed[at.offset..], format.bits(), at.index, code ^ at.inverted);
     }
     let expected = problem.run(Isa::Reference);
     for isa in Isa::available() {

@@ -153,7 +153,7 @@ impl ConvProblem {
                         Numbers::Highest => highest,
                     };
                     let at = shape.position(layout, format, channel, k);
-                    write_code(&mut codes[at.offset..], format.bits(), at.index, code);
+                    write_code(&mut codes[at.offset..], format.bits(), at.index, code ^ at.inverted);
                 }
             }
             let align = if format == WeightFormat::Linear(8) { SECTION_ALIGN } else { 4 };
@@ -239,6 +239,8 @@ pub enum Family {
     Narrow,
     /// Dense, weights channel after channel, half of them narrow.
     Plain,
+    /// All of the first three, weights in the layout of microcontrollers with vectors.
+    Vectors,
     /// What the portable kernels alone take: groups, weights in several layouts.
     Portable,
 }
@@ -282,7 +284,9 @@ impl Family {
                 2 => (1..9u8).prop_map(Grouping::NarrowInRows),
             ]
             .boxed(),
-            Family::Words => prop_oneof![3 => dense(), 1 => single(), 2 => Just(Grouping::Depthwise)].boxed(),
+            Family::Words | Family::Vectors => {
+                prop_oneof![3 => dense(), 1 => single(), 2 => Just(Grouping::Depthwise)].boxed()
+            }
             Family::Plain => {
                 prop_oneof![2 => dense(), 1 => single(), 1 => Just(Grouping::Depthwise), 4 => (1..9u8).prop_map(Grouping::Blocks)].boxed()
             }
@@ -300,7 +304,7 @@ impl Family {
     fn formats(self) -> BoxedStrategy<WeightFormat> {
         let any = proptest::sample::select(WeightFormat::ALL.to_vec());
         match self {
-            Family::Words => prop_oneof![any, Just(WeightFormat::Linear(8))].boxed(),
+            Family::Words | Family::Vectors => prop_oneof![any, Just(WeightFormat::Linear(8))].boxed(),
             Family::Plain => prop_oneof![
                 2 => any,
                 2 => proptest::sample::select(WeightFormat::ALL.into_iter().filter(|format| format.bits() <= 4).collect::<Vec<_>>()),
@@ -316,7 +320,11 @@ impl Family {
         match self {
             Family::Words | Family::Narrow => Just(Layout::Words).boxed(),
             Family::Plain => Just(Layout::Plain).boxed(),
-            Family::Portable => prop_oneof![Just(Layout::Plain), Just(Layout::Panels), Just(Layout::Words)].boxed(),
+            Family::Vectors => Just(Layout::Vectors).boxed(),
+            Family::Portable => {
+                let layouts = [Layout::Plain, Layout::Panels, Layout::Words, Layout::Vectors];
+                proptest::sample::select(layouts.to_vec()).boxed()
+            }
             _ => Just(Layout::Panels).boxed(),
         }
     }

@@ -166,7 +166,7 @@ fn check_instruction_sets(task: &Task, bank: &CodeBank<'_>, policy: &Policy) {
     let input_len = task.graph.value(task.graph.inputs[0]).len();
     assert_eq!(inputs.len(), COMPARED * input_len);
     let mut answer: Option<Vec<u8>> = None;
-    for layout in [Layout::Plain, Layout::Panels, Layout::Planes, Layout::Words] {
+    for layout in [Layout::Plain, Layout::Panels, Layout::Planes, Layout::Words, Layout::Vectors] {
         let blob = AlignedBytes::from(&support::deployed(bank, policy, layout).blob.bytes[..]);
         let codes = encode(&Model::parse(&blob).unwrap(), &inputs);
         for isa in Isa::available().rev() {

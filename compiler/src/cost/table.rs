@@ -420,8 +420,13 @@ fn key(row: &Row) -> Key {
 mod layout_name {
     use super::{Deserialize, Layout};
 
-    const NAMES: [(Layout, &str); 4] =
-        [(Layout::Plain, "plain"), (Layout::Panels, "panels"), (Layout::Words, "words"), (Layout::Planes, "planes")];
+    const NAMES: [(Layout, &str); 5] = [
+        (Layout::Plain, "plain"),
+        (Layout::Panels, "panels"),
+        (Layout::Words, "words"),
+        (Layout::Planes, "planes"),
+        (Layout::Vectors, "vectors"),
+    ];
 
     pub(super) fn serialize<S: serde::Serializer>(layout: &Option<Layout>, to: S) -> Result<S::Ok, S::Error> {
         match NAMES.iter().find(|(known, _)| Some(*known) == *layout) {
@@ -434,7 +439,9 @@ mod layout_name {
         let text = String::deserialize(from)?;
         let known = NAMES.iter().find(|(_, name)| *name == text).map(|(layout, _)| Some(*layout));
         known.ok_or_else(|| {
-            serde::de::Error::custom(format!("`{text}` is no weight layout: it is plain, panels, words or planes"))
+            serde::de::Error::custom(format!(
+                "`{text}` is no weight layout: it is plain, panels, words, planes or vectors"
+            ))
         })
     }
 }

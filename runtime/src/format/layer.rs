@@ -2,7 +2,7 @@
 
 use super::{
     CODEBOOK_BYTES, Layout, PANEL_CHANNELS, PANEL_DEPTH, PLANE_WORD, Reader, SECTION_ALIGN, Shape, TENSOR_BYTES,
-    Tensor, WORD_CHANNELS, WORD_CODES, WeightFormat, op,
+    Tensor, VECTOR_CHANNELS, VECTOR_CODES, WORD_CHANNELS, WORD_CODES, WeightFormat, op,
 };
 use crate::error::FormatError;
 use crate::kernels::KernelSet;
@@ -295,7 +295,11 @@ impl<'a> Conv<'a> {
         let bits = format.bits() as usize;
         match layout {
             Layout::Plain => channels.saturating_mul(self.depth().saturating_mul(bits).div_ceil(8)),
-            Layout::Panels => {
+            Layout::Vectors if !self.is_depthwise() => {
+                let vectors = self.depth().div_ceil(VECTOR_CODES).saturating_mul(VECTOR_CHANNELS);
+                channels.div_ceil(VECTOR_CHANNELS).saturating_mul(vectors).saturating_mul(VECTOR_CODES / 8 * bits)
+            }
+            Layout::Panels | Layout::Vectors => {
                 let (segments, len) = self.segments();
                 let depth = if self.is_depthwise() {
                     self.depth()
@@ -349,7 +353,7 @@ impl<'a> Conv<'a> {
         let align = if format == WeightFormat::Linear(8) { SECTION_ALIGN } else { 4 };
         let fits_layout = match layout {
             Layout::Plain => true,
-            Layout::Panels | Layout::Words => self.groups == 1 || self.is_depthwise(),
+            Layout::Panels | Layout::Words | Layout::Vectors => self.groups == 1 || self.is_depthwise(),
             Layout::Planes => self.groups == 1 && format.has_planes(),
         };
         if channels == 0 || !at.is_multiple_of(align) || !fits_layout {
@@ -382,16 +386,18 @@ impl<'a> Conv<'a> {
     fn check_padding(&self) -> Result<(), FormatError> {
         let linked = |layout| KernelSet::LINKED.has_dense(layout);
         let clear = |group: WeightGroup<'_>| {
-            // Runs of codes that are padded, and codes of all channels that are padded at once.
-            let (len, step) = match group.layout {
-                Layout::Panels if linked(Layout::Panels) => (self.segments().1, PANEL_CHANNELS * PANEL_DEPTH),
-                Layout::Words if linked(Layout::Words) => (self.depth(), WORD_CHANNELS * WORD_CODES),
+            // Runs of codes that are padded, to a multiple of what, and channels that are padded at once.
+            let (len, codes, channels) = match group.layout {
+                Layout::Panels if linked(Layout::Panels) => (self.segments().1, PANEL_DEPTH, PANEL_CHANNELS),
+                Layout::Words if linked(Layout::Words) => (self.depth(), WORD_CODES, WORD_CHANNELS),
+                Layout::Vectors if linked(Layout::Vectors) => (self.depth(), VECTOR_CODES, VECTOR_CHANNELS),
                 _ => return true,
             };
-            let (quads, counted) = (len.div_ceil(PANEL_DEPTH), len % PANEL_DEPTH);
-            let mut last = group.codes.chunks_exact(step).skip(quads.saturating_sub(1)).step_by(quads.max(1));
-            let unused = |quad: &[u8]| quad.iter().skip(counted).all(|&code| code == 0);
-            counted == 0 || last.all(|step| step.chunks_exact(PANEL_DEPTH).all(unused))
+            let (steps, counted) = (len.div_ceil(codes), len % codes);
+            let mut last =
+                group.codes.chunks_exact(codes * channels).skip(steps.saturating_sub(1)).step_by(steps.max(1));
+            let unused = |codes: &[u8]| codes.iter().skip(counted).all(|&code| code == 0);
+            counted == 0 || last.all(|step| step.chunks_exact(codes).all(unused))
         };
         let in_place = |group: &WeightGroup<'_>| group.format == WeightFormat::Linear(8);
         if self.is_depthwise() || self.weight_groups().filter(in_place).all(clear) {

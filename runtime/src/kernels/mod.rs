@@ -26,6 +26,7 @@ mod residual;
 mod scalar;
 pub mod scratch;
 mod set;
+mod vectors;
 pub mod work;
 #[cfg(target_arch = "x86_64")]
 pub mod x86_64;
@@ -68,11 +69,13 @@ pub enum Isa {
     NeonI8mm,
     /// 32-bit Arm with the DSP extension: Cortex-M4, M7, M33; A-profile processors too.
     Dsp,
+    /// 32-bit Arm with that and with the M-profile vector extension, called Helium: Cortex-M55, M85.
+    Helium,
 }
 
 impl Isa {
     /// All of them, those of one architecture slowest first.
-    pub const ALL: [Isa; 10] = [
+    pub const ALL: [Isa; 11] = [
         Isa::Reference,
         Isa::Portable,
         Isa::Scalar,
@@ -83,6 +86,7 @@ impl Isa {
         Isa::NeonDotprod,
         Isa::NeonI8mm,
         Isa::Dsp,
+        Isa::Helium,
     ];
 
     /// Whether this processor runs its kernels, and they are [linked](KernelSet::LINKED).
@@ -116,6 +120,7 @@ impl Isa {
             Isa::Avx2 | Isa::AvxVnni | Isa::Neon | Isa::NeonDotprod | Isa::NeonI8mm => Layout::Panels,
             Isa::Avx512Vnni => Layout::Planes,
             Isa::Dsp => Layout::Words,
+            Isa::Helium => Layout::Vectors,
         }
     }
 
@@ -132,6 +137,7 @@ impl Isa {
             Isa::NeonDotprod => "dotprod",
             Isa::NeonI8mm => "i8mm",
             Isa::Dsp => "dsp",
+            Isa::Helium => "helium",
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use super::planes::Planes;
 use super::polynomial::Polynomial;
-use super::{KernelSet, portable, residual, scalar};
+use super::{KernelSet, portable, residual, scalar, vectors};
 use crate::format::{Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH, WORD_CHANNELS, WORD_CODES, WeightFormat, WeightGroup};
 
 /// The most that any kernel that blobs plan for, of any instruction set that reads `layout`, wants for this
@@ -20,6 +20,7 @@ pub fn conv_scratch_bytes(conv: &Conv<'_>, layout: Layout, format: WeightFormat)
     match layout {
         Layout::Plain => portable::scratch_bytes(conv).max(scalar::scratch_bytes(conv, format)),
         Layout::Words => packed(conv, format).max(words(conv, format)),
+        Layout::Vectors => vectors::scratch_bytes(conv, format),
         Layout::Panels => panels(conv, format).max(portable::scratch_bytes(conv)),
         Layout::Planes => {
             let planes = Planes::of(conv).map_or(0, |planes| planes.scratch_bytes(conv, format));
@@ -45,6 +46,7 @@ pub(super) fn of_groups(conv: &Conv<'_>) -> usize {
         Layout::Planes if linked(Layout::Planes) => {
             Planes::of(conv).map_or(0, |planes| planes.scratch_bytes(conv, group.format))
         }
+        Layout::Vectors if linked(Layout::Vectors) => vectors::scratch_bytes(conv, group.format),
         _ => 0,
     };
     conv.weight_groups().map(wanted).max().unwrap_or(0)
@@ -57,7 +59,7 @@ const fn linked(layout: Layout) -> bool {
 /// Whether blobs plan for what the portable kernels want of weights in `layout`. Not on microcontrollers, whose memory
 /// is dear and which have kernels of their own; a host that runs their blobs has memory to spare.
 pub(super) const fn plans_for_portable(layout: Layout) -> bool {
-    !matches!(layout, Layout::Words)
+    !matches!(layout, Layout::Words | Layout::Vectors)
 }
 
 /// Bytes that the kernels which read [`Layout::Panels`] want, the largest need of any instruction set;
