@@ -6,12 +6,23 @@ use std::path::Path;
 
 /// Processors of Armv8-M whose DSP extension the target's name says nothing about.
 const WITH_DSP: [&str; 4] = ["cortex-m33", "cortex-m35p", "cortex-m55", "cortex-m85"];
+/// Those that have the M-profile vector extension too.
+const WITH_MVE: [&str; 2] = ["cortex-m55", "cortex-m85"];
 
 fn main() {
-    println!("cargo::rustc-check-cfg=cfg(pare_dsp, pare_armv8m)");
+    println!("cargo::rustc-check-cfg=cfg(pare_dsp, pare_mve, pare_armv8m)");
+    println!("cargo::rustc-check-cfg=cfg(pare_loops, values(none(), \"riscv\", \"thumb1\", \"thumb2\"))");
     let target = var("TARGET").unwrap_or_default();
-    if has_dsp(&target, &var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default()) {
+    if let Some(loops) = loops(&target, &var("CARGO_CFG_TARGET_FEATURE").unwrap_or_default()) {
+        println!("cargo::rustc-cfg=pare_loops");
+        println!("cargo::rustc-cfg=pare_loops=\"{loops}\"");
+    }
+    let flags = var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
+    if has_dsp(&target, &flags) {
         println!("cargo::rustc-cfg=pare_dsp");
+    }
+    if target.starts_with("thumbv8m.main-") && named(&flags, &WITH_MVE, "+mve") {
+        println!("cargo::rustc-cfg=pare_mve");
     }
     if target.starts_with("thumbv8m.") {
         println!("cargo::rustc-cfg=pare_armv8m");
@@ -41,16 +52,30 @@ fn networks() -> String {
 }
 
 /// Whether 32-bit Arm code may use the DSP extension: always with Armv7E-M and the A and R profiles of Armv7, with
-/// Armv8-M if the flags of the compiler name a processor that has it, or the feature.
+/// Armv8-M if the flags of the compiler name a processor that has it, or the feature, or Helium, which comes with it.
 fn has_dsp(target: &str, flags: &str) -> bool {
     let always = ["thumbv7em-", "thumbv7neon-", "thumbv7a-", "thumbv7r-", "armv7"];
-    let named = || {
-        // Each flag and its value come apart or together: `-C` `target-cpu=x`, `-Ctarget-cpu=x`.
-        flags.split('\x1f').map(|flag| flag.trim_start_matches("-C")).any(|flag| match flag.split_once('=') {
-            Some(("target-cpu", cpu)) => WITH_DSP.contains(&cpu),
-            Some(("target-feature", features)) => features.split(',').any(|feature| feature == "+dsp"),
-            _ => false,
-        })
-    };
-    always.iter().any(|prefix| target.starts_with(prefix)) || target.starts_with("thumbv8m.main-") && named()
+    let armv8m = || named(flags, &WITH_DSP, "+dsp") || named(flags, &WITH_MVE, "+mve");
+    always.iter().any(|prefix| target.starts_with(prefix)) || target.starts_with("thumbv8m.main-") && armv8m()
+}
+
+/// Whether the flags of the compiler name one of the processors, or the feature.
+fn named(flags: &str, processors: &[&str], feature: &str) -> bool {
+    // Each flag and its value come apart or together: `-C` `target-cpu=x`, `-Ctarget-cpu=x`.
+    flags.split('\x1f').map(|flag| flag.trim_start_matches("-C")).any(|flag| match flag.split_once('=') {
+        Some(("target-cpu", cpu)) => processors.contains(&cpu),
+        Some(("target-feature", features)) => features.split(',').any(|of| of == feature),
+        _ => false,
+    })
+}
+
+/// The instructions for which there are loops in assembly that need a multiplier alone.
+fn loops(target: &str, features: &str) -> Option<&'static str> {
+    let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| target.starts_with(prefix));
+    if starts(&["riscv32"]) {
+        return features.split(',').any(|feature| feature == "m").then_some("riscv");
+    }
+    let thumb2 = ["thumbv7m-", "thumbv7em-", "thumbv8m.main-"];
+    let thumb1 = ["thumbv6m-", "thumbv8m.base-"];
+    if starts(&thumb2) { Some("thumb2") } else { starts(&thumb1).then_some("thumb1") }
 }

@@ -106,6 +106,18 @@ fn every_command_prints_the_keys_that_scripts_rely_on() {
 }
 
 #[test]
+fn threads_share_inferences_on_this_machine_alone() {
+    let bench = Bench::new();
+    let blob = bench.blob();
+    assert_eq!(bench.json(&["bench", &blob, "--runs", "5", "--threads", "2"])["threads"], 2);
+    assert_eq!(bench.json(&["verify", &blob, "--limit", "8", "--threads", "2"])["bit_exact"], true);
+    let score = |threads| bench.json(&["eval", &blob, "--limit", "64", "--threads", threads])["value"].clone();
+    assert_eq!(score("1"), score("2"));
+    let said = bench.fails(&["bench", &blob, "--target", "cortex-m4", "--threads", "2"], 2);
+    assert!(said.contains("leave out --threads"), "{said}");
+}
+
+#[test]
 fn the_same_command_gives_the_same_bytes() {
     let bench = Bench::new();
     let digest =

@@ -4,8 +4,8 @@
 //! defined once. Fast kernels walk the same bytes in order instead.
 
 use crate::format::{
-    Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH, PANEL_STEP, PLANE_WORD, WORD_CHANNELS, WORD_CODES, WeightFormat,
-    WeightGroup,
+    Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH, PANEL_STEP, PLANE_WORD, VECTOR_CHANNELS, VECTOR_CODES, WORD_CHANNELS,
+    WORD_CODES, WeightFormat, WeightGroup,
 };
 
 /// Code `index` of a stream of `bits`-bit codes (1..=8); 0 beyond the end.
@@ -56,6 +56,8 @@ pub struct Position {
     pub offset: usize,
     /// Code within that stream.
     pub index: usize,
+    /// Bits of the code that are stored inverted.
+    pub inverted: u8,
 }
 
 impl Conv<'_> {
@@ -64,8 +66,23 @@ impl Conv<'_> {
     pub fn position(&self, layout: Layout, format: WeightFormat, channel: usize, k: usize) -> Position {
         let bits = format.bits() as usize;
         match layout {
-            Layout::Plain => Position { offset: channel * (self.depth() * bits).div_ceil(8), index: k },
-            Layout::Panels => {
+            Layout::Plain => Position { offset: channel * (self.depth() * bits).div_ceil(8), index: k, inverted: 0 },
+            Layout::Vectors if !self.is_depthwise() => {
+                let (taps, c) = (self.kernel[0] * self.kernel[1], self.group_inputs());
+                let (tap, i) = (k / c, k % c);
+                let column_first = tap % self.kernel[1] * self.kernel[0] + tap / self.kernel[1];
+                let k = column_first * c + i;
+                let vectors = (taps * c).div_ceil(VECTOR_CODES) * VECTOR_CHANNELS;
+                let vector = k / VECTOR_CODES * VECTOR_CHANNELS + channel % VECTOR_CHANNELS;
+                let index = interleave::<VECTOR_CODES>(format, vectors, vector, k % VECTOR_CODES);
+                let inverted = if format == WeightFormat::Linear(8) { 0x80 } else { 0 };
+                Position {
+                    offset: channel / VECTOR_CHANNELS * self.packed_bytes(VECTOR_CHANNELS, format, layout),
+                    index,
+                    inverted,
+                }
+            }
+            Layout::Panels | Layout::Vectors => {
                 let lane = channel % PANEL_CHANNELS;
                 let index = if self.is_depthwise() {
                     k * PANEL_CHANNELS + lane
@@ -73,10 +90,11 @@ impl Conv<'_> {
                     let (segments, len) = self.segments();
                     let (segment, i) = (k / len, k % len);
                     let (quads, quad) = (len.div_ceil(PANEL_DEPTH), i / PANEL_DEPTH);
-                    interleave(format, segments * quads, segment * quads + quad, lane * PANEL_DEPTH + i % PANEL_DEPTH)
+                    let (step, j) = (segment * quads + quad, lane * PANEL_DEPTH + i % PANEL_DEPTH);
+                    interleave::<PANEL_STEP>(format, segments * quads, step, j)
                 };
                 let panel = self.packed_bytes(PANEL_CHANNELS, format, layout);
-                Position { offset: channel / PANEL_CHANNELS * panel, index }
+                Position { offset: channel / PANEL_CHANNELS * panel, index, inverted: 0 }
             }
             Layout::Planes => {
                 let c = self.group_inputs();
@@ -89,7 +107,7 @@ impl Conv<'_> {
                 let lane = (step * bits + bit % bits) * PANEL_CHANNELS + channel % PANEL_CHANNELS;
                 let panel = self.packed_bytes(PANEL_CHANNELS, format, layout);
                 let index = lane * (PLANE_WORD / bits) + bit % PLANE_WORD / bits;
-                Position { offset: channel / PANEL_CHANNELS * panel, index }
+                Position { offset: channel / PANEL_CHANNELS * panel, index, inverted: 0 }
             }
             Layout::Words => {
                 let (together, index) = if self.is_depthwise() {
@@ -98,27 +116,31 @@ impl Conv<'_> {
                     let word = k / WORD_CODES * WORD_CHANNELS + channel % WORD_CHANNELS;
                     (WORD_CHANNELS, word * WORD_CODES + k % WORD_CODES)
                 };
-                Position { offset: channel / together * self.packed_bytes(together, format, layout), index }
+                Position {
+                    offset: channel / together * self.packed_bytes(together, format, layout),
+                    index,
+                    inverted: 0,
+                }
             }
         }
     }
 }
 
-/// The number, in its panel's stream, of code `j` of step `step` out of `steps`.
-fn interleave(format: WeightFormat, steps: usize, step: usize, j: usize) -> usize {
+/// The number, in its panel's stream, of code `j` of step `step` out of `steps` of so many codes.
+fn interleave<const CODES: usize>(format: WeightFormat, steps: usize, step: usize, j: usize) -> usize {
     let together = format.interleaved();
     if step < steps / together * together {
-        (step / together * PANEL_STEP + j) * together + step % together
+        (step / together * CODES + j) * together + step % together
     } else {
-        step * PANEL_STEP + j
+        step * CODES + j
     }
 }
 
 impl WeightGroup<'_> {
     /// The level of weight `k` of a channel of this group; arguments as in [`Conv::position`].
     pub fn level(&self, conv: &Conv<'_>, channel: usize, k: usize) -> i8 {
-        let Position { offset, index } = conv.position(self.layout, self.format, channel, k);
+        let Position { offset, index, inverted } = conv.position(self.layout, self.format, channel, k);
         let stream = self.codes.get(offset..).unwrap_or(&[]);
-        self.format.level(read_code(stream, self.format.bits(), index), self.codebook)
+        self.format.level(read_code(stream, self.format.bits(), index) ^ inverted, self.codebook)
     }
 }

@@ -31,6 +31,8 @@ pub mod format;
 pub mod model;
 #[deny(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 pub mod session;
+#[deny(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+pub mod team;
 
 pub mod arena;
 pub mod bits;
@@ -45,6 +47,7 @@ pub use kernels::{Isa, KernelSet};
 pub use model::Model;
 pub use probe::Probe;
 pub use session::Session;
+pub use team::Team;
 
 /// Version of this crate: latency tables record it.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -1,5 +1,6 @@
 //! A blob, checked once.
 
+use core::num::NonZeroUsize;
 use core::ops::Range;
 
 use crate::error::FormatError;
@@ -7,6 +8,7 @@ use crate::format::{
     HEADER_BYTES, Header, Layer, LayerOp, Layout, Reader, Record, Sections, Shape, TENSOR_BYTES, Tensor, VERSION, crc32,
 };
 use crate::kernels::{ConvKernel, Isa, KernelSet};
+use crate::team::Shares;
 
 /// A blob whose every offset has been checked; reading it cannot fail afterwards.
 #[derive(Clone, Copy, Debug)]
@@ -69,13 +71,21 @@ impl<'a> Model<'a> {
     /// Bytes of arena that a session with the kernels of one instruction set needs: more than
     /// [`arena_bytes`](Self::arena_bytes) only for a blob of a microcontroller on another processor.
     pub fn arena_bytes_with(&self, isa: Isa) -> usize {
+        self.arena_bytes_with_threads(isa, NonZeroUsize::MIN)
+    }
+
+    /// Bytes of arena that a session needs whose layers up to so many threads share: more than
+    /// [`arena_bytes_with`](Self::arena_bytes_with) the kernels, as each thread wants scratch of its own.
+    pub fn arena_bytes_with_threads(&self, isa: Isa, threads: NonZeroUsize) -> usize {
         if !KernelSet::LINKED.has_portable() {
             return self.arena_bytes();
         }
         let spare = self.records().filter_map(|record| {
             let conv = record.conv(&self.sections)?;
             let kernel = ConvKernel::choose(isa, &conv);
-            (!kernel.is_planned(&conv)).then(|| kernel.scratch_bytes(&conv))
+            let alone = if kernel.is_planned(&conv) { 0 } else { kernel.scratch_bytes(&conv) };
+            let shared = Shares::of(&conv, isa, threads).map_or(0, |shares| shares.scratch_bytes());
+            Some(alone.max(shared))
         });
         self.arena_bytes().saturating_add(spare.max().unwrap_or(0))
     }

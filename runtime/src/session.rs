@@ -1,5 +1,6 @@
 //! Running a model.
 
+use core::num::NonZeroUsize;
 use core::ops::Range;
 
 use crate::error::SetupError;
@@ -7,6 +8,7 @@ use crate::format::{Layer, LayerOp, Record, Tensor, op};
 use crate::kernels::{ConvKernel, Isa, KernelSet};
 use crate::model::Model;
 use crate::probe::Probe;
+use crate::team::{Shares, Team};
 
 /// A model, its memory and the kernels to run it with.
 ///
@@ -17,6 +19,7 @@ pub struct Session<'a> {
     model: Model<'a>,
     arena: &'a mut [u8],
     isa: Isa,
+    threads: NonZeroUsize,
 }
 
 impl<'a> Session<'a> {
@@ -33,17 +36,34 @@ impl<'a> Session<'a> {
     /// # Errors
     /// As [`Session::new`], and when this processor lacks the instruction set.
     pub fn with_isa(model: Model<'a>, arena: &'a mut [u8], isa: Isa) -> Result<Session<'a>, SetupError> {
+        Session::with_threads(model, arena, isa, NonZeroUsize::MIN)
+    }
+
+    /// Makes room for so many threads to share a layer: [`run_with`](Self::run_with) a [`Team`] of them.
+    ///
+    /// # Errors
+    /// As [`Session::with_isa`], but for the arena, which [`Model::arena_bytes_with_threads`] measures.
+    pub fn with_threads(
+        model: Model<'a>,
+        arena: &'a mut [u8],
+        isa: Isa,
+        threads: NonZeroUsize,
+    ) -> Result<Session<'a>, SetupError> {
         if !isa.is_available() {
             return Err(SetupError::Isa(isa));
         }
-        let (need, have) = (model.arena_bytes_with(isa), arena.len());
+        let (need, have) = (model.arena_bytes_with_threads(isa, threads), arena.len());
         let arena = arena.get_mut(..need).ok_or(SetupError::Arena { need, have })?;
+        let mut sharing = NonZeroUsize::MIN;
         for (index, record) in (0..).zip(model.records()) {
             if !has_scratch(&model, &record, isa, model.arena_bytes()..need) {
                 return Err(SetupError::Scratch { layer: index, isa });
             }
+            if gains(&model, &record, isa, threads) {
+                sharing = threads;
+            }
         }
-        Ok(Session { model, arena, isa })
+        Ok(Session { model, arena, isa, threads: sharing })
     }
 
     /// The model.
@@ -54,6 +74,11 @@ impl<'a> Session<'a> {
     /// The instruction set whose kernels run.
     pub fn isa(&self) -> Isa {
         self.isa
+    }
+
+    /// How many threads may share a layer: one where no layer gains by it.
+    pub fn threads(&self) -> NonZeroUsize {
+        self.threads
     }
 
     /// Shape and scale of an input.
@@ -86,12 +111,44 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Runs every layer, the threads of a team sharing each that gains by it: convolutions of many multiplications and
+    /// of several rows. The results are the same bytes.
+    pub fn run_with(&mut self, team: &impl Team) {
+        for record in self.model.records() {
+            let _ran = self.run_shared(&record, team);
+        }
+    }
+
     /// Runs every layer, the probe watching.
     pub fn run_probed(&mut self, probe: &mut impl Probe) {
+        self.watch(probe, Session::run_record);
+    }
+
+    /// Runs every layer with a team, the probe watching.
+    pub fn run_probed_with(&mut self, team: &impl Team, probe: &mut impl Probe) {
+        self.watch(probe, |session, record| session.run_shared(record, team));
+    }
+
+    #[inline]
+    fn watch(&mut self, probe: &mut impl Probe, run_record: impl Fn(&mut Session<'a>, &Record<'a>) -> Option<()>) {
         for (index, (layer, record)) in self.model.layers().zip(self.model.records()).enumerate() {
             probe.before(index, &layer);
-            let _ran = self.run_record(&record);
+            let _ran = run_record(self, &record);
             probe.after(index, &layer, self.arena.get(layer.output.range()).unwrap_or_default());
+        }
+    }
+
+    fn run_shared(&mut self, record: &Record<'a>, team: &impl Team) -> Option<()> {
+        let conv = record.conv(self.model.sections());
+        match conv.as_ref().and_then(|conv| Shares::of(conv, self.isa, self.threads)) {
+            Some(shares) => {
+                // The scratch that the blob plans is one thread's.
+                let ranges = [record.input.range(), record.output.range(), self.model.arena_bytes()..self.arena.len()];
+                let [input, output, scratch] = self.arena.get_disjoint_mut(ranges).ok()?;
+                shares.run(team, input, output, scratch);
+                Some(())
+            }
+            None => self.run_record(record),
         }
     }
 
@@ -111,7 +168,11 @@ impl<'a> Session<'a> {
                 kernel.run_whole(&conv, input, output, scratch);
                 Some(())
             }
-            None => self.run_layer(&record.layer(sections).ok()?),
+            None => {
+                // A copy to lend, so that the record itself can stay in registers.
+                let record = *record;
+                self.run_layer(&record.layer(sections).ok()?)
+            }
         }
     }
 
@@ -174,6 +235,11 @@ fn has_scratch(model: &Model<'_>, layer: &Record<'_>, isa: Isa, spare: Range<usi
     let kernel = ConvKernel::choose(isa, &conv);
     let planned = free_scratch(layer.scratch, &layer.input.range(), &layer.output.range(), spare.start);
     kernel.scratch_bytes(&conv) <= if kernel.is_planned(&conv) { planned.len() } else { spare.len() }
+}
+
+/// Whether so many threads share a layer.
+fn gains(model: &Model<'_>, layer: &Record<'_>, isa: Isa, threads: NonZeroUsize) -> bool {
+    layer.conv(model.sections()).is_some_and(|conv| Shares::of(&conv, isa, threads).is_some())
 }
 
 /// The arena from a layer's scratch on, as far as it meets neither operand nor output: no less than the kernel

@@ -153,7 +153,7 @@ impl ConvProblem {
                         Numbers::Highest => highest,
                     };
                     let at = shape.position(layout, format, channel, k);
-                    write_code(&mut codes[at.offset..], format.bits(), at.index, code);
+                    write_code(&mut codes[at.offset..], format.bits(), at.index, code ^ at.inverted);
                 }
             }
             let align = if format == WeightFormat::Linear(8) { SECTION_ALIGN } else { 4 };
@@ -237,6 +237,10 @@ pub enum Family {
     Words,
     /// Dense in that layout, narrow weights.
     Narrow,
+    /// Dense, weights channel after channel, half of them narrow.
+    Plain,
+    /// All of the first three, weights in the layout of microcontrollers with vectors.
+    Vectors,
     /// What the portable kernels alone take: groups, weights in several layouts.
     Portable,
 }
@@ -258,6 +262,8 @@ enum Grouping {
     Narrow(u8),
     /// The same, the windows of neighbouring pixels overlapping by all but a column.
     NarrowInRows(u8),
+    /// Whole blocks of input channels, input codes of so many bits.
+    Blocks(u8),
     /// Groups, inputs and outputs of each.
     Grouped(usize, usize),
 }
@@ -278,7 +284,12 @@ impl Family {
                 2 => (1..9u8).prop_map(Grouping::NarrowInRows),
             ]
             .boxed(),
-            Family::Words => prop_oneof![3 => dense(), 1 => single(), 2 => Just(Grouping::Depthwise)].boxed(),
+            Family::Words | Family::Vectors => {
+                prop_oneof![3 => dense(), 1 => single(), 2 => Just(Grouping::Depthwise)].boxed()
+            }
+            Family::Plain => {
+                prop_oneof![2 => dense(), 1 => single(), 1 => Just(Grouping::Depthwise), 4 => (1..9u8).prop_map(Grouping::Blocks)].boxed()
+            }
             Family::Portable => prop_oneof![
                 2 => dense(),
                 1 => single(),
@@ -293,7 +304,13 @@ impl Family {
     fn formats(self) -> BoxedStrategy<WeightFormat> {
         let any = proptest::sample::select(WeightFormat::ALL.to_vec());
         match self {
-            Family::Words => prop_oneof![any, Just(WeightFormat::Linear(8))].boxed(),
+            Family::Words | Family::Vectors => prop_oneof![any, Just(WeightFormat::Linear(8))].boxed(),
+            Family::Plain => prop_oneof![
+                2 => any,
+                2 => proptest::sample::select(WeightFormat::ALL.into_iter().filter(|format| format.bits() <= 4).collect::<Vec<_>>()),
+                1 => Just(WeightFormat::Linear(8)),
+            ]
+            .boxed(),
             _ => any.boxed(),
         }
     }
@@ -302,7 +319,12 @@ impl Family {
     fn layouts(self) -> BoxedStrategy<Layout> {
         match self {
             Family::Words | Family::Narrow => Just(Layout::Words).boxed(),
-            Family::Portable => prop_oneof![Just(Layout::Plain), Just(Layout::Panels), Just(Layout::Words)].boxed(),
+            Family::Plain => Just(Layout::Plain).boxed(),
+            Family::Vectors => Just(Layout::Vectors).boxed(),
+            Family::Portable => {
+                let layouts = [Layout::Plain, Layout::Panels, Layout::Words, Layout::Vectors];
+                proptest::sample::select(layouts.to_vec()).boxed()
+            }
             _ => Just(Layout::Panels).boxed(),
         }
     }
@@ -317,6 +339,7 @@ pub fn conv_problems() -> impl Strategy<Value = ConvProblem> {
         2 => conv_problems_of(Family::Planes),
         2 => conv_problems_of(Family::Words),
         2 => conv_problems_of(Family::Narrow),
+        2 => conv_problems_of(Family::Plain),
         3 => conv_problems_of(Family::Portable),
     ]
 }
@@ -407,6 +430,11 @@ impl ConvSpec {
             Grouping::Depthwise => {
                 let c = self.output().c;
                 (self.input.c, self.groups) = (c, c);
+            }
+            Grouping::Blocks(bits) => {
+                (self.bits_in, self.zero_in) = (bits, self.zero_in & u8::MAX >> (8 - bits));
+                self.input.c = self.input.c.next_multiple_of(8);
+                self.dilation[1] = 1;
             }
             Grouping::Planes(bits) => {
                 (self.bits_in, self.zero_in) = (bits, self.zero_in & u8::MAX >> (8 - bits));

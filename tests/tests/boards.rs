@@ -3,14 +3,26 @@
 //! Skipped where no emulator or no compiler for a core is at hand; `PARE_EXPECT_BOARDS` makes that a failure.
 
 use pare::board::firmware::FirmwareError;
+use pare::board::host::Host;
 use pare::board::qemu::{Emulator, EmulatorError};
-use pare::board::{AlignedBytes, Board, BoardError, host};
+use pare::board::{AlignedBytes, Board, BoardError};
 use pare::target::{Runner, Target};
 use pare::units::TickUnit;
 use pare_runtime::format::{Layout, Shape, WeightFormat};
+use pare_runtime::kernels::scratch::conv_scratch_bytes;
 use pare_runtime::{Isa, Model};
 use pare_tests::blob::{Builder, every_operator, seal};
-use pare_tests::problems::{ConvProblem, ConvSpec, Random};
+use pare_tests::problems::{ConvProblem, ConvSpec, Family, Random, conv_problems_of};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
+
+/// Convolutions drawn for the kernels of an instruction set.
+const PROBLEMS: usize = 2000;
+/// Bytes of codes and scratch that those of a blob have together, the last apart.
+const ARENA_BYTES: usize = 300_000;
+/// Multiplications of one: no more than an emulator does in a moment.
+const WORK: usize = 300_000;
 
 /// All emulated targets that run here.
 fn boards() -> Vec<(Target, Box<dyn Board>)> {
@@ -82,9 +94,63 @@ fn boards_give_the_bytes_of_the_reference() {
             let formats = [8, 4, 2].map(|bits| (format!("every format, {bits} bits"), every_format(bits, layout)));
             for (what, blob) in [("every operator".to_owned(), whole.clone())].into_iter().chain(formats) {
                 let codes = inputs(&blob, 3);
-                let expected = host::infer(&blob, Isa::Reference, &codes).unwrap();
+                let expected = Host::default().run(&blob, Isa::Reference, &codes).unwrap();
                 let outputs = board.run(&blob, isa, &codes).unwrap();
                 assert!(outputs == expected, "{}, {isa} kernels: {what}", target.name);
+            }
+        }
+    }
+}
+
+/// The loops of scalar kernels are assembly on these boards, which no host runs.
+#[test]
+fn boards_without_vectors_give_the_bytes_of_the_reference_for_any_convolution() {
+    gives_the_bytes_of_the_reference(Isa::Scalar, Family::Plain);
+}
+
+/// No host has the kernels.
+#[test]
+fn a_board_with_vectors_gives_the_bytes_of_the_reference_for_any_convolution() {
+    gives_the_bytes_of_the_reference(Isa::Helium, Family::Vectors);
+}
+
+/// Programs on boards have no std: so convolutions drawn at random come in blobs, each of as many as there is memory for.
+fn gives_the_bytes_of_the_reference(isa: Isa, family: Family) {
+    let boards: Vec<_> = boards().into_iter().filter(|(_, board)| board.isas().contains(&isa)).collect();
+    let mut runner = TestRunner::new(ProptestConfig::default());
+    let mut left = if boards.is_empty() { 0 } else { PROBLEMS };
+    while left > 0 {
+        let (mut blob, mut problems, mut bytes) = (Builder::default(), vec![], 0);
+        while bytes < ARENA_BYTES && left > 0 {
+            let problem = conv_problems_of(family).new_tree(&mut runner).unwrap().current();
+            let conv = problem.conv();
+            if conv.output.len() * conv.depth() > WORK {
+                continue;
+            }
+            let scratch = conv.weight_groups().map(|group| conv_scratch_bytes(&conv, group.layout, group.format)).max();
+            bytes += conv.input.len() + conv.output.len() + scratch.unwrap_or(0);
+            let input = blob.input(&problem);
+            let output = match conv.residual {
+                Some(add) => {
+                    let first = blob.tensor(conv.output, add.zero_a);
+                    blob.inputs.push(first);
+                    blob.conv_add(input, first, &problem)
+                }
+                None => blob.conv(input, &problem),
+            };
+            blob.outputs.push(output);
+            problems.push((problem.spec.clone(), conv.output.len()));
+            left -= 1;
+        }
+        let blob = AlignedBytes::from(&blob.finish()[..]);
+        let codes = inputs(&blob, 1);
+        let expected = Host::default().run(&blob, Isa::Reference, &codes).unwrap();
+        for (target, board) in &boards {
+            let outputs = board.run(&blob, isa, &codes).unwrap();
+            let mut at = 0;
+            for (spec, len) in &problems {
+                assert!(outputs[at..at + len] == expected[at..at + len], "{}: {spec:?}", target.name);
+                at += len;
             }
         }
     }

@@ -51,7 +51,17 @@ proptest! {
     }
 
     #[test]
+    fn every_convolution_of_vectors_equals_the_reference(problem in conv_problems_of(Family::Vectors)) {
+        equals_the_reference(&problem)?;
+    }
+
+    #[test]
     fn every_convolution_of_narrow_weights_equals_the_reference(problem in conv_problems_of(Family::Narrow)) {
+        equals_the_reference(&problem)?;
+    }
+
+    #[test]
+    fn every_convolution_of_plain_weights_equals_the_reference(problem in conv_problems_of(Family::Plain)) {
         equals_the_reference(&problem)?;
     }
 

@@ -30,7 +30,7 @@ fn every_operator_gives_the_bytes_of_the_reference() {
 fn convolutions_of_every_format_give_the_bytes_of_the_reference() {
     let image = |c| Shape { h: 1, w: 2, c };
     for format in WeightFormat::ALL {
-        for layout in [Layout::Plain, Layout::Panels, Layout::Words] {
+        for layout in [Layout::Plain, Layout::Panels, Layout::Words, Layout::Vectors] {
             for spec in [
                 ConvSpec::dense(image(2), 17, 2, 1, format, layout),
                 ConvSpec::dense(image(7), 3, 1, 2, format, layout),

@@ -60,7 +60,7 @@ pub trait Board: Sync {
 pub(crate) fn of(target: &Target, timings: Option<Timings>) -> Box<dyn Board> {
     match &target.runner {
         // That a description names a target that runs was checked when it was read.
-        Runner::Host | Runner::SameAs(_) => Box::new(host::Host),
+        Runner::Host | Runner::SameAs(_) => Box::new(host::Host::default()),
         Runner::Qemu(qemu) => {
             let counting = qemu::Emulator::new(&target.name, qemu.clone());
             Box::new(match timings {
@@ -80,6 +80,9 @@ pub enum BoardError {
     /// The session cannot start.
     #[error(transparent)]
     Setup(#[from] SetupError),
+    /// The threads to share an inference could not be started.
+    #[error(transparent)]
+    Threads(#[from] rayon::ThreadPoolBuildError),
     /// The firmware could not be built.
     #[error(transparent)]
     Firmware(#[from] firmware::FirmwareError),
@@ -98,7 +101,7 @@ pub struct Timing {
     pub unit: TickUnit,
     /// One inference, one entry a sample, sorted.
     pub total: Vec<f64>,
-    /// Each layer, sorted; their medians add up to that of the total.
+    /// Each layer, sorted; their medians add up to that of the total, on the host without the copying of the inputs.
     pub layers: Vec<Vec<f64>>,
     /// The family whose kernel ran each layer.
     pub isas: Vec<Isa>,

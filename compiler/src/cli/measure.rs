@@ -46,7 +46,7 @@ pub(super) struct Args {
     check: Vec<PathBuf>,
     #[command(flatten)]
     passes: args::PassArgs,
-    /// Kernels: portable, avx2, avxvnni, avx512vnni, neon, dotprod or i8mm [default: the fastest].
+    /// Kernels: portable, scalar, avx2, avxvnni, avx512vnni, neon, dotprod or i8mm [default: the fastest].
     #[arg(long, value_name = "NAME")]
     isa: Option<Isa>,
 }

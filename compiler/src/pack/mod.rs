@@ -32,7 +32,7 @@ pub fn pack(geometry: &Conv<'_>, group: &PlannedWeights) -> Result<Vec<u8>, Pack
         for (k, &level) in levels.iter().enumerate() {
             let code = code_of(format, level, &group.codebook).ok_or(PackError { level, channel, format })?;
             let position = geometry.position(group.layout, format, channel, k);
-            write_code(&mut codes[position.offset..], format.bits(), position.index, code);
+            write_code(&mut codes[position.offset..], format.bits(), position.index, code ^ position.inverted);
         }
     }
     Ok(codes)

@@ -2,7 +2,7 @@
 
 use super::{
     CODEBOOK_BYTES, Layout, PANEL_CHANNELS, PANEL_DEPTH, PLANE_WORD, Reader, SECTION_ALIGN, Shape, TENSOR_BYTES,
-    Tensor, WORD_CHANNELS, WORD_CODES, WeightFormat, op,
+    Tensor, VECTOR_CHANNELS, VECTOR_CODES, WORD_CHANNELS, WORD_CODES, WeightFormat, op,
 };
 use crate::error::FormatError;
 use crate::kernels::KernelSet;
@@ -295,7 +295,11 @@ impl<'a> Conv<'a> {
         let bits = format.bits() as usize;
         match layout {
             Layout::Plain => channels.saturating_mul(self.depth().saturating_mul(bits).div_ceil(8)),
-            Layout::Panels => {
+            Layout::Vectors if !self.is_depthwise() => {
+                let vectors = self.depth().div_ceil(VECTOR_CODES).saturating_mul(VECTOR_CHANNELS);
+                channels.div_ceil(VECTOR_CHANNELS).saturating_mul(vectors).saturating_mul(VECTOR_CODES / 8 * bits)
+            }
+            Layout::Panels | Layout::Vectors => {
                 let (segments, len) = self.segments();
                 let depth = if self.is_depthwise() {
                     self.depth()
@@ -353,7 +357,7 @@ impl<'a> Conv<'a> {
         let align = if format == WeightFormat::Linear(8) { SECTION_ALIGN } else { 4 };
         let fits_layout = match layout {
             Layout::Plain => true,
-            Layout::Panels | Layout::Words => self.groups == 1 || self.is_depthwise(),
+            Layout::Panels | Layout::Words | Layout::Vectors => self.groups == 1 || self.is_depthwise(),
             Layout::Planes => self.groups == 1 && format.has_planes(),
         };
         if channels == 0 || !at.is_multiple_of(align) || !fits_layout {
@@ -402,19 +406,20 @@ impl<'a> Conv<'a> {
     /// Whether the padding of dense panels and pairs of 8 bits is 0, since kernels multiply it.
     fn is_dense_padding_clear(&self, group: &WeightGroup<'_>) -> bool {
         let linked = |layout| KernelSet::LINKED.has_dense(layout);
-        // Runs of codes that are padded, and codes of all channels that are padded at once.
-        let (len, step) = match group.layout {
+        // Runs of codes that are padded, to a multiple of what, and channels that are padded at once.
+        let (len, codes, channels) = match group.layout {
             _ if self.is_depthwise() || group.format != WeightFormat::Linear(8) => return true,
-            Layout::Panels if linked(Layout::Panels) => (self.segments().1, PANEL_CHANNELS * PANEL_DEPTH),
-            Layout::Words if linked(Layout::Words) => (self.depth(), WORD_CHANNELS * WORD_CODES),
+            Layout::Panels if linked(Layout::Panels) => (self.segments().1, PANEL_DEPTH, PANEL_CHANNELS),
+            Layout::Words if linked(Layout::Words) => (self.depth(), WORD_CODES, WORD_CHANNELS),
+            Layout::Vectors if linked(Layout::Vectors) => (self.depth(), VECTOR_CODES, VECTOR_CHANNELS),
             _ => return true,
         };
-        let (quads, counted) = (len.div_ceil(PANEL_DEPTH), len % PANEL_DEPTH);
+        let (steps, counted, step) = (len.div_ceil(codes), len % codes, codes * channels);
         let is_clear = |run: &[u8]| {
             let last = run.get(run.len().saturating_sub(step)..).unwrap_or(&[]);
-            last.iter().zip((0..PANEL_DEPTH).cycle()).all(|(&code, i)| i < counted || code == 0)
+            last.iter().zip((0..codes).cycle()).all(|(&code, i)| i < counted || code == 0)
         };
-        counted == 0 || group.codes.chunks_exact(step.saturating_mul(quads).max(1)).all(is_clear)
+        counted == 0 || group.codes.chunks_exact(step.saturating_mul(steps).max(1)).all(is_clear)
     }
 
     /// Whether kernels take its geometry: channels add up, and windows stay near the input.

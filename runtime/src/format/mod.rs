@@ -120,8 +120,15 @@
 //!   `s`, where `t = s * w + i / 32`, is number `((t * b + i % b) * 16 + o % 16) * 32 / b + i % 32 / b` of the panel's
 //!   stream: so 32 codes of 16 channels are 64 bytes, or of two bits 64 bytes of the even ones and 64 of the odd ones.
 //!
+//! * [`Layout::Vectors`], dense: quads of output channels, *vectors* of 16 codes of each of them in turn. The weights of
+//!   a channel are in the order (kernel column, kernel row, input channel), padded to a multiple of 16; code `k` of
+//!   channel `o` is code `k % 16` of vector `k / 16 * 4 + o % 4`. Where `b` is 1, 2 or 4, `f = 8 / b` successive vectors
+//!   interleave in 16 bytes as the steps of a dense panel do in 64. Codes of 8 bits have their highest bit inverted:
+//!   as bytes without a sign they are levels that count from -128. One stream a quad.
+//! * [`Layout::Vectors`], depthwise: as [`Layout::Panels`], depthwise.
+//!
 //! Missing channels and padding positions hold code 0, which is level 0 in format 0x08: kernels multiply those
-//! panels and pairs as they lie. In the other formats a kernel must not let them count. Panels of
+//! panels and pairs as they lie; in [`Layout::Vectors`], stored bits of 0, which as bytes without a sign are 0. In the other formats a kernel must not let them count. Panels of
 //! any width are whole bytes (16 codes), and data of a group begins at a multiple of 64 when its format
 //! is 0x08 and of 4 otherwise.
 //!
@@ -131,7 +138,7 @@
 //!   (MaxPool apart, which clamps) to a tensor of fewer bits than it reads;
 //! * windows that reach more than 255 positions beyond the far edge of the input; pools with a window that
 //!   misses the input, or of more than 2^23 positions;
-//! * padding of dense panels and pairs of format 0x08 that is not 0; codes beyond a segment of bit planes that are
+//! * padding of dense panels, pairs and quads of format 0x08 that is not 0; codes beyond a segment of bit planes that are
 //!   not 0;
 //! * a weight group of a wider layout than the header's, channel counts that do not add up, records whose
 //!   length is no multiple of 4.
@@ -187,6 +194,11 @@ pub const PLANE_WORD: usize = 32;
 pub const WORD_CODES: usize = 4;
 /// Output channels of a dense stream of [`Layout::Words`].
 pub const WORD_CHANNELS: usize = 2;
+
+/// Consecutive codes of one channel in a dense stream of [`Layout::Vectors`].
+pub const VECTOR_CODES: usize = 16;
+/// Output channels of a dense stream of [`Layout::Vectors`].
+pub const VECTOR_CHANNELS: usize = 4;
 
 /// Operator codes.
 pub mod op {
@@ -260,7 +272,8 @@ impl WeightFormat {
         }
     }
 
-    /// Steps that interleave in a dense panel of [`Layout::Panels`]: as many codes as fit a byte exactly, else 1.
+    /// Steps that interleave in a dense panel of [`Layout::Panels`], and vectors in [`Layout::Vectors`]: as many codes
+    /// as fit a byte exactly, else 1.
     pub const fn interleaved(self) -> usize {
         match self.bits() {
             bits @ (1 | 2 | 4) => 8 / bits as usize,
@@ -315,6 +328,9 @@ pub enum Layout {
     Words = 3,
     /// Panels of 16 channels, 32 codes deep.
     Planes = 4,
+    /// Quads of channels, 16 codes of each at a time. (5 is free: it is a flipped bit away from 4, which the checksum does
+    /// not cover.)
+    Vectors = 6,
 }
 
 impl Layout {
@@ -325,6 +341,7 @@ impl Layout {
             1 => Some(Layout::Panels),
             3 => Some(Layout::Words),
             4 => Some(Layout::Planes),
+            6 => Some(Layout::Vectors),
             _ => None,
         }
     }

@@ -23,8 +23,11 @@ mod polynomial;
 pub mod portable;
 pub mod reference;
 mod residual;
+mod scalar;
 pub mod scratch;
 mod set;
+mod vectors;
+pub mod work;
 #[cfg(target_arch = "x86_64")]
 pub mod x86_64;
 
@@ -50,6 +53,8 @@ pub enum Isa {
     Reference,
     /// Plain Rust, blocked.
     Portable,
+    /// Any processor with a multiplier of 32 bits, meant for those without vectors.
+    Scalar,
     /// x86-64 with AVX2 and BMI2.
     Avx2,
     /// x86-64 with those and AVX-VNNI.
@@ -64,13 +69,16 @@ pub enum Isa {
     NeonI8mm,
     /// 32-bit Arm with the DSP extension: Cortex-M4, M7, M33; A-profile processors too.
     Dsp,
+    /// 32-bit Arm with that and with the M-profile vector extension, called Helium: Cortex-M55, M85.
+    Helium,
 }
 
 impl Isa {
     /// All of them, those of one architecture slowest first.
-    pub const ALL: [Isa; 9] = [
+    pub const ALL: [Isa; 11] = [
         Isa::Reference,
         Isa::Portable,
+        Isa::Scalar,
         Isa::Avx2,
         Isa::AvxVnni,
         Isa::Avx512Vnni,
@@ -78,13 +86,14 @@ impl Isa {
         Isa::NeonDotprod,
         Isa::NeonI8mm,
         Isa::Dsp,
+        Isa::Helium,
     ];
 
     /// Whether this processor runs its kernels, and they are [linked](KernelSet::LINKED).
     pub fn is_available(self) -> bool {
         match self {
             _ if self != self.linked() => false,
-            Isa::Reference | Isa::Portable => true,
+            Isa::Reference | Isa::Portable | Isa::Scalar => true,
             _ => native::detect(self),
         }
     }
@@ -96,19 +105,22 @@ impl Isa {
 
     /// The fastest that this processor runs.
     pub fn best() -> Isa {
+        // Where there are vectors, a compiler makes use of them in portable code.
+        let vectors = !cfg!(target_pointer_width = "32");
         match KernelSet::IS_PARTIAL {
             true => Isa::Portable.linked(),
-            false => Isa::available().next_back().unwrap_or(Isa::Portable),
+            false => Isa::available().rfind(|&isa| isa != Isa::Scalar || !vectors).unwrap_or(Isa::Portable),
         }
     }
 
     /// The widest weight layout that its kernels read.
     pub const fn layout(self) -> Layout {
         match self {
-            Isa::Reference | Isa::Portable => Layout::Plain,
+            Isa::Reference | Isa::Portable | Isa::Scalar => Layout::Plain,
             Isa::Avx2 | Isa::AvxVnni | Isa::Neon | Isa::NeonDotprod | Isa::NeonI8mm => Layout::Panels,
             Isa::Avx512Vnni => Layout::Planes,
             Isa::Dsp => Layout::Words,
+            Isa::Helium => Layout::Vectors,
         }
     }
 
@@ -117,6 +129,7 @@ impl Isa {
         match self {
             Isa::Reference => "reference",
             Isa::Portable => "portable",
+            Isa::Scalar => "scalar",
             Isa::Avx2 => "avx2",
             Isa::AvxVnni => "avxvnni",
             Isa::Avx512Vnni => "avx512vnni",
@@ -124,6 +137,7 @@ impl Isa {
             Isa::NeonDotprod => "dotprod",
             Isa::NeonI8mm => "i8mm",
             Isa::Dsp => "dsp",
+            Isa::Helium => "helium",
         }
     }
 }
@@ -223,6 +237,7 @@ impl ConvKernel {
                 adds: true,
             },
             Isa::Portable => portable::conv_kernel(conv),
+            Isa::Scalar => scalar::conv_kernel(conv),
             isa => native::conv_kernel(isa, conv).unwrap_or_else(|| portable::conv_kernel(conv)),
         }
     }
@@ -284,7 +299,7 @@ impl Isa {
     pub fn add(self, p: &Add, a: &mut [u8], b: &[u8]) {
         match self.linked() {
             _ if !linked(op::ADD) && !KernelSet::LINKED.has_residual() => {}
-            Isa::Reference | Isa::Portable => reference::add(p, a, b),
+            Isa::Reference | Isa::Portable | Isa::Scalar => reference::add(p, a, b),
             _ => native::add(self, p, a, b),
         }
     }
@@ -301,7 +316,7 @@ impl Isa {
         match self.linked() {
             _ if !linked(op::AVG_POOL) => {}
             Isa::Reference => reference::avg_pool(p, input, output),
-            Isa::Portable => portable::avg_pool(p, input, output),
+            Isa::Portable | Isa::Scalar => portable::avg_pool(p, input, output),
             _ => native::avg_pool(self, p, input, output),
         }
     }
@@ -311,7 +326,7 @@ impl Isa {
         match self.linked() {
             _ if !linked(op::MAX_POOL) => {}
             Isa::Reference => reference::max_pool(p, input, output),
-            Isa::Portable => portable::max_pool(p, input, output),
+            Isa::Portable | Isa::Scalar => portable::max_pool(p, input, output),
             _ => native::max_pool(self, p, input, output),
         }
     }

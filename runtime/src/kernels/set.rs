@@ -127,6 +127,7 @@ impl KernelSet {
             Layout::Panels => layouts & (1 << Layout::Panels.number()) != 0,
             Layout::Words => layouts & (1 << Layout::Words.number()) != 0,
             Layout::Planes => layouts & (1 << Layout::Planes.number()) != 0,
+            Layout::Vectors => layouts & (1 << Layout::Vectors.number()) != 0,
         }
     }
 
@@ -242,7 +243,9 @@ impl Isa {
     #[inline(always)]
     pub(super) const fn linked(self) -> Isa {
         match KernelSet::IS_PARTIAL {
+            true if cfg!(pare_mve) => Isa::Helium,
             true if cfg!(pare_dsp) => Isa::Dsp,
+            true if cfg!(target_pointer_width = "32") => Isa::Scalar,
             true => Isa::Portable,
             false => self,
         }
@@ -250,7 +253,11 @@ impl Isa {
 }
 
 /// Layouts that the linked instruction set may leave to the portable kernels.
-const PORTABLE: u8 = if cfg!(pare_dsp) { !(1 << Layout::Words.number()) } else { u8::MAX };
+const PORTABLE: u8 = {
+    let words = if cfg!(pare_dsp) { 1 << Layout::Words.number() } else { 0 };
+    let vectors = if cfg!(pare_mve) { 1 << Layout::Vectors.number() } else { 0 };
+    !(words | vectors)
+};
 
 const fn format_bit(format: WeightFormat) -> u16 {
     match format {

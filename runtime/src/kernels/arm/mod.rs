@@ -22,25 +22,36 @@ macro_rules! processor {
 mod add;
 mod dense;
 mod depthwise;
+#[cfg(pare_mve)]
+mod helium;
 mod levels;
 mod polynomial;
+mod pool;
 mod quad;
+mod stream;
 mod tile;
 mod windows;
 
 use super::{ConvKernel, Isa, KernelSet, portable, scratch};
 use crate::format::{Add, AvgPool, Conv, Layout, MaxPool};
 
-/// Whether the kernels of `isa` can run here: the extension is there whenever this module is compiled.
+/// Whether the kernels of `isa` can run here: the extensions are there whenever their modules are compiled.
 pub fn detect(isa: Isa) -> bool {
-    matches!(isa, Isa::Reference | Isa::Portable | Isa::Dsp)
+    matches!(isa, Isa::Reference | Isa::Portable | Isa::Dsp) || cfg!(pare_mve) && isa == Isa::Helium
 }
 
-/// The kernel of `isa` for a convolution whose weights are all in [`Layout::Words`]; `None` for other layouts.
+/// The kernel of `isa` for a convolution whose weights are all in [`Layout::Words`], or for Helium in
+/// [`Layout::Vectors`]; `None` for other layouts.
 pub(super) fn conv_kernel(isa: Isa, conv: &Conv<'_>) -> Option<ConvKernel> {
-    if isa != Isa::Dsp || conv.layout()? != Layout::Words {
+    let layout = conv.layout()?;
+    #[cfg(pare_mve)]
+    if isa == Isa::Helium && layout == Layout::Vectors {
+        return helium::conv_kernel(conv);
+    }
+    if !matches!(isa, Isa::Dsp | Isa::Helium) || layout != Layout::Words {
         return None;
     }
+    let isa = Isa::Dsp;
     if conv.is_depthwise() && KernelSet::LINKED.has_depthwise(Layout::Words) {
         return Some(ConvKernel { isa, run: depthwise::run, scratch: scratch::of_groups, adds: false });
     }
@@ -53,12 +64,16 @@ pub(super) fn conv_kernel(isa: Isa, conv: &Conv<'_>) -> Option<ConvKernel> {
     KernelSet::LINKED.has_dense(Layout::Words).then_some(dense)
 }
 
-pub(super) fn add(_isa: Isa, p: &Add, a: &mut [u8], b: &[u8]) {
-    add::add(p, a, b);
+pub(super) fn add(isa: Isa, p: &Add, a: &mut [u8], b: &[u8]) {
+    match isa {
+        #[cfg(pare_mve)]
+        Isa::Helium => helium::add(p, a, b),
+        _ => add::add(p, a, b),
+    }
 }
 
 pub(super) fn avg_pool(_isa: Isa, p: &AvgPool, input: &[u8], output: &mut [u8]) {
-    portable::avg_pool(p, input, output);
+    pool::avg_pool(p, input, output);
 }
 
 pub(super) fn max_pool(_isa: Isa, p: &MaxPool, input: &[u8], output: &mut [u8]) {

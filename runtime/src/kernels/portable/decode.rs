@@ -34,7 +34,7 @@ impl<'a> Decoder<'a> {
                     self.panel_rows(first + four * PANEL_DEPTH, row_len, rows);
                 }
             }
-            Layout::Planes => {
+            Layout::Planes | Layout::Vectors => {
                 for (channel, row) in (first..self.group.channels).zip(rows.chunks_exact_mut(row_len)) {
                     for (k, level) in row.iter_mut().take(self.conv.depth()).enumerate() {
                         *level = self.group.level(self.conv, channel, k);
@@ -49,7 +49,8 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    fn plain_row(&self, channel: usize, row: &mut [i8]) {
+    /// Fills `row` with the levels of a channel of the group, in [`Layout::Plain`].
+    pub(in crate::kernels) fn plain_row(&self, channel: usize, row: &mut [i8]) {
         let depth = self.conv.depth();
         let bits = self.group.format.bits() as usize;
         let stream = self.stream(channel * (depth * bits).div_ceil(8));
@@ -136,7 +137,7 @@ impl<'a> Decoder<'a> {
                     }
                 }
             }
-            Layout::Panels => {
+            Layout::Panels | Layout::Vectors => {
                 let panel = self.conv.packed_bytes(PANEL_CHANNELS, self.group.format, Layout::Panels);
                 let stream = self.stream(first / PANEL_CHANNELS * panel);
                 for (t, tap) in taps.iter_mut().enumerate() {

@@ -11,9 +11,8 @@ mod lanes;
 mod pool;
 mod rearrange;
 
-#[cfg(pare_dsp)]
 pub(super) use decode::Decoder;
-pub use pool::{avg_pool, max_pool};
+pub use pool::{avg_pool, max_pool, pool_work};
 pub use rearrange::{depth_to_space, pad, resize_bilinear, resize_nearest, transpose};
 
 use super::{ConvKernel, Isa, KernelSet, RunConv};

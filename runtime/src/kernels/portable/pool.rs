@@ -5,6 +5,7 @@ use core::ops::Range;
 
 use super::lanes::{LANES, load};
 use crate::format::{AvgPool, MaxPool, Pool};
+use crate::kernels::work::Work;
 
 /// Channels of a block while there are as many, and of the rest: as many as registers hold, of vectors or without any.
 const WIDE: usize = if cfg!(target_pointer_width = "64") { 4 * LANES } else { NARROW };
@@ -33,6 +34,22 @@ pub fn avg_pool(p: &AvgPool, input: &[u8], output: &mut [u8]) {
 #[inline(always)]
 pub fn max_pool(p: &MaxPool, input: &[u8], output: &mut [u8]) {
     pool(&Highest(p), &p.window, input, output);
+}
+
+/// The work of both: wide blocks of channels and their pixels, narrow blocks and theirs, both kinds of blocks where a part
+/// of the window is outside.
+pub fn pool_work(pool: &Pool) -> Work {
+    let [rows, columns] = pool.kernel;
+    let whole = |axis: usize, outputs: usize, taps: usize, size: usize| {
+        let [stride, pad] = [pool.stride[axis], pool.pad[axis]];
+        (0..outputs).filter(|&out| inside(out, stride, taps, pad, size).len() == taps).count()
+    };
+    let windows = pool.output.h * pool.output.w;
+    let outside =
+        windows - whole(0, pool.output.h, rows, pool.input.h) * whole(1, pool.output.w, columns, pool.input.w);
+    let [wide, narrow] = [pool.output.c / WIDE, (pool.output.c % WIDE).div_ceil(NARROW)];
+    let (blocks, pixels) = ([wide, narrow].map(|blocks| blocks * windows), rows * columns);
+    [blocks[0], blocks[0] * pixels, blocks[1], blocks[1] * pixels, outside * wide, outside * narrow, 0, 0, 0, 0]
 }
 
 /// What becomes of a window. No closure: its code would be compiled without the instructions of whoever calls it.

@@ -70,6 +70,49 @@ pub(super) fn expand(
     Some(())
 }
 
+/// Cuts the steps into runs, few if fields have room for these weights, and writes the bytes of each; returns those of
+/// all runs.
+pub(super) fn cut<'a>(plan: &Polynomial, weights: &[u32], runs: &'a mut [u32]) -> Option<&'a [u32]> {
+    let (mut sums, mut bytes, mut count) = ([0; TILE], 0, 0);
+    for steps in weights.chunks(plan.sure_steps * TILE).take(plan.runs()) {
+        if plan.runs() > 1 {
+            let before = sums;
+            // SAFETY: there are whole blocks of steps, one at least.
+            unsafe { sum(&mut sums, steps.as_ptr(), steps.as_ptr_range().end) };
+            if bytes > 0 && !sums.iter().all(|&sum| plan.has_room(sum)) {
+                *runs.get_mut(count)? = bytes;
+                (bytes, count) = (0, count + 1);
+                sums.iter_mut().zip(before).for_each(|(sum, before)| *sum -= before);
+            }
+        }
+        bytes += size_of_val(steps) as u32;
+    }
+    *runs.get_mut(count).filter(|_| bytes > 0)? = bytes;
+    runs.get(..=count)
+}
+
+/// Adds up the words of blocks of steps, one at least.
+#[unsafe(naked)]
+unsafe extern "C" fn sum(sums: &mut [u64; TILE], weights: *const u32, end: *const u32) {
+    naked_asm!(
+        processor!(),
+        "push {{r4-r9}}",
+        "ldm r0, {{r4-r7}}",
+        "mov r12, #1",
+        "2:",
+        ".rept 8",
+        "ldrd r8, r9, [r1], #8",
+        "umlal r4, r5, r8, r12",
+        "umlal r6, r7, r9, r12",
+        ".endr",
+        "cmp r1, r2",
+        "bne 2b",
+        "stm r0, {{r4-r7}}",
+        "pop {{r4-r9}}",
+        "bx lr",
+    )
+}
+
 /// Weight `k` of a filter of a pair, as a number.
 fn code_at(pair: &[u8], bits: usize, filter: usize, k: usize, flip: u32) -> u32 {
     let index = (k / WORD_CODES * WORD_CHANNELS + filter) * WORD_CODES + k % WORD_CODES;
