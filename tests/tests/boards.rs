@@ -126,7 +126,7 @@ fn a_board_with_vectors_gives_the_bytes_of_the_reference_for_any_convolution() {
                 None => blob.conv(input, &problem),
             };
             blob.outputs.push(output);
-            problems.push((problem.spec, conv.output.len()));
+            problems.push((conv.output.len(), problem.spec));
             left -= 1;
         }
         let blob = AlignedBytes::from(&blob.finish()[..]);
@@ -134,7 +134,7 @@ fn a_board_with_vectors_gives_the_bytes_of_the_reference_for_any_convolution() {
         let expected = Host::default().run(&blob, Isa::Reference, &codes).unwrap();
         let outputs = board.run(&blob, Isa::Helium, &codes).unwrap();
         let mut at = 0;
-        for (spec, len) in problems {
+        for (len, spec) in problems {
             assert!(outputs[at..at + len] == expected[at..at + len], "{}: {spec:?}", target.name);
             at += len;
         }
