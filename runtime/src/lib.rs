@@ -31,6 +31,8 @@ pub mod format;
 pub mod model;
 #[deny(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 pub mod session;
+#[deny(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+mod stage;
 
 pub mod arena;
 pub mod bits;

@@ -181,15 +181,20 @@ impl Board for Emulator {
             found.next().and_then(instructions).ok_or_else(|| self.ended(&lines))
         };
         let total = one("run")?;
-        let (mut layers, mut isas) = (Vec::new(), Vec::new());
+        let model = Model::parse(blob)?;
+        let mut isas = vec![None; model.layers().len()];
+        let mut layers = vec![vec![0.0]; isas.len()];
+        // A layer of a stage takes several turns.
         for line in lines.iter().filter_map(|line| line.strip_prefix("layer ")) {
-            let (isa, ticks) = line.split_once(' ').ok_or_else(|| self.ended(&lines))?;
-            layers.push(vec![instructions(ticks).ok_or_else(|| self.ended(&lines))?]);
-            isas.push(isa.parse().map_err(|_| self.ended(&lines))?);
+            let mut turn = |mut words: std::str::Split<'_, char>| {
+                let (index, isa): (usize, Isa) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+                layers.get_mut(index)?[0] += instructions(words.next()?)?;
+                isas[index] = Some(isa);
+                Some(())
+            };
+            turn(line.split(' ')).ok_or_else(|| self.ended(&lines))?;
         }
-        if layers.len() != Model::parse(blob)?.layers().len() {
-            return Err(self.ended(&lines).into());
-        }
+        let isas = isas.into_iter().collect::<Option<Vec<_>>>().ok_or_else(|| self.ended(&lines))?;
         settle(&mut layers, total);
         let first = FirstInference { parse: one("parse")?, setup: one("setup")?, run: one("first")? };
         Ok(Timing { unit: self.unit(), total: vec![total], layers, isas, first, yardstick: 1.0, quiet: 1.0 })

@@ -12,14 +12,19 @@ impl Lowering<'_> {
     /// Shares memory between operands and results where the operator allows it, then packs the arena.
     pub(super) fn place(mut self) -> Plan {
         self.reuse_dying_operands();
-        let end = self.layers.len();
-        let mut buffers = self.lifetimes(end);
+        let stages = self.chosen_stages();
+        let (mut buffers, overlaps) = self.staged_lifetimes(&stages);
         let scratch_of = buffers.len();
-        let scratch = self.layers.iter().map(|layer| self.scratch_bytes(layer)).enumerate();
+        let scratch = self.staged_scratch(&stages).into_iter().enumerate();
         buffers.extend(scratch.map(|(layer, bytes)| Buffer { bytes, first: layer, last: layer }));
-        let placement = memory::plan(&buffers);
+        let placement = memory::plan(&buffers, &overlaps);
         for (tensor, &buffer) in self.tensors.iter_mut().zip(&self.buffers) {
             tensor.offset = placement.offsets[buffer];
+        }
+        for stage in &stages {
+            for (layer, [before, _]) in self.layers[stage.first..].iter().zip(&stage.held) {
+                self.tensors[layer.output].offset += before;
+            }
         }
         for (layer, offset) in self.layers.iter_mut().zip(&placement.offsets[scratch_of..]) {
             layer.scratch = *offset;
@@ -42,7 +47,8 @@ impl Lowering<'_> {
             inputs: self.quantized.graph.inputs.iter().map(tensor).collect(),
             outputs: self.quantized.graph.outputs.iter().map(tensor).collect(),
             arena_bytes: placement.bytes,
-            arena_lower_bound: memory::lower_bound(&buffers),
+            arena_lower_bound: memory::lower_bound(&buffers, &overlaps),
+            stages,
             tensors: self.tensors,
             layers: self.layers,
         }
