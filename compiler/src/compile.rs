@@ -33,7 +33,7 @@ use crate::search::cache::Cached;
 use crate::search::sensitivity::{self, Sensitivity};
 use crate::search::space::SpaceError;
 use crate::search::{Budget, Evaluator, Event, Front, Point, Problem, Score, SearchError, Space, Strategy, uniform};
-use crate::target::Target;
+use crate::target::{Runner, Target};
 use crate::task::{Task, TaskError};
 use crate::units::Bytes;
 
@@ -75,8 +75,8 @@ impl Settings {
             bias_correction: BiasCorrection::MeanInput,
         };
         let isa = target.board().best_isa();
-        let (sums, stages) = (Sums::default(), Stages::Banded);
-        Settings { isa, target, quant, activation_bits: vec![8], sums, stages, seed, cache }
+        let stages = if target.runner == Runner::Host { Stages::Whole } else { Stages::Banded };
+        Settings { isa, target, quant, activation_bits: vec![8], sums: Sums::default(), stages, seed, cache }
     }
 }
 

@@ -145,9 +145,9 @@ impl PassArgs {
         if self.without.iter().any(|name| name == FUSE_RESIDUAL) { Sums::Apart } else { Sums::Fused }
     }
 
-    /// How layers follow one another: the pass over the plan.
-    pub(super) fn stages(&self) -> Stages {
-        if self.without.iter().any(|name| name == ROW_STAGES) { Stages::Whole } else { Stages::Banded }
+    /// How layers follow one another, on a target on which they do so by `usual`: the pass over the plan.
+    pub(super) fn stages(&self, usual: Stages) -> Stages {
+        if self.without.iter().any(|name| name == ROW_STAGES) { Stages::Whole } else { usual }
     }
 
     /// Whether they are all applied, and nothing else.

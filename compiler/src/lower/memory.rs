@@ -197,6 +197,39 @@ mod tests {
         }
     }
 
+    proptest! {
+        #[test]
+        fn buffers_overlap_no_further_than_they_may(buffers in prop::collection::vec(buffer(), 2..16), seed in any::<u64>()) {
+            let mut rng = Pcg32::new(seed, 0);
+            let mut overlaps: Vec<Overlap> = Vec::new();
+            for (growing, late) in buffers.iter().enumerate() {
+                let dying = buffers.iter().position(|early| early.first < late.first && early.last == late.first);
+                let distance = ALIGN * rng.below(100) as usize;
+                overlaps.extend(dying.map(|dying| Overlap { dying, growing, distance }));
+            }
+            let placement = plan(&buffers, &overlaps);
+            prop_assert!(placement.bytes >= lower_bound(&buffers, &overlaps) || overlaps.len() > 1);
+            for (i, a) in buffers.iter().enumerate() {
+                for (j, b) in buffers.iter().enumerate().filter(|(j, b)| *j != i && a.meets(b)) {
+                    let (x, y) = (placement.offsets[i], placement.offsets[j]);
+                    let may = overlaps.iter().any(|o| match (o.dying, o.growing) {
+                        pair if pair == (i, j) => x >= y + o.distance,
+                        pair if pair == (j, i) => y >= x + o.distance,
+                        _ => false,
+                    });
+                    prop_assert!(may || x + a.bytes <= y || y + b.bytes <= x, "{i} and {j} overlap");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_buffer_is_written_onto_one_that_dies() {
+        let buffers = [Buffer { bytes: 320, first: 0, last: 1 }, Buffer { bytes: 160, first: 1, last: 2 }];
+        let onto = |distance| plan(&buffers, &[Overlap { dying: 0, growing: 1, distance }]).bytes;
+        assert_eq!([0, 48, 160, 400].map(onto), [320, 368, 480, 480]);
+    }
+
     #[test]
     fn a_chain_needs_its_widest_pair() {
         let sizes = [3072, 16384, 16384, 8192, 8192, 4096, 64];

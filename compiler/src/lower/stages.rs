@@ -2,7 +2,8 @@
 //! rows alone, and that of what they read can be written anew while they read.
 //!
 //! No row is computed twice: see [`pare_runtime::format`]. It costs some instructions a band, so that it is done where
-//! the arena would be larger otherwise, in bands as high as that allows.
+//! the arena would be larger otherwise, in bands as cheap as that allows; not on the host, where bands are slow and
+//! memory is plenty.
 
 use std::collections::BTreeSet;
 
@@ -18,17 +19,25 @@ pub const ROW_STAGES: &str = "row-stages";
 
 /// Layers of a stage at most.
 const MOST_LAYERS: usize = 6;
-/// Rows of its last layer in a band at most.
-const MOST_ROWS: usize = 16;
-/// Multiply-accumulates of a layer in a band, on average, at least: calling a kernel takes as many instructions as some
-/// hundreds.
-const LEAST_MACS: u64 = 8192;
+/// Rows of its last layer in a band. Most are multiples of three: kernels for microcontrollers take so many windows
+/// at once.
+const HEIGHTS: [usize; 9] = [1, 2, 3, 4, 6, 8, 12, 16, 24];
+/// Windows that those kernels take at once; others cost about as much again.
+const WINDOWS: usize = 3;
+/// What a layer costs in a band however little it computes, in multiply-accumulates: counted on a Cortex-M4.
+const CALL: u64 = 2500;
+/// Multiply-accumulates that one of a depthwise convolution costs there.
+const DEPTHWISE: u64 = 4;
+/// The share of a stage's work that bands may add, one in so many, unless memory is all that counts.
+const WORK_A_COST: u64 = 32;
 
 /// How layers follow one another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Stages {
-    /// Some together in bands of rows, where that makes the arena smaller.
+    /// Some together in bands of rows, where that makes the arena smaller and costs little time.
     Banded,
+    /// The same whatever it costs.
+    Smallest,
     /// Each after the one before.
     #[default]
     Whole,
@@ -49,6 +58,8 @@ pub struct PlannedStage {
     pub(super) scratch: Vec<usize>,
     /// What [`StageEnds::distance`] says.
     distance: usize,
+    /// What the bands add to the work, in multiply-accumulates.
+    cost: u64,
 }
 
 impl PlannedStage {
@@ -74,7 +85,7 @@ impl Lowering<'_> {
         }
         let peak = needs.iter().max().copied().unwrap_or(0);
         let suffices = |stages: &[PlannedStage]| self.needs(stages).into_iter().max().unwrap_or(0) <= peak;
-        // Some came to be superfluous, and bands can be higher where the peak is not.
+        // Some came to be superfluous, and bands can be cheaper where the peak is not.
         for index in (0..chosen.len()).rev() {
             let mut fewer = chosen.clone();
             fewer.remove(index);
@@ -83,11 +94,15 @@ impl Lowering<'_> {
             }
         }
         for index in 0..chosen.len() {
-            for higher in self.higher(&chosen[index]) {
+            let PlannedStage { first, cost, .. } = chosen[index];
+            let mut others = self.stages(first, chosen[index].end() - 1);
+            others.sort_by_key(|other| other.cost);
+            for other in others.into_iter().take_while(|other| other.cost < cost) {
                 let mut stages = chosen.clone();
-                stages[index] = higher;
+                stages[index] = other;
                 if suffices(&stages) {
                     chosen = stages;
+                    break;
                 }
             }
         }
@@ -167,22 +182,17 @@ impl Lowering<'_> {
         stages
     }
 
-    /// The same stage in higher bands.
-    fn higher(&self, stage: &PlannedStage) -> Vec<PlannedStage> {
-        let mut stages = self.stages(stage.first, stage.end() - 1);
-        stages.retain(|other| other.rows > stage.rows);
-        stages
-    }
-
     /// A stage of these layers, in bands of several heights; none if they do not follow from one another.
     fn stages(&self, first: usize, last: usize) -> Vec<PlannedStage> {
         let Some(convs) = self.chain(first, last) else { return Vec::new() };
         let strides: usize = convs[1..].iter().map(|conv| conv.1.stride[0]).product();
-        let macs: u64 = convs.iter().map(|conv| conv.1.macs()).sum();
-        let most = convs[convs.len() - 1].1.output.h;
-        let heights = (0..).map(|power| 1 << power).take_while(|&rows| rows < most && rows <= MOST_ROWS);
-        let worthwhile = |rows: &usize| macs / (most.div_ceil(*rows) * convs.len()) as u64 >= LEAST_MACS;
-        heights.filter(worthwhile).filter_map(|rows| self.stage(first, &convs, rows * strides)).collect()
+        let work: u64 = convs.iter().map(|(_, conv)| work(conv)).sum();
+        let is_cheap = |stage: &PlannedStage| match self.config.stages {
+            Stages::Smallest => true,
+            Stages::Banded | Stages::Whole => stage.cost * WORK_A_COST <= work,
+        };
+        let heights = HEIGHTS.into_iter().take_while(|&rows| rows < convs[convs.len() - 1].1.output.h);
+        heights.filter_map(|rows| self.stage(first, &convs, rows * strides)).filter(is_cheap).collect()
     }
 
     fn stage(&self, first: usize, convs: &[(&PlannedConv, Conv<'_>)], rows: usize) -> Option<PlannedStage> {
@@ -204,19 +214,27 @@ impl Lowering<'_> {
         };
         let distance = ends.distance();
         let [read, written] = self.ends(first, first + convs.len() - 1);
-        let scratch = convs.iter().zip(&paces).map(|((planned, conv), pace)| {
-            let bands = 0..pace.bands(conv.output.h);
-            let parts = bands.map(|band| conv.part(pace.rows(band, conv.output.h)).conv);
-            let kinds: BTreeSet<_> = parts.map(|part| (part.input.h, part.output.h, part.pad[0])).collect();
-            kinds.into_iter().map(|kind| scratch_of(planned, conv, kind)).max().unwrap_or(0)
-        });
+        let bands = ends.to.bands(ends.last.output.h);
+        let mut cost = 0;
+        let mut scratch = Vec::new();
+        for ((planned, conv), pace) in convs.iter().zip(&paces) {
+            let parts = (0..bands).map(|band| conv.part(pace.rows(band, conv.output.h)).conv);
+            let mut kinds = BTreeSet::new();
+            for part in parts {
+                let single = if conv.is_depthwise() { 0 } else { part.output.h * part.output.w % WINDOWS };
+                cost += CALL + (single * conv.depth() * conv.output.c) as u64;
+                kinds.insert((part.input.h, part.output.h, part.pad[0]));
+            }
+            scratch.push(kinds.into_iter().map(|kind| scratch_of(planned, conv, kind)).max().unwrap_or(0));
+        }
         (read != written || distance == 0).then(|| PlannedStage {
             first,
             layers: convs.len(),
             rows,
             held: held.collect(),
-            scratch: scratch.collect(),
+            scratch,
             distance: distance.next_multiple_of(ALIGN),
+            cost,
         })
     }
 
@@ -245,6 +263,10 @@ impl Lowering<'_> {
     fn ends(&self, first: usize, last: usize) -> [usize; 2] {
         [self.layers[first].inputs[0], self.layers[last].output].map(|tensor| self.buffers[tensor])
     }
+}
+
+fn work(conv: &Conv<'_>) -> u64 {
+    conv.macs() * if conv.is_depthwise() { DEPTHWISE } else { 1 }
 }
 
 /// What kernels want for some rows of a convolution.
