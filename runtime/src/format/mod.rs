@@ -11,7 +11,7 @@
 //! 0        header, 64 bytes
 //! tensors  n_tensors records of 20 bytes
 //! io       n_inputs + n_outputs tensor indices, u16 each, padded to 4
-//! layers   n_layers records of varying length, each a multiple of 4
+//! layers   n_layers records of varying length, each a multiple of 4, and one in front of each stage
 //! names    a length byte and UTF-8 text for each layer; may be absent (offset 0)
 //! meta     UTF-8 JSON for host tools (preprocessing, provenance); the runtime never reads it
 //! aux      tables of the operators that need them (Lut, Resize)
@@ -154,6 +154,7 @@
 //!   misses the input, or of more than 2^23 positions;
 //! * padding of dense panels and pairs of format 0x08 that is not 0; codes beyond a segment of bit planes that are
 //!   not 0;
+//! * a stage whose layers do not follow from one another, or whose tensors meet in the arena;
 //! * a weight group of a wider layout than the header's, channel counts that do not add up, records whose
 //!   length is no multiple of 4.
 //!
