@@ -1,7 +1,8 @@
 //! Says which instructions the target has where the compiler keeps that to itself: on stable Rust
-//! `cfg(target_feature = "dsp")` does not exist.
+//! `cfg(target_feature = "dsp")` does not exist. Names the networks whose kernels are linked.
 
-use std::env::var;
+use std::env::{split_paths, var, var_os};
+use std::path::Path;
 
 /// Processors of Armv8-M whose DSP extension the target's name says nothing about.
 const WITH_DSP: [&str; 4] = ["cortex-m33", "cortex-m35p", "cortex-m55", "cortex-m85"];
@@ -16,6 +17,27 @@ fn main() {
         println!("cargo::rustc-cfg=pare_armv8m");
     }
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-env-changed=PARE_NETWORKS");
+    let out = var_os("OUT_DIR").unwrap_or_default();
+    if let Err(error) = std::fs::write(Path::new(&out).join("networks.rs"), networks()) {
+        println!("cargo::error=the networks cannot be written down: {error}");
+    }
+}
+
+/// The blobs in `PARE_NETWORKS` as an expression; hosts take any network.
+fn networks() -> String {
+    let bare = var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "none");
+    let paths = var_os("PARE_NETWORKS").filter(|_| bare).unwrap_or_default();
+    let mut blobs = String::new();
+    for path in split_paths(&paths).filter(|path| path != Path::new("")) {
+        println!("cargo::rerun-if-changed={}", path.display());
+        if !std::fs::read(&path).is_ok_and(|blob| blob.starts_with(b"PARE")) {
+            println!("cargo::error=PARE_NETWORKS: {} is no network that `pare compile` made", path.display());
+        } else if let Ok(path) = path.canonicalize() {
+            blobs += &format!("include_bytes!({path:?}), ");
+        }
+    }
+    format!("&[{blobs}]")
 }
 
 /// Whether 32-bit Arm code may use the DSP extension: always with Armv7E-M and the A and R profiles of Armv7, with

@@ -3,7 +3,7 @@
 //! Fully connected stacks of 64 MB at 8 bits, beyond every cache but the last; and 3x3 convolutions whose
 //! activations have few bits too.
 //!
-//! `cargo run --release -p pare-benches --example lowbit`
+//! `cargo run --release -p pare-benches --example lowbit [ISA]`
 #![allow(clippy::print_stdout, reason = "a report")]
 
 use std::time::Instant;
@@ -21,16 +21,13 @@ const TURN: u128 = 1_000_000;
 const STACK: usize = 64 << 20;
 
 fn main() {
+    let isa = std::env::args().nth(1).map_or(Isa::best(), |name| name.parse().expect("an instruction set"));
     let (w, t, k4) = (WeightFormat::Linear, WeightFormat::Ternary, WeightFormat::Codebook(4));
     for size in [1024, 2048] {
-        let layer = |formats: &[WeightFormat]| {
-            let mut spec = ConvSpec::dense(Shape { h: 1, w: 1, c: size }, size, 1, 1, w(8), Layout::Panels);
-            spec.weights = formats.iter().map(|&f| (f, Layout::Panels, size / formats.len())).collect();
-            spec
-        };
+        let spec = ConvSpec::dense(Shape { h: 1, w: 1, c: size }, size, 1, 1, w(8), Layout::Panels);
         let mixtures: [&[_]; 9] = [&[w(8)], &[w(4)], &[k4], &[w(2)], &[t], &[w(1)], &[w(4), w(8)], &[w(6)], &[w(3)]];
-        let specs = mixtures.map(|formats| (name(formats), layer(formats)));
-        compare(&format!("fully connected {size}-{size}, {STACK} bytes at 8 bits"), &specs, STACK / size / size);
+        let specs = mixtures.map(|formats| mixed(&spec, formats));
+        compare(&format!("fully connected {size}-{size}, {STACK} bytes at 8 bits"), isa, &specs, STACK / size / size);
     }
     for (channels, extent) in [(64, 8), (128, 8), (32, 16)] {
         let shape = Shape { h: extent, w: extent, c: channels };
@@ -39,19 +36,27 @@ fn main() {
             (format!("{format}a{bits_in} {layout:?}"), spec)
         };
         let low = [(w(2), 2), (t, 2), (w(1), 4), (w(1), 3), (w(2), 1), (w(1), 2), (w(1), 1)];
-        let mut specs = vec![conv(w(8), 8, Layout::Panels), conv(w(4), 8, Layout::Panels)];
+        let (_, bytes) = conv(w(8), 8, Layout::Panels);
+        let mixtures: [&[_]; 5] = [&[w(8)], &[w(4)], &[k4], &[w(4), w(8)], &[w(6)]];
+        let mut specs: Vec<_> = mixtures.map(|formats| mixed(&bytes, formats)).into();
         specs.extend(low.map(|(format, bits)| conv(format, bits, Layout::Panels)));
-        specs.extend(low.map(|(format, bits)| conv(format, bits, Layout::Planes)));
-        compare(&format!("3x3 {channels}-{channels} {extent}x{extent}"), &specs, 1);
+        if isa.layout() == Layout::Planes {
+            specs.extend(low.map(|(format, bits)| conv(format, bits, Layout::Planes)));
+        }
+        compare(&format!("3x3 {channels}-{channels} {extent}x{extent}"), isa, &specs, 1);
     }
 }
 
-fn name(formats: &[WeightFormat]) -> String {
-    formats.iter().map(ToString::to_string).collect::<Vec<_>>().join("+") + "a8"
+/// A convolution of activations of 8 bits, its channels shared out evenly among weight formats; and its name.
+fn mixed(spec: &ConvSpec, formats: &[WeightFormat]) -> (String, ConvSpec) {
+    let channels = spec.weights.iter().map(|group| group.2).sum::<usize>() / formats.len();
+    let weights = formats.iter().map(|&format| (format, Layout::Panels, channels)).collect();
+    let name = formats.iter().map(ToString::to_string).collect::<Vec<_>>().join("+") + "a8";
+    (name, ConvSpec { weights, ..spec.clone() })
 }
 
 /// Times `copies` of each, one after another, and prints a line for each; the first is what others are compared with.
-fn compare(title: &str, specs: &[(String, ConvSpec)], copies: usize) {
+fn compare(title: &str, isa: Isa, specs: &[(String, ConvSpec)], copies: usize) {
     let problems: Vec<ConvProblem> = specs.iter().map(|(_, spec)| ConvProblem::new(spec.clone())).collect();
     // Every copy has weights of its own.
     let weights: Vec<Vec<Vec<u8>>> = problems.iter().map(|p| vec![p.weights.clone(); copies]).collect();
@@ -62,7 +67,7 @@ fn compare(title: &str, specs: &[(String, ConvSpec)], copies: usize) {
                 .iter()
                 .map(|w| problem.conv().with_weights(&problem.records, w).expect("the same weights"))
                 .collect();
-            let kernel = ConvKernel::choose(Isa::best(), &convs[0]);
+            let kernel = ConvKernel::choose(isa, &convs[0]);
             let mut output = vec![0; convs[0].output.len()];
             let mut scratch = vec![0; kernel.scratch_bytes(&convs[0])];
             let mut run = || convs.iter().for_each(|c| kernel.run(c, &problem.input, &mut output, &mut scratch));
@@ -75,7 +80,7 @@ fn compare(title: &str, specs: &[(String, ConvSpec)], copies: usize) {
             *best = best.min(start.elapsed().as_nanos() as f64 / f64::from(runs));
         }
     }
-    println!("{title}");
+    println!("{isa}: {title}");
     for ((name, _), time) in specs.iter().zip(&best) {
         println!("  {name:14} {:9.2} us  x{:.2}", time / 1e3, best[0] / time);
     }

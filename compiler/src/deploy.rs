@@ -2,6 +2,7 @@
 
 use pare_runtime::Isa;
 
+use crate::board::host::Host;
 use crate::board::{AlignedBytes, BoardError};
 use crate::cost::layers::{DEFAULT_ACTIVATION_BITS, Layers};
 use crate::data::{Metric, MetricAccumulator};
@@ -158,7 +159,7 @@ impl Reference {
         quantized.graph = drop_softmax(&quantized.graph).unwrap_or(quantized.graph);
         let blob = emit(&lower(&quantized, &self.config)?, "")?;
         let bytes = AlignedBytes::from(&blob.bytes[..]);
-        let outputs = infer_blob(&bytes, self.isa, &self.inputs)?;
+        let outputs = infer_blob(&bytes, Host::default(), self.isa, &self.inputs)?;
         Ok(self.compare(&outputs))
     }
 

@@ -27,9 +27,9 @@ use crate::target::Target;
 use crate::units::TickUnit;
 
 /// Rounds over all networks: a shared machine is slow in spells of seconds, and each kernel should be seen
-/// in several. Counts of instructions are the same in all.
+/// in several. Counts are the same in all.
 pub fn rounds(board: &dyn Board) -> usize {
-    if board.unit() == TickUnit::Instructions { 1 } else { 7 }
+    if board.unit() == TickUnit::Nanoseconds { 7 } else { 1 }
 }
 
 /// The quietest rounds, which count.
@@ -83,7 +83,7 @@ pub fn rows(
     }
     for _ in 0..rounds(board) {
         // Emulators do not slow one another's counts.
-        if board.unit() == TickUnit::Instructions {
+        if board.unit() != TickUnit::Nanoseconds {
             variants.par_iter_mut().try_for_each(|variant| variant.time(board, isa))?;
         } else {
             variants.iter_mut().try_for_each(|variant| variant.time(board, isa))?;

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::board::cycles::Timings;
 use crate::board::qemu::Qemu;
 use crate::board::{self, Board};
 use crate::policy::{Policy, WeightChoice, WeightFormat};
@@ -42,10 +43,30 @@ pub struct Chip {
     pub flash_bytes: u64,
     /// Bytes of RAM that lie together.
     pub ram_bytes: u64,
-    /// Cycles that the flash keeps a fetch waiting which no cache answers.
-    pub flash_wait_states: u8,
-    /// Cycles that an instruction takes on average, waiting included: an estimate, for budgets in seconds.
-    pub cycles_per_instruction: f64,
+    /// How its cycles are told from instructions: by estimate, in both ways.
+    pub cycles: Cycles,
+}
+
+/// From instructions, which an emulator counts, to cycles, which pass on a chip.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cycles {
+    /// By those that an instruction takes on average, waiting included.
+    Average(f64),
+    /// By a trace of what is executed.
+    Traced(Timings),
+}
+
+impl Chip {
+    /// Nanoseconds in a tick of `unit`.
+    fn nanoseconds(&self, unit: TickUnit) -> f64 {
+        let cycle = 1e9 / f64::from(self.clock_hz);
+        match (unit, self.cycles) {
+            (TickUnit::Nanoseconds, _) => 1.0,
+            (TickUnit::Instructions, Cycles::Average(cycles)) => cycle * cycles,
+            (TickUnit::Cycles | TickUnit::Instructions, _) => cycle,
+        }
+    }
 }
 
 /// How blobs run on a target.
@@ -186,12 +207,21 @@ impl Target {
 
     /// What runs its blobs.
     pub fn board(&self) -> Box<dyn Board> {
-        board::of(self.stand_in().as_ref().unwrap_or(self))
+        board::of(self.stand_in().as_ref().unwrap_or(self), self.timings())
     }
 
-    /// The target that is measured: itself, or the one that it is the same as. Latency tables bear its name.
+    /// The target that is measured: itself, or the one that it is the same as, to the cycle. Latency tables bear its
+    /// name.
     pub fn measured(&self) -> String {
-        self.stand_in().map_or_else(|| self.name.clone(), |target| target.name)
+        let stand_in = self.stand_in().filter(|_| self.timings().is_none());
+        stand_in.map_or_else(|| self.name.clone(), |target| target.name)
+    }
+
+    fn timings(&self) -> Option<Timings> {
+        match self.chip.as_ref()?.cycles {
+            Cycles::Traced(timings) => Some(timings),
+            Cycles::Average(_) => None,
+        }
     }
 
     fn stand_in(&self) -> Option<Target> {
@@ -200,14 +230,13 @@ impl Target {
         BUILT_IN.iter().filter_map(|(_, text)| toml::from_str(text).ok()).find(own_runner)
     }
 
-    /// A bound on latency in what the target counts. Seconds become instructions by the chip's clock and its average
-    /// cycles an instruction, which is an estimate; other units stay as they are.
+    /// A bound on latency in what the target counts. Seconds become cycles by the chip's clock, and instructions by an
+    /// average besides, which is an estimate; other units stay as they are.
     pub fn counted(&self, bound: Ticks) -> Ticks {
-        match (bound.unit, self.unit, &self.chip) {
-            (TickUnit::Nanoseconds, TickUnit::Instructions, Some(chip)) => Ticks {
-                value: bound.value * 1e-9 * f64::from(chip.clock_hz) / chip.cycles_per_instruction,
-                unit: self.unit,
-            },
+        match (bound.unit, &self.chip) {
+            (TickUnit::Nanoseconds, Some(chip)) => {
+                Ticks { value: bound.value / chip.nanoseconds(self.unit), unit: self.unit }
+            }
             _ => bound,
         }
     }
@@ -215,11 +244,14 @@ impl Target {
     /// Time on the chip, estimated from what was counted, and a sentence that says how; `None` where no estimate is
     /// needed or possible.
     pub fn estimate(&self, counted: Ticks) -> Option<(Ticks, String)> {
-        let chip = self.chip.as_ref().filter(|_| counted.unit == TickUnit::Instructions)?;
-        let ns = counted.value * chip.cycles_per_instruction / f64::from(chip.clock_hz) * 1e9;
-        let (mhz, average) = (f64::from(chip.clock_hz) / 1e6, chip.cycles_per_instruction);
-        let how = format!("an estimate: {average} cycles an instruction on average, at {mhz} MHz");
-        Some((Ticks { value: ns, unit: TickUnit::Nanoseconds }, how))
+        let chip = self.chip.as_ref().filter(|_| counted.unit == self.unit)?;
+        let ns = counted.value * chip.nanoseconds(counted.unit);
+        let mhz = f64::from(chip.clock_hz) / 1e6;
+        let how = match chip.cycles {
+            Cycles::Average(cycles) => format!("{cycles} cycles an instruction on average"),
+            Cycles::Traced(timings) => timings.describe(),
+        };
+        Some((Ticks { value: ns, unit: TickUnit::Nanoseconds }, format!("an estimate: {how}, at {mhz} MHz")))
     }
 
     /// Whether the chip holds a network.
@@ -286,9 +318,13 @@ fn parse(path: &str, text: &str) -> Result<Target, TargetError> {
         return Err(TargetError::NotTheSame { path: path.to_owned(), name: name.clone() });
     }
     if let Some(chip) = &target.chip
-        && (chip.clock_hz == 0 || !(chip.cycles_per_instruction > 0.0 && chip.cycles_per_instruction.is_finite()))
+        && (chip.clock_hz == 0
+            || matches!(chip.cycles, Cycles::Average(cycles) if !(cycles > 0.0 && cycles.is_finite())))
     {
-        return refuse("`clock_hz` and `cycles_per_instruction` are above 0");
+        return refuse("`clock_hz` and the average of cycles are above 0");
+    }
+    if let (Some(_), false) = (target.timings(), matches!(target.runner, Runner::SameAs(_) | Runner::Qemu(_))) {
+        return refuse("cycles are traced in an emulator: it needs a runner that is one, or an average");
     }
     let unit = target.board().unit();
     if target.unit != unit {
@@ -323,17 +359,21 @@ mod tests {
 
     #[test]
     fn seconds_on_a_chip_are_an_estimate_that_says_so() {
-        let target = Target::find("nucleo-l4r5zi").unwrap();
-        let chip = target.chip.unwrap();
-        let bound = target.counted("10ms".parse().unwrap());
-        assert_eq!(bound.unit, TickUnit::Instructions);
-        assert!((bound.value * chip.cycles_per_instruction - f64::from(chip.clock_hz) / 100.0).abs() < 1.0);
-        let (time, how) = target.estimate(bound).unwrap();
-        assert!((time.value - 1e7).abs() < 1e-3 && how.contains("estimate") && how.contains("120 MHz"), "{how}");
+        let told = |target: &Target| {
+            let bound = target.counted("10ms".parse().unwrap());
+            let (time, how) = target.estimate(bound).unwrap();
+            assert!((time.value - 1e7).abs() < 1e-3 && how.contains("estimate") && how.contains(" MHz"), "{how}");
+            bound
+        };
+        let (traced, averaged) = (Target::find("nucleo-l4r5zi").unwrap(), Target::find("rp2040").unwrap());
+        assert_eq!(told(&traced), Ticks { value: 1.2e6, unit: TickUnit::Cycles });
+        assert!(told(&averaged).value < 1.33e6 && told(&averaged).unit == TickUnit::Instructions);
         let core = Target::find("cortex-m4").unwrap();
         assert_eq!(core.counted("10ms".parse().unwrap()).unit, TickUnit::Nanoseconds, "no clock is known");
-        assert_eq!(target.measured(), core.name);
-        assert_eq!(target.board().processor(), core.board().processor());
+        // Where instructions are counted, a chip is its core; cycles are its own.
+        assert_eq!(averaged.measured(), "cortex-m0plus");
+        assert_eq!(traced.measured(), traced.name);
+        assert!(traced.board().processor().starts_with(&core.board().processor()));
     }
 
     #[test]

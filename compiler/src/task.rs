@@ -2,7 +2,8 @@
 
 use pare_runtime::{Isa, Model};
 
-use crate::board::{BoardError, host};
+use crate::board::host::Host;
+use crate::board::{Board, BoardError};
 use crate::data::{Dataset, Metric, MetricAccumulator, MetricError, Preprocessing, Split, Windows};
 use crate::eval::{EvalError, Net};
 use crate::ir::Graph;
@@ -214,8 +215,8 @@ impl Samples {
     ///
     /// # Errors
     /// As [`Samples::score`].
-    pub fn score_blob(&self, blob: &[u8], isa: Isa, indices: &[u32]) -> Result<Figure, TaskError> {
-        self.score(indices, |inputs| infer_blob(blob, isa, inputs))
+    pub fn score_blob(&self, blob: &[u8], host: Host, isa: Isa, indices: &[u32]) -> Result<Figure, TaskError> {
+        self.score(indices, |inputs| infer_blob(blob, host, isa, inputs))
     }
 }
 
@@ -248,9 +249,9 @@ impl Task {
 ///
 /// # Errors
 /// When the blob does not run here.
-pub fn infer_blob(blob: &[u8], isa: Isa, inputs: &[f32]) -> Result<Vec<f32>, BoardError> {
+pub fn infer_blob(blob: &[u8], host: Host, isa: Isa, inputs: &[f32]) -> Result<Vec<f32>, BoardError> {
     let model = Model::parse(blob)?;
-    let outputs = host::infer(blob, isa, &encode(&model, inputs))?;
+    let outputs = host.run(blob, isa, &encode(&model, inputs))?;
     Ok(decode(&model, &outputs))
 }
 

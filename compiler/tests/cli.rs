@@ -106,6 +106,18 @@ fn every_command_prints_the_keys_that_scripts_rely_on() {
 }
 
 #[test]
+fn threads_share_inferences_on_this_machine_alone() {
+    let bench = Bench::new();
+    let blob = bench.blob();
+    assert_eq!(bench.json(&["bench", &blob, "--runs", "5", "--threads", "2"])["threads"], 2);
+    assert_eq!(bench.json(&["verify", &blob, "--limit", "8", "--threads", "2"])["bit_exact"], true);
+    let score = |threads| bench.json(&["eval", &blob, "--limit", "64", "--threads", threads])["value"].clone();
+    assert_eq!(score("1"), score("2"));
+    let said = bench.fails(&["bench", &blob, "--target", "cortex-m4", "--threads", "2"], 2);
+    assert!(said.contains("leave out --threads"), "{said}");
+}
+
+#[test]
 fn the_same_command_gives_the_same_bytes() {
     let bench = Bench::new();
     let digest =
@@ -403,13 +415,14 @@ fn an_emulated_microcontroller_is_a_target_like_any_other() {
     let verified = bench.json(&["verify", &blob, "--limit", "4", "--backends", "reference,qemu:cortex-m4"]);
     assert_eq!((&verified["bit_exact"], &verified["inputs"]), (&Value::from(true), &Value::from(4)));
 
-    // A board is counted on its core; its time is an estimate and says so.
+    // A board's cycles and time are estimates and say so.
     let out = bench.path("board");
     let args =
         ["compile", "--bits", "w4a8", "--target", "nucleo-l4r5zi", "--limit", "4", "--out", out.to_str().unwrap()];
     let compiled = bench.json(&args);
     let [latency, predicted] = ["latency", "latency_predicted"].map(|key| compiled[key]["value"].as_f64().unwrap());
-    assert!((predicted / latency - 1.0).abs() < 0.05, "{predicted} instructions predicted, {latency} counted");
+    assert!((predicted / latency - 1.0).abs() < 0.05, "{predicted} cycles predicted, {latency} told");
+    assert_eq!(compiled["latency"]["unit"], "cycles");
     let estimate = &compiled["latency_estimate"];
     assert!(estimate["unit"] == "ns" && estimate["how"].as_str().unwrap().contains("estimate"), "{estimate}");
     let too_soon = bench.fails(&[&args[..], &["--max-latency", "1us"]].concat(), 1);

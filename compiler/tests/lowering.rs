@@ -8,7 +8,8 @@
 
 use std::collections::BTreeMap;
 
-use pare::board::{AlignedBytes, host};
+use pare::board::host::Host;
+use pare::board::{AlignedBytes, Board};
 use pare::deploy::{deploy, draft};
 use pare::eval::Net;
 use pare::ir::text::parse_with;
@@ -356,7 +357,7 @@ fn check(graph: &Graph, bank: &CodeBank<'_>, policy: &Policy, inputs: &[f32], to
         let model = Model::parse(&blob).unwrap_or_else(|e| panic!("{e}\n{}", context()));
         let codes = encode(&model, inputs);
         for isa in Isa::available() {
-            let found = host::infer(&blob, isa, &codes).unwrap_or_else(|e| panic!("{e}\n{}", context()));
+            let found = Host::default().run(&blob, isa, &codes).unwrap_or_else(|e| panic!("{e}\n{}", context()));
             let answer = answer.get_or_insert_with(|| found.clone());
             assert!(*answer == found, "{config:?} {isa} differs\n{}", context());
         }

@@ -32,6 +32,8 @@ pub enum FormatError {
     Layer(&'static str),
     /// The operator is unknown.
     UnknownOp(u8),
+    /// The network wants kernels that are not [linked](crate::kernels::KernelSet::LINKED).
+    NotLinked,
     /// A tensor record makes no sense.
     Tensor(u16),
     /// The layer's tensors or scratch overlap or lie outside the arena.
@@ -66,6 +68,9 @@ impl fmt::Display for FormatError {
             FormatError::Layer(part) => write!(f, "damaged blob: {part}: out of bounds"),
             FormatError::UnknownOp(op) => {
                 write!(f, "operator {op} is unknown to this runtime: update it or recompile the model")
+            }
+            FormatError::NotLinked => {
+                write!(f, "this program has the kernels of other networks alone: name this one too in PARE_NETWORKS")
             }
             FormatError::Tensor(index) => write!(f, "damaged blob: tensor {index} is out of bounds"),
             FormatError::Stage { layer } => {

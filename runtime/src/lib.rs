@@ -33,6 +33,8 @@ pub mod model;
 pub mod session;
 #[deny(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 mod stage;
+#[deny(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+pub mod team;
 
 pub mod arena;
 pub mod bits;
@@ -43,10 +45,11 @@ pub mod requant;
 
 pub use arena::{Arena, arena_bytes};
 pub use error::{FormatError, SetupError};
-pub use kernels::Isa;
+pub use kernels::{Isa, KernelSet};
 pub use model::Model;
 pub use probe::Probe;
 pub use session::Session;
+pub use team::Team;
 
 /// Version of this crate: latency tables record it.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -1,5 +1,6 @@
 //! A blob, checked once.
 
+use core::num::NonZeroUsize;
 use core::ops::Range;
 
 use crate::error::FormatError;
@@ -7,8 +8,9 @@ use crate::format::{
     Conv, HEADER_BYTES, Header, Layer, LayerOp, Layout, Reader, Record, STAGE_BYTES, Sections, Shape, TENSOR_BYTES,
     Tensor, VERSION, crc32, op,
 };
-use crate::kernels::{ConvKernel, Isa};
+use crate::kernels::{ConvKernel, Isa, KernelSet};
 use crate::stage::Stage;
+use crate::team::Shares;
 
 /// A blob whose every offset has been checked; reading it cannot fail afterwards.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +45,9 @@ impl<'a> Model<'a> {
         section(header.meta, header.meta.saturating_add(header.meta_bytes), "the metadata")?;
         let tensors = Reader(blob).bytes(HEADER_BYTES, usize::from(header.n_tensors) * TENSOR_BYTES);
         let tensors = tensors.ok_or(FormatError::Truncated("the tensor records"))?;
+        if KernelSet::IS_PARTIAL && !KernelSet::LINKED.contains(KernelSet::of(blob)) {
+            return Err(FormatError::NotLinked);
+        }
         if [header.channels, header.weights].iter().any(|at| !at.is_multiple_of(4)) {
             return Err(FormatError::Section);
         }
@@ -71,7 +76,16 @@ impl<'a> Model<'a> {
     /// Bytes of arena that a session with the kernels of one instruction set needs: more than
     /// [`arena_bytes`](Self::arena_bytes) only for a blob of a microcontroller on another processor.
     pub fn arena_bytes_with(&self, isa: Isa) -> usize {
-        let mut spare = 0;
+        self.arena_bytes_with_threads(isa, NonZeroUsize::MIN)
+    }
+
+    /// Bytes of arena that a session needs whose layers up to so many threads share: more than
+    /// [`arena_bytes_with`](Self::arena_bytes_with) the kernels, as each thread wants scratch of its own.
+    pub fn arena_bytes_with_threads(&self, isa: Isa, threads: NonZeroUsize) -> usize {
+        let shares = self.records().filter_map(|record| {
+            Shares::of(&record.conv(&self.sections)?, isa, threads).map(|shares| shares.scratch_bytes())
+        });
+        let mut spare = shares.max().unwrap_or(0);
         self.each_conv(&mut |_, conv, _, _| {
             let kernel = ConvKernel::choose(isa, conv);
             if !kernel.is_planned(conv) {

@@ -1,5 +1,6 @@
 //! Running a model.
 
+use core::num::NonZeroUsize;
 use core::ops::Range;
 
 use crate::error::SetupError;
@@ -8,6 +9,7 @@ use crate::kernels::{ConvKernel, Isa};
 use crate::model::Model;
 use crate::probe::Probe;
 use crate::stage::{Piece, Stage};
+use crate::team::{Shares, Team};
 
 /// A model, its memory and the kernels to run it with.
 ///
@@ -18,6 +20,7 @@ pub struct Session<'a> {
     model: Model<'a>,
     arena: &'a mut [u8],
     isa: Isa,
+    threads: NonZeroUsize,
 }
 
 impl<'a> Session<'a> {
@@ -34,10 +37,23 @@ impl<'a> Session<'a> {
     /// # Errors
     /// As [`Session::new`], and when this processor lacks the instruction set.
     pub fn with_isa(model: Model<'a>, arena: &'a mut [u8], isa: Isa) -> Result<Session<'a>, SetupError> {
+        Session::with_threads(model, arena, isa, NonZeroUsize::MIN)
+    }
+
+    /// Makes room for so many threads to share a layer: [`run_with`](Self::run_with) a [`Team`] of them.
+    ///
+    /// # Errors
+    /// As [`Session::with_isa`], but for the arena, which [`Model::arena_bytes_with_threads`] measures.
+    pub fn with_threads(
+        model: Model<'a>,
+        arena: &'a mut [u8],
+        isa: Isa,
+        threads: NonZeroUsize,
+    ) -> Result<Session<'a>, SetupError> {
         if !isa.is_available() {
             return Err(SetupError::Isa(isa));
         }
-        let (need, have) = (model.arena_bytes_with(isa), arena.len());
+        let (need, have) = (model.arena_bytes_with_threads(isa, threads), arena.len());
         let arena = arena.get_mut(..need).ok_or(SetupError::Arena { need, have })?;
         let mut short = None;
         model.each_conv(&mut |layer, conv, scratch, memory| {
@@ -45,10 +61,11 @@ impl<'a> Session<'a> {
                 short = short.or(Some(layer));
             }
         });
-        match short {
-            Some(layer) => Err(SetupError::Scratch { layer, isa }),
-            None => Ok(Session { model, arena, isa }),
+        if let Some(layer) = short {
+            return Err(SetupError::Scratch { layer, isa });
         }
+        let sharing = model.records().any(|record| gains(&model, &record, isa, threads));
+        Ok(Session { model, arena, isa, threads: if sharing { threads } else { NonZeroUsize::MIN } })
     }
 
     /// The model.
@@ -59,6 +76,11 @@ impl<'a> Session<'a> {
     /// The instruction set whose kernels run.
     pub fn isa(&self) -> Isa {
         self.isa
+    }
+
+    /// How many threads may share a layer: one where no layer gains by it.
+    pub fn threads(&self) -> NonZeroUsize {
+        self.threads
     }
 
     /// Shape and scale of an input.
@@ -85,19 +107,41 @@ impl<'a> Session<'a> {
 
     /// Runs every layer.
     pub fn run(&mut self) {
+        self.run_all(Session::run_record);
+    }
+
+    /// Runs every layer, the threads of a team sharing each that gains by it: convolutions of many multiplications and
+    /// of several rows. The results are the same bytes.
+    pub fn run_with(&mut self, team: &impl Team) {
+        self.run_all(|session, record| session.run_shared(record, team));
+    }
+
+    /// Runs every layer, the probe watching.
+    pub fn run_probed(&mut self, probe: &mut impl Probe) {
+        self.watch(probe, Session::run_record);
+    }
+
+    /// Runs every layer with a team, the probe watching.
+    pub fn run_probed_with(&mut self, team: &impl Team, probe: &mut impl Probe) {
+        self.watch(probe, |session, record| session.run_shared(record, team));
+    }
+
+    /// Runs every layer, those that are in no stage by `run_record`.
+    #[inline(always)]
+    fn run_all(&mut self, run_record: impl Fn(&mut Session<'a>, &Record<'a>) -> Option<()>) {
         let mut records = self.model.records();
         while records.len() > 0 {
             if let Some(stage) = records.take_stage() {
                 self.run_stage(&stage, &mut |session, _, piece| session.run_piece(piece));
             } else if let Some(record) = records.next() {
                 // `None` cannot come out of a parsed model; it would leave the output as it is.
-                let _ran = self.run_record(&record);
+                let _ran = run_record(self, &record);
             }
         }
     }
 
-    /// Runs every layer, the probe watching.
-    pub fn run_probed(&mut self, probe: &mut impl Probe) {
+    #[inline]
+    fn watch(&mut self, probe: &mut impl Probe, run_record: impl Fn(&mut Session<'a>, &Record<'a>) -> Option<()>) {
         let model = self.model;
         let mut records = model.records();
         while records.len() > 0 {
@@ -114,7 +158,7 @@ impl<'a> Session<'a> {
                 && let Ok(layer) = record.layer(model.sections())
             {
                 probe.before(index, &layer);
-                let _ran = self.run_record(&record);
+                let _ran = run_record(self, &record);
                 probe.after(index, &layer, self.arena.get(layer.output.range()).unwrap_or_default());
             }
         }
@@ -143,13 +187,31 @@ impl<'a> Session<'a> {
         Some(())
     }
 
+    fn run_shared(&mut self, record: &Record<'a>, team: &impl Team) -> Option<()> {
+        let conv = record.conv(self.model.sections());
+        match conv.as_ref().and_then(|conv| Shares::of(conv, self.isa, self.threads)) {
+            Some(shares) => {
+                // The scratch that the blob plans is one thread's.
+                let ranges = [record.input.range(), record.output.range(), self.model.arena_bytes()..self.arena.len()];
+                let [input, output, scratch] = self.arena.get_disjoint_mut(ranges).ok()?;
+                shares.run(team, input, output, scratch);
+                Some(())
+            }
+            None => self.run_record(record),
+        }
+    }
+
     // Inlined, so that what the operator has no need of is never read.
     #[inline(always)]
     fn run_record(&mut self, record: &Record<'a>) -> Option<()> {
         let sections = self.model.sections();
         match record.conv(sections) {
             Some(conv) => self.run_conv(&conv, &record.input.range(), &record.output.range(), record.scratch),
-            None => self.run_layer(&record.layer(sections).ok()?),
+            None => {
+                // A copy to lend, so that the record itself can stay in registers.
+                let record = *record;
+                self.run_layer(&record.layer(sections).ok()?)
+            }
         }
     }
 
@@ -225,6 +287,11 @@ fn has_scratch(conv: &Conv<'_>, scratch: usize, memory: &[Range<usize>; 2], isa:
     let [input, output] = memory;
     let planned = free_scratch(scratch, input, output, spare.start);
     kernel.scratch_bytes(conv) <= if kernel.is_planned(conv) { planned.len() } else { spare.len() }
+}
+
+/// Whether so many threads share a layer.
+fn gains(model: &Model<'_>, layer: &Record<'_>, isa: Isa, threads: NonZeroUsize) -> bool {
+    layer.conv(model.sections()).is_some_and(|conv| Shares::of(&conv, isa, threads).is_some())
 }
 
 /// The arena from a layer's scratch on, as far as it meets neither operand nor output: no less than the kernel

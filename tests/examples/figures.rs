@@ -6,6 +6,7 @@
 mod support;
 
 use pare::board::AlignedBytes;
+use pare::board::host::Host;
 use pare::data::Split;
 use pare::eval::Net;
 use pare::policy::{EdgeLayers, Policy, WeightFormat};
@@ -34,7 +35,7 @@ fn main() {
                 Policy::uniform(&task.graph, WeightFormat::Linear(bits), activation_bits, EdgeLayers::EightBit);
             let deployed = support::deployed(&bank, &policy, Layout::Panels);
             let blob = AlignedBytes::from(&deployed.blob.bytes[..]);
-            let figure = task.data.score_blob(&blob, Isa::best(), test).unwrap();
+            let figure = task.data.score_blob(&blob, Host::default(), Isa::best(), test).unwrap();
             let (arena, bound) = (deployed.plan.arena_bytes, deployed.plan.arena_lower_bound);
             println!(
                 "  w{bits}a{activation_bits} {rounding:?}: {:.4}; blob {} B, arena {arena} B (at least {bound})",

@@ -95,8 +95,6 @@ impl Builder {
     /// A convolution of `input`, whose shape is the problem's; returns its output.
     pub fn conv(&mut self, input: u16, problem: &ConvProblem) -> u16 {
         let conv = problem.conv();
-        let layouts = problem.spec.weights.iter().map(|(_, layout, _)| layout.number());
-        self.widest = layouts.fold(self.widest, u16::max);
         let output = self.tensor(conv.output, conv.requantise.zero);
         self.conv_into(output, &[input], problem);
         output
@@ -113,6 +111,8 @@ impl Builder {
     /// The same into a tensor that is there, whatever the operands.
     pub fn conv_into(&mut self, output: u16, inputs: &[u16], problem: &ConvProblem) {
         let conv = problem.conv();
+        let layouts = problem.spec.weights.iter().map(|(_, layout, _)| layout.number());
+        self.widest = layouts.fold(self.widest, u16::max);
         let most = conv.weight_groups().map(|group| conv_scratch_bytes(&conv, group.layout, group.format)).max();
         let scratch = self.reserve(most.unwrap_or(0));
         self.weights.resize(self.weights.len().next_multiple_of(SECTION_ALIGN), 0);

@@ -6,13 +6,14 @@
 mod importers;
 pub mod mutate;
 
+use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::path::Path;
 
 use pare_runtime::bits::write_code;
 use pare_runtime::format::{CODEBOOK_BYTES, LayerOp, Layout, Shape, WeightFormat};
 use pare_runtime::kernels::scratch::conv_scratch_bytes;
-use pare_runtime::{Isa, Model, Session};
+use pare_runtime::{Isa, Model, Session, Team};
 
 use crate::blob::seal;
 use crate::problems::{ConvProblem, ConvSpec};
@@ -79,6 +80,7 @@ pub fn weights(bytes: &[u8]) -> Outcome {
     let format = WeightFormat::ALL[usize::from(format) % WeightFormat::ALL.len()];
     let layout = match kind & 7 {
         4 if format.has_planes() => Layout::Planes,
+        _ if kind & 8 != 0 => Layout::Words,
         kind if kind & 1 == 0 => Layout::Plain,
         _ => Layout::Panels,
     };
@@ -109,10 +111,11 @@ pub fn weights(bytes: &[u8]) -> Outcome {
     Outcome::Ran
 }
 
-/// Parses bytes as a blob, length and checksum made right, and runs it on every instruction set.
+/// Parses bytes as a blob, length and checksum made right, and runs it on every instruction set, layers whole and
+/// in shares.
 ///
 /// # Panics
-/// When two instruction sets differ, or the runtime panics: the finding.
+/// When two of these runs differ, or the runtime panics: the finding.
 pub fn blob(bytes: &[u8]) -> Outcome {
     let mut bytes = bytes.to_vec();
     seal(&mut bytes);
@@ -124,12 +127,14 @@ pub fn blob(bytes: &[u8]) -> Outcome {
         }
     };
     assert!((0..model.layers().len()).all(|i| model.layer_name(i).len() < 256));
-    if Isa::available().any(|isa| model.arena_bytes_with(isa) > ARENA_LIMIT) || model.work() > WORK_LIMIT {
+    let runs = || Isa::available().flat_map(|isa| [0, 2].map(|more| (isa, NonZeroUsize::MIN.saturating_add(more))));
+    let fits = |(isa, threads)| model.arena_bytes_with_threads(isa, threads) <= ARENA_LIMIT;
+    if !runs().all(fits) || model.work() > WORK_LIMIT {
         return Outcome::TooLarge;
     }
-    let results: Vec<_> = Isa::available().filter_map(|isa| run(model, isa)).collect();
+    let results: Vec<_> = runs().filter_map(|(isa, threads)| run(model, isa, threads)).collect();
     if scratch_is_private(&model) && codes_are_bytes(&model) {
-        assert!(results.windows(2).all(|pair| pair[0] == pair[1]), "two instruction sets differ");
+        assert!(results.windows(2).all(|pair| pair[0] == pair[1]), "two runs differ");
     }
     if results.is_empty() { Outcome::Refused } else { Outcome::Ran }
 }
@@ -161,13 +166,26 @@ fn codes_are_bytes(model: &Model<'_>) -> bool {
     model.layers().all(|layer| !matches!(&layer.op, LayerOp::Conv(p) if p.bits_in < 8))
 }
 
+/// One thread that does the work of several.
+struct InTurn;
+
+impl Team for InTurn {
+    fn join(&self, a: impl FnOnce() + Send, b: impl FnOnce() + Send) {
+        b();
+        a();
+    }
+}
+
 /// The outputs of a run; `None` when the session cannot start.
-fn run(model: Model<'_>, isa: Isa) -> Option<Vec<u8>> {
-    let mut arena = vec![0x5a; model.arena_bytes_with(isa)];
-    let mut session = Session::with_isa(model, &mut arena, isa).ok()?;
+fn run(model: Model<'_>, isa: Isa, threads: NonZeroUsize) -> Option<Vec<u8>> {
+    let mut arena = vec![0x5a; model.arena_bytes_with_threads(isa, threads)];
+    let mut session = Session::with_threads(model, &mut arena, isa, threads).ok()?;
     for i in 0..model.inputs().len() {
         session.input(i).iter_mut().zip((0..=255u8).cycle()).for_each(|(code, i)| *code = i.wrapping_mul(37));
     }
-    session.run();
+    match threads {
+        NonZeroUsize::MIN => session.run(),
+        _ => session.run_with(&InTurn),
+    }
     Some((0..model.outputs().len()).flat_map(|i| session.output(i).to_vec()).collect())
 }

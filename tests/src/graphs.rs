@@ -8,14 +8,12 @@ use pare::ir::{
 
 use crate::problems::Random;
 
-/// Most elements of a value.
-const MAX_ELEMENTS: usize = 2500;
-
-/// A network of some `nodes` operators; one or two outputs.
-pub fn random_graph(seed: u64, nodes: usize) -> Graph {
-    let mut growing = Growing { graph: Graph::default(), random: Random(seed), activations: Vec::new() };
+/// A network of some `nodes` operators; one or two outputs. Images have up to `extent` rows and columns.
+pub fn random_graph(seed: u64, nodes: usize, extent: usize) -> Graph {
+    let most = 40 * extent * extent;
+    let mut growing = Growing { graph: Graph::default(), random: Random(seed), activations: Vec::new(), most };
     growing.graph.name = "random".to_owned();
-    let shape = vec![1, growing.between(1, 8), growing.between(1, 8), growing.between(1, 6)];
+    let shape = vec![1, growing.between(1, extent), growing.between(1, extent), growing.between(1, 6)];
     let input = growing.value("x".to_owned(), shape, None);
     growing.graph.inputs.push(input);
     growing.activations.push(input);
@@ -39,6 +37,8 @@ struct Growing {
     random: Random,
     /// Inputs and results so far.
     activations: Vec<ValueId>,
+    /// Most elements of a value.
+    most: usize,
 }
 
 impl Growing {
@@ -243,7 +243,7 @@ impl Growing {
         let shapes: Vec<Vec<usize>> = inputs.iter().map(|&id| self.shape(id)).collect();
         let shapes: Vec<&[usize]> = shapes.iter().map(Vec::as_slice).collect();
         let Ok(shape) = infer(&op, &shapes, &declared.unwrap_or_default()) else { return };
-        if shape.iter().product::<usize>() > MAX_ELEMENTS {
+        if shape.iter().product::<usize>() > self.most {
             return;
         }
         let name = format!("n{}", self.graph.nodes.len());

@@ -3,9 +3,11 @@
 //! Skipped where no emulator or no compiler for a core is at hand; `PARE_EXPECT_BOARDS` makes that a failure.
 
 use pare::board::firmware::FirmwareError;
+use pare::board::host::Host;
 use pare::board::qemu::{Emulator, EmulatorError};
-use pare::board::{AlignedBytes, Board, BoardError, host};
+use pare::board::{AlignedBytes, Board, BoardError};
 use pare::target::{Runner, Target};
+use pare::units::TickUnit;
 use pare_runtime::format::{Layout, Shape, WeightFormat};
 use pare_runtime::{Isa, Model};
 use pare_tests::blob::{Builder, every_operator, seal};
@@ -81,7 +83,7 @@ fn boards_give_the_bytes_of_the_reference() {
             let formats = [8, 4, 2].map(|bits| (format!("every format, {bits} bits"), every_format(bits, layout)));
             for (what, blob) in [("every operator".to_owned(), whole.clone())].into_iter().chain(formats) {
                 let codes = inputs(&blob, 3);
-                let expected = host::infer(&blob, Isa::Reference, &codes).unwrap();
+                let expected = Host::default().run(&blob, Isa::Reference, &codes).unwrap();
                 let outputs = board.run(&blob, isa, &codes).unwrap();
                 assert!(outputs == expected, "{}, {isa} kernels: {what}", target.name);
             }
@@ -145,4 +147,22 @@ fn counts_are_the_same_every_time_and_add_up() {
     assert_eq!(first.layers, second.layers);
     let sum: f64 = first.layers.iter().map(|layer| layer[0]).sum();
     assert!((sum - first.total[0]).abs() < 1.0, "{sum} in layers of {}", first.total[0]);
+}
+
+/// The trace of a chip tells the same stretches of work as the counter, in cycles.
+#[test]
+fn cycles_of_a_chip_are_more_than_instructions_and_the_same_every_time() {
+    let chip = Target::find("nucleo-l4r5zi").unwrap();
+    let (Some(core), Some(traced)) = (ready(Target::find("cortex-m4").unwrap().board()), ready(chip.board())) else {
+        return;
+    };
+    let blob = every_format(8, Layout::Words);
+    let codes = inputs(&blob, 1);
+    let [instructions, cycles, again] =
+        [&core, &traced, &traced].map(|board| board.time(&blob, Isa::Dsp, &codes, 1).unwrap());
+    assert_eq!((cycles.unit, cycles.total(0.5)), (TickUnit::Cycles, again.total(0.5)));
+    let average = cycles.total[0] / instructions.total[0];
+    assert!((1.0..3.0).contains(&average), "{average} cycles an instruction");
+    let sum: f64 = cycles.layers.iter().map(|layer| layer[0]).sum();
+    assert!((sum / cycles.total[0] - 1.0).abs() < 0.01, "{sum} of {:?}", cycles.total);
 }

@@ -2,8 +2,10 @@
 //! instruction set.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 
-use pare::board::{AlignedBytes, host};
+use pare::board::host::Host;
+use pare::board::{AlignedBytes, Board};
 use pare::deploy::deploy;
 use pare::eval::Net;
 use pare::ir::verify::verify;
@@ -25,7 +27,13 @@ const SAMPLES: usize = 6;
 const TOLERANCE: f32 = 1e-4;
 
 fn graphs() -> impl Strategy<Value = Graph> {
-    (1..14usize, any::<u64>()).prop_map(|(nodes, seed)| random_graph(seed, nodes))
+    (1..14usize, any::<u64>()).prop_map(|(nodes, seed)| random_graph(seed, nodes, 8))
+}
+
+/// One in twenty has layers large enough for threads to share.
+fn graphs_to_share() -> impl Strategy<Value = Graph> {
+    let large = (1..14usize, any::<u64>()).prop_map(|(nodes, seed)| random_graph(seed, nodes, 40));
+    prop_oneof![19 => graphs(), 1 => large]
 }
 
 proptest! {
@@ -52,7 +60,7 @@ proptest! {
     }
 
     #[test]
-    fn every_instruction_set_gives_the_same_bytes(graph in graphs(), seed in any::<u64>()) {
+    fn every_instruction_set_gives_the_same_bytes(graph in graphs_to_share(), seed in any::<u64>()) {
         let graph = simplify(graph).unwrap();
         let inputs = inputs(&graph, seed);
         let calibration = calibrate(&graph, &inputs, SAMPLES, &CalibrationConfig::with_seed(0)).unwrap();
@@ -77,9 +85,11 @@ proptest! {
             let input = model.inputs().next().unwrap();
             let codes: Vec<u8> = inputs.iter().map(|&x| input.encode(x)).collect();
             for isa in Isa::available() {
-                let outputs = host::infer(&blob, isa, &codes).unwrap();
-                let expected = expected.get_or_insert_with(|| outputs.clone());
-                prop_assert_eq!(&outputs, expected, "{:?} {} differs\n{}", config, isa, graph);
+                for threads in [1, 2].map(|n| NonZeroUsize::new(n).unwrap()) {
+                    let outputs = Host::with_threads(threads).run(&blob, isa, &codes).unwrap();
+                    let expected = expected.get_or_insert_with(|| outputs.clone());
+                    prop_assert_eq!(&outputs, expected, "{:?} {} by {} differs\n{}", config, isa, threads, graph);
+                }
             }
         }
     }

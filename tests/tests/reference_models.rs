@@ -5,8 +5,10 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 
-use pare::board::{AlignedBytes, host};
+use pare::board::host::Host;
+use pare::board::{AlignedBytes, Board};
 use pare::data::Split;
 use pare::eval::Net;
 use pare::ir::{Graph, Op};
@@ -90,7 +92,7 @@ fn check(network: usize, weighted: usize, expected: f64) {
     let eight = policy(&task.graph, 8, 8);
     let deployed = support::deployed(&bank, &eight, Layout::Panels);
     let blob = AlignedBytes::from(&deployed.blob.bytes[..]);
-    let quantized = task.data.score_blob(&blob, Isa::best(), scored).unwrap().value;
+    let quantized = task.data.score_blob(&blob, Host::default(), Isa::best(), scored).unwrap().value;
     println!("{}: w8a8 {quantized:.4}", network.file);
     // Half a point on a whole test set; of a part of it, a few samples are more.
     assert!(float - quantized <= 0.01, "w8a8 {quantized}, float {float}");
@@ -169,9 +171,13 @@ fn check_instruction_sets(task: &Task, bank: &CodeBank<'_>, policy: &Policy) {
         let codes = encode(&Model::parse(&blob).unwrap(), &inputs);
         for isa in Isa::available().rev() {
             let samples = if isa == Isa::Reference { COMPARED_WITH_REFERENCE } else { COMPARED };
-            let found = host::infer(&blob, isa, &codes[..samples * input_len]).unwrap();
-            let answer = answer.get_or_insert_with(|| found.clone());
-            assert!(answer[..found.len()] == found, "{layout:?} {isa} differs");
+            // The reference by one thread: it is what others are compared with.
+            for threads in if isa == Isa::Reference { 1..2 } else { 1..3 } {
+                let host = Host::with_threads(NonZeroUsize::new(threads).unwrap());
+                let found = host.run(&blob, isa, &codes[..samples * input_len]).unwrap();
+                let answer = answer.get_or_insert_with(|| found.clone());
+                assert!(answer[..found.len()] == found, "{layout:?} {isa} by {threads} threads differs");
+            }
         }
     }
 }

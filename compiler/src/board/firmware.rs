@@ -2,6 +2,7 @@
 //!
 //! One build serves all networks on a core: network and inputs lie beside it in memory, as a [`Job`].
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -79,10 +80,10 @@ pub enum FirmwareError {
         source: std::io::Error,
     },
     /// Cargo gave up.
-    #[error("the firmware for {cpu} does not build:\n{log}")]
+    #[error("{what} does not build:\n{log}")]
     Build {
-        /// The processor.
-        cpu: String,
+        /// Which program.
+        what: String,
         /// What Cargo said.
         log: String,
     },
@@ -125,21 +126,38 @@ pub fn build(board: &str, core: &Core, memory: &Memory) -> Result<PathBuf, Firmw
             flags += "\x1f-Clink-arg=-melf32lriscv";
         }
     }
+    let environment: [(&str, &OsStr); 3] = [
+        ("RUSTC", toolchain.rustc.as_os_str()),
+        ("CARGO_ENCODED_RUSTFLAGS", flags.as_ref()),
+        ("PARE_MEMORY_MAP", map.as_os_str()),
+    ];
+    let what = format!("the firmware for {}", core.cpu);
+    cargo_build(&sources, &target_dir, &what, &["--bins", "--target", &core.rust_target], &environment)?;
+    Ok(target_dir.join(&core.rust_target).join("release"))
+}
+
+/// Builds a workspace of `targets`; Cargo knows what is up to date.
+pub(super) fn cargo_build(
+    sources: &Path,
+    target_dir: &Path,
+    what: &str,
+    arguments: &[&str],
+    environment: &[(&str, &OsStr)],
+) -> Result<(), FirmwareError> {
     let output = Command::new("cargo")
-        .args(["build", "--quiet", "--locked", "--release", "--bins", "--target", &core.rust_target])
+        .args(["build", "--quiet", "--locked", "--release"])
+        .args(arguments)
         .arg("--target-dir")
-        .arg(&target_dir)
-        .current_dir(&sources)
-        .env("RUSTC", &toolchain.rustc)
-        .env("CARGO_ENCODED_RUSTFLAGS", flags)
-        .env("PARE_MEMORY_MAP", &map)
+        .arg(target_dir)
+        .current_dir(sources)
+        .envs(environment.iter().copied())
         .output()
         .map_err(|source| io("cargo", source))?;
     if !output.status.success() {
         let log = String::from_utf8_lossy(&output.stderr).trim_end().to_owned();
-        return Err(FirmwareError::Build { cpu: core.cpu.clone(), log });
+        return Err(FirmwareError::Build { what: what.to_owned(), log });
     }
-    Ok(target_dir.join(&core.rust_target).join("release"))
+    Ok(())
 }
 
 /// What goes into the job region for a blob and samples back to back.
@@ -184,7 +202,8 @@ impl Memory {
     }
 }
 
-fn sources() -> Result<PathBuf, FirmwareError> {
+/// The directory of the firmware's sources.
+pub(super) fn sources() -> Result<PathBuf, FirmwareError> {
     let beside_the_compiler = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../targets/firmware");
     let directory = std::env::var_os("PARE_FIRMWARE").map_or_else(beside_the_compiler, PathBuf::from);
     if directory.join("Cargo.toml").exists() { Ok(directory) } else { Err(FirmwareError::NoSources(directory)) }

@@ -1,10 +1,12 @@
 //! The runtime on this very machine: inference over many samples, and time.
 
+use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use pare_runtime::format::{Layer, LayerOp, Layout};
 use pare_runtime::kernels::ConvKernel;
-use pare_runtime::{Isa, Model, Probe, Session};
+use pare_runtime::{Isa, Model, Probe, Session, Team};
+use rayon::ThreadPoolBuilder;
 use rayon::prelude::*;
 
 use super::{AlignedBytes, Board, BoardError, FirstInference, Timing, quantile, settle};
@@ -13,7 +15,23 @@ use crate::units::TickUnit;
 
 /// This machine.
 #[derive(Clone, Copy, Debug)]
-pub struct Host;
+pub struct Host {
+    threads: NonZeroUsize,
+}
+
+/// One thread an inference.
+impl Default for Host {
+    fn default() -> Host {
+        Host::with_threads(NonZeroUsize::MIN)
+    }
+}
+
+impl Host {
+    /// So many threads share an inference.
+    pub const fn with_threads(threads: NonZeroUsize) -> Host {
+        Host { threads }
+    }
+}
 
 impl Board for Host {
     fn processor(&self) -> String {
@@ -51,21 +69,26 @@ impl Board for Host {
     }
 
     fn run(&self, blob: &[u8], isa: Isa, codes: &[u8]) -> Result<Vec<u8>, BoardError> {
-        infer(blob, isa, codes)
+        infer(blob, isa, codes, self.threads)
     }
 
     fn time(&self, blob: &[u8], isa: Isa, codes: &[u8], runs: usize) -> Result<Timing, BoardError> {
-        time(blob, isa, codes, runs)
+        if self.threads == NonZeroUsize::MIN {
+            return time(blob, isa, codes, runs, self.threads);
+        }
+        let pool = ThreadPoolBuilder::new().num_threads(self.threads.get()).build()?;
+        pool.install(|| time(blob, isa, codes, runs, self.threads))
     }
 }
 
 /// Runs every sample of `codes` (samples back to back) and returns the outputs back to back.
 ///
-/// Samples are spread over the threads of the current rayon pool; the result does not depend on them.
+/// Samples are spread over the threads of the current rayon pool, and each is shared by so many of them; the result
+/// does not depend on that.
 ///
 /// # Errors
 /// When the blob or the instruction set is not for this machine.
-pub fn infer(blob: &[u8], isa: Isa, codes: &[u8]) -> Result<Vec<u8>, BoardError> {
+fn infer(blob: &[u8], isa: Isa, codes: &[u8], threads: NonZeroUsize) -> Result<Vec<u8>, BoardError> {
     let model = Model::parse(blob)?;
     let input_len: usize = model.inputs().map(|t| t.shape.len()).sum();
     let output_len: usize = model.outputs().map(|t| t.shape.len()).sum();
@@ -74,11 +97,11 @@ pub fn infer(blob: &[u8], isa: Isa, codes: &[u8]) -> Result<Vec<u8>, BoardError>
     const CHUNK: usize = 64;
     outputs.par_chunks_mut(output_len * CHUNK).zip(codes.par_chunks(input_len * CHUNK)).try_for_each(
         |(outputs, codes)| -> Result<(), BoardError> {
-            let mut arena = AlignedBytes::zeroed(model.arena_bytes_with(isa));
-            let mut session = Session::with_isa(model, &mut arena, isa)?;
+            let mut arena = AlignedBytes::zeroed(model.arena_bytes_with_threads(isa, threads));
+            let mut session = Session::with_threads(model, &mut arena, isa, threads)?;
             for (output, sample) in outputs.chunks_mut(output_len).zip(codes.chunks(input_len)) {
                 set_inputs(&mut session, sample);
-                session.run();
+                run(&mut session);
                 get_outputs(&session, output);
             }
             Ok(())
@@ -87,22 +110,22 @@ pub fn infer(blob: &[u8], isa: Isa, codes: &[u8]) -> Result<Vec<u8>, BoardError>
     Ok(outputs)
 }
 
-/// Times at least `runs` samples of back-to-back inferences on one thread, and keeps the quiet ones.
+/// Times at least `runs` samples of back-to-back inferences, and keeps the quiet ones.
 ///
 /// A sample is long enough (some 50 microseconds) for the clock not to matter. Layers are timed in
 /// separate inferences, since the clock's two readings a layer would lengthen the total.
-fn time(blob: &[u8], isa: Isa, codes: &[u8], runs: usize) -> Result<Timing, BoardError> {
+fn time(blob: &[u8], isa: Isa, codes: &[u8], runs: usize, threads: NonZeroUsize) -> Result<Timing, BoardError> {
     let lap = |begin: Instant| begin.elapsed().as_nanos() as f64;
     let begin = Instant::now();
     let model = Model::parse(blob)?;
     let parse = lap(begin);
     let begin = Instant::now();
-    let mut arena = AlignedBytes::zeroed(model.arena_bytes_with(isa));
-    let mut session = Session::with_isa(model, &mut arena, isa)?;
+    let mut arena = AlignedBytes::zeroed(model.arena_bytes_with_threads(isa, threads));
+    let mut session = Session::with_threads(model, &mut arena, isa, threads)?;
     let setup = lap(begin);
     let begin = Instant::now();
     set_inputs(&mut session, codes);
-    session.run();
+    run(&mut session);
     let first = FirstInference { parse, setup, run: lap(begin) };
 
     let inner = inferences_a_sample(&mut session, codes);
@@ -117,14 +140,19 @@ fn time(blob: &[u8], isa: Isa, codes: &[u8], runs: usize) -> Result<Timing, Boar
             let begin = Instant::now();
             for _ in 0..inner {
                 set_inputs(&mut session, codes);
-                session.run();
+                run(&mut session);
             }
             let total = begin.elapsed().as_nanos() as f64 / inner as f64;
+            let begin = Instant::now();
+            for _ in 0..inner {
+                set_inputs(std::hint::black_box(&mut session), codes);
+            }
+            let inputs = begin.elapsed().as_nanos() as f64 / inner as f64;
             set_inputs(&mut session, codes);
-            session.run_probed(&mut clocks);
+            run_probed(&mut session, &mut clocks);
             clocks.end_run();
             let after = yardstick.time();
-            samples.push(Sample { yardstick: before.max(after), total });
+            samples.push(Sample { yardstick: before.max(after), total, inputs });
             before = after;
         }
         if 2 * quiet(&samples).count() >= runs {
@@ -138,7 +166,8 @@ fn time(blob: &[u8], isa: Isa, codes: &[u8], runs: usize) -> Result<Timing, Boar
     let total = sorted(quiet(&samples).map(|i| samples[i].total).collect());
     let kept = |layer: Vec<f64>| sorted(quiet(&samples).map(|i| layer[i]).collect());
     let mut layers = clocks.samples.into_iter().map(kept).collect::<Vec<_>>();
-    settle(&mut layers, quantile(&total, 0.5));
+    let inputs = sorted(quiet(&samples).map(|i| samples[i].inputs).collect());
+    settle(&mut layers, quantile(&total, 0.5) - quantile(&inputs, 0.5));
     let yardstick = quantile(&sorted(quiet(&samples).map(|i| samples[i].yardstick).collect()), 0.5);
     Ok(Timing {
         unit: TickUnit::Nanoseconds,
@@ -168,6 +197,8 @@ struct Sample {
     yardstick: f64,
     /// One inference.
     total: f64,
+    /// Of which the inputs' way into the arena takes.
+    inputs: f64,
 }
 
 /// The samples beside which the yardstick was near its fastest: nobody else used the core then.
@@ -212,11 +243,34 @@ fn inferences_a_sample(session: &mut Session<'_>, codes: &[u8]) -> usize {
     let mut n = 0;
     while begin.elapsed() < WARM_UP || (n < REPETITIONS && begin.elapsed() < LONGEST_WARM_UP) {
         set_inputs(session, codes);
-        session.run();
+        run(session);
         n += 1;
     }
     let one = begin.elapsed() / n.max(1);
     (SAMPLE.as_nanos() / one.as_nanos().max(1)).max(1) as usize
+}
+
+/// Threads of the rayon pool that an inference runs in.
+struct Pool;
+
+impl Team for Pool {
+    fn join(&self, a: impl FnOnce() + Send, b: impl FnOnce() + Send) {
+        rayon::join(a, b);
+    }
+}
+
+fn run(session: &mut Session<'_>) {
+    match session.threads() {
+        NonZeroUsize::MIN => session.run(),
+        _ => session.run_with(&Pool),
+    }
+}
+
+fn run_probed(session: &mut Session<'_>, probe: &mut impl Probe) {
+    match session.threads() {
+        NonZeroUsize::MIN => session.run_probed(probe),
+        _ => session.run_probed_with(&Pool, probe),
+    }
 }
 
 fn set_inputs(session: &mut Session<'_>, mut codes: &[u8]) {

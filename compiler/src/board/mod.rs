@@ -4,6 +4,7 @@
 //! emulator. A board on a wire is one more file that implements [`Board`], and a line in [`of`].
 
 mod aligned;
+pub mod cycles;
 pub mod firmware;
 pub mod host;
 #[path = "../../../targets/firmware/src/job.rs"]
@@ -18,6 +19,7 @@ use crate::target::{Runner, Target};
 use crate::units::{TickUnit, Ticks};
 
 pub use aligned::AlignedBytes;
+use cycles::Timings;
 
 /// A processor that runs blobs and says how long they take.
 pub trait Board: Sync {
@@ -54,12 +56,18 @@ pub trait Board: Sync {
     }
 }
 
-/// The board behind a target's runner; see [`Target::board`].
-pub(crate) fn of(target: &Target) -> Box<dyn Board> {
+/// The board behind a target's runner, for a chip whose cycles are told from a trace; see [`Target::board`].
+pub(crate) fn of(target: &Target, timings: Option<Timings>) -> Box<dyn Board> {
     match &target.runner {
         // That a description names a target that runs was checked when it was read.
-        Runner::Host | Runner::SameAs(_) => Box::new(host::Host),
-        Runner::Qemu(qemu) => Box::new(qemu::Emulator::new(&target.name, qemu.clone())),
+        Runner::Host | Runner::SameAs(_) => Box::new(host::Host::default()),
+        Runner::Qemu(qemu) => {
+            let counting = qemu::Emulator::new(&target.name, qemu.clone());
+            Box::new(match timings {
+                Some(timings) => counting.timed_by(timings),
+                None => counting,
+            })
+        }
     }
 }
 
@@ -72,12 +80,18 @@ pub enum BoardError {
     /// The session cannot start.
     #[error(transparent)]
     Setup(#[from] SetupError),
+    /// The threads to share an inference could not be started.
+    #[error(transparent)]
+    Threads(#[from] rayon::ThreadPoolBuildError),
     /// The firmware could not be built.
     #[error(transparent)]
     Firmware(#[from] firmware::FirmwareError),
     /// The emulator could not run the firmware.
     #[error(transparent)]
     Emulator(#[from] qemu::EmulatorError),
+    /// Cycles could not be told.
+    #[error(transparent)]
+    Cycles(#[from] cycles::CyclesError),
 }
 
 /// How long one blob takes on a board, all in ticks of `unit`.
@@ -87,7 +101,7 @@ pub struct Timing {
     pub unit: TickUnit,
     /// One inference, one entry a sample, sorted.
     pub total: Vec<f64>,
-    /// Each layer, sorted; their medians add up to that of the total.
+    /// Each layer, sorted; their medians add up to that of the total, on the host without the copying of the inputs.
     pub layers: Vec<Vec<f64>>,
     /// The family whose kernel ran each layer.
     pub isas: Vec<Isa>,

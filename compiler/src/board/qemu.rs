@@ -1,11 +1,11 @@
 //! Microcontrollers emulated by QEMU, which counts instructions exactly.
 //!
 //! With `-icount shift=N` every instruction advances the guest's clock by 2^N ns, so that the timers of the machine
-//! tell how many were executed: the same number in every run. An instruction is not a cycle: flash wait states, a
-//! pipeline and what it issues together are not part of it.
+//! tell how many were executed: the same number in every run. An instruction is not a cycle: for chips whose timings are
+//! known, a plugin estimates those ([`super::cycles`]).
 
 use std::io::{Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -15,6 +15,7 @@ use pare_runtime::{Isa, Model};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::cycles::{Timings, Trace};
 use super::firmware::{self, Core, Counter, Memory};
 use super::{Board, BoardError, FirstInference, Timing, settle};
 use crate::emit::ObjectArch;
@@ -85,8 +86,10 @@ pub enum EmulatorError {
 pub struct Emulator {
     name: String,
     qemu: Qemu,
+    /// Those of the chip that is meant, where they are known: cycles are told then, else instructions.
+    timings: Option<Timings>,
     /// The directory of the firmware, once built.
-    programs: OnceLock<std::path::PathBuf>,
+    programs: OnceLock<PathBuf>,
 }
 
 /// An emulated inference takes a second or so: who waits this long waits for ever.
@@ -95,11 +98,16 @@ const LIMIT: Duration = Duration::from_secs(600);
 impl Emulator {
     /// The machine of the target `name`; nothing is built or started yet.
     pub fn new(name: &str, qemu: Qemu) -> Emulator {
-        Emulator { name: name.to_owned(), qemu, programs: OnceLock::new() }
+        Emulator { name: name.to_owned(), qemu, timings: None, programs: OnceLock::new() }
     }
 
-    /// The lines that a program of the firmware writes for a job.
-    fn lines(&self, program: &str, job: &[u8]) -> Result<Vec<String>, BoardError> {
+    /// The same, counting the cycles of a chip with these timings.
+    pub fn timed_by(self, timings: Timings) -> Emulator {
+        Emulator { timings: Some(timings), ..self }
+    }
+
+    /// A program of the firmware.
+    fn program(&self, name: &str) -> Result<PathBuf, BoardError> {
         let programs = match self.programs.get() {
             Some(programs) => programs,
             None => {
@@ -107,34 +115,53 @@ impl Emulator {
                 self.programs.get_or_init(|| built)
             }
         };
-        Ok(self.qemu.emulate(&programs.join(program), job)?)
+        Ok(programs.join(name))
+    }
+
+    /// The lines that `profile` writes for a job. The numbers at the end of those about stretches of work are cycles or
+    /// instructions, as this board counts them.
+    fn profile(&self, job: &[u8]) -> Result<Vec<(String, f64)>, BoardError> {
+        let program = self.program("profile")?;
+        let Some(timings) = self.timings else {
+            let lines = self.qemu.emulate(&program, job, None)?;
+            return Ok(lines.iter().filter_map(|line| stretch(line, |ticks| self.qemu.instructions(ticks))).collect());
+        };
+        let trace = timings.trace(&program, &self.qemu.memory)?;
+        let lines = self.qemu.emulate(&program, job, Some(&trace))?;
+        let mut cycles = trace.stretches()?.into_iter();
+        // The plugin's readings are as many as the firmware's.
+        let told = lines.iter().filter_map(|line| stretch(line, |_| cycles.next().map_or(f64::NAN, |n| n as f64)));
+        Ok(told.collect())
     }
 
     /// The samples of `codes` back to back, in one job.
     fn infer(&self, blob: &[u8], isa: Isa, codes: &[u8], outputs: &mut [u8]) -> Result<(), BoardError> {
         let Qemu { memory, counter, .. } = &self.qemu;
-        let lines = self.lines("infer", &firmware::job(memory, counter, isa, blob, codes)?)?;
+        let lines =
+            self.qemu.emulate(&self.program("infer")?, &firmware::job(memory, counter, isa, blob, codes)?, None)?;
         let digits = lines.iter().filter_map(|line| line.strip_prefix("output "));
         let digits: String = digits.flat_map(str::split_whitespace).collect();
         if digits.len() != 2 * outputs.len() {
-            return Err(self.ended(&lines).into());
+            return Err(self.ended(lines.last()).into());
         }
         for (i, code) in outputs.iter_mut().enumerate() {
             let byte = digits.get(2 * i..2 * i + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
-            *code = byte.ok_or_else(|| self.ended(&lines))?;
+            *code = byte.ok_or_else(|| self.ended(lines.last()))?;
         }
         Ok(())
     }
 
-    fn ended(&self, lines: &[String]) -> EmulatorError {
-        let log = lines.last().cloned().unwrap_or_else(|| "it wrote nothing".to_owned());
+    fn ended(&self, last: Option<&String>) -> EmulatorError {
+        let log = last.cloned().unwrap_or_else(|| "it wrote nothing".to_owned());
         EmulatorError::Ended { machine: self.qemu.machine.clone(), log }
     }
 }
 
 impl Board for Emulator {
     fn processor(&self) -> String {
-        format!("{} ({} -machine {})", self.qemu.core.cpu, self.qemu.program, self.qemu.machine)
+        let Qemu { core, program, machine, .. } = &self.qemu;
+        let timings = self.timings.map_or_else(String::new, |timings| format!("; {}", timings.describe()));
+        format!("{} ({program} -machine {machine}){timings}", core.cpu)
     }
 
     fn isas(&self) -> Vec<Isa> {
@@ -142,7 +169,7 @@ impl Board for Emulator {
     }
 
     fn unit(&self) -> TickUnit {
-        TickUnit::Instructions
+        if self.timings.is_some() { TickUnit::Cycles } else { TickUnit::Instructions }
     }
 
     fn layout(&self, isa: Isa) -> Layout {
@@ -174,31 +201,35 @@ impl Board for Emulator {
     /// One run tells all: they are the same to the instruction.
     fn time(&self, blob: &[u8], isa: Isa, codes: &[u8], _runs: usize) -> Result<Timing, BoardError> {
         let Qemu { memory, counter, .. } = &self.qemu;
-        let lines = self.lines("profile", &firmware::job(memory, counter, isa, blob, codes)?)?;
-        let instructions = |ticks: &str| Some(self.qemu.instructions(ticks.parse().ok()?));
+        let stretches = self.profile(&firmware::job(memory, counter, isa, blob, codes)?)?;
+        let ended = || self.ended(stretches.last().map(|(words, _)| words));
         let one = |word: &str| {
-            let mut found = lines.iter().filter_map(|line| line.strip_prefix(word)?.strip_prefix(' '));
-            found.next().and_then(instructions).ok_or_else(|| self.ended(&lines))
+            let found = stretches.iter().find(|(words, _)| words == word);
+            found.map(|&(_, ticks)| ticks).ok_or_else(ended)
         };
         let total = one("run")?;
         let model = Model::parse(blob)?;
         let mut isas = vec![None; model.layers().len()];
         let mut layers = vec![vec![0.0]; isas.len()];
         // A layer of a stage takes several turns.
-        for line in lines.iter().filter_map(|line| line.strip_prefix("layer ")) {
-            let mut turn = |mut words: std::str::Split<'_, char>| {
-                let (index, isa): (usize, Isa) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-                layers.get_mut(index)?[0] += instructions(words.next()?)?;
-                isas[index] = Some(isa);
-                Some(())
-            };
-            turn(line.split(' ')).ok_or_else(|| self.ended(&lines))?;
+        for (words, ticks) in &stretches {
+            if let Some((index, isa)) = words.strip_prefix("layer ").and_then(|words| words.split_once(' ')) {
+                let index: usize = index.parse().map_err(|_| ended())?;
+                layers.get_mut(index).ok_or_else(ended)?[0] += *ticks;
+                isas[index] = Some(isa.parse().map_err(|_| ended())?);
+            }
         }
-        let isas = isas.into_iter().collect::<Option<Vec<_>>>().ok_or_else(|| self.ended(&lines))?;
+        let isas = isas.into_iter().collect::<Option<Vec<_>>>().ok_or_else(ended)?;
         settle(&mut layers, total);
         let first = FirstInference { parse: one("parse")?, setup: one("setup")?, run: one("first")? };
         Ok(Timing { unit: self.unit(), total: vec![total], layers, isas, first, yardstick: 1.0, quiet: 1.0 })
     }
+}
+
+/// What a line says of a stretch of work, and how long it took: its last number, as `ticks` reads it.
+fn stretch(line: &str, ticks: impl FnOnce(u64) -> f64) -> Option<(String, f64)> {
+    let (words, number) = line.rsplit_once(' ').filter(|_| !line.starts_with("stack "))?;
+    Some((words.to_owned(), ticks(number.parse().ok()?)))
 }
 
 impl Qemu {
@@ -209,7 +240,7 @@ impl Qemu {
     }
 
     /// The lines that firmware writes for a job.
-    fn emulate(&self, firmware: &Path, job: &[u8]) -> Result<Vec<String>, EmulatorError> {
+    fn emulate(&self, firmware: &Path, job: &[u8], trace: Option<&Trace>) -> Result<Vec<String>, EmulatorError> {
         let io = |source| EmulatorError::Io { program: self.program.clone(), source };
         let mut file = tempfile::NamedTempFile::new().map_err(io)?;
         file.write_all(job).map_err(io)?;
@@ -224,6 +255,7 @@ impl Qemu {
             .arg(format!("loader,file={path},addr={:#x},force-raw=on", self.memory.job.origin))
             .arg("-kernel")
             .arg(firmware)
+            .args(trace.map_or_else(Vec::new, |trace| vec!["-plugin", trace.argument()]))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

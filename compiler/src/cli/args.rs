@@ -8,6 +8,8 @@ use clap::builder::PossibleValuesParser;
 use pare_runtime::Isa;
 
 use super::Global;
+use crate::board::Board;
+use crate::board::host::Host;
 use crate::compile::Settings;
 use crate::data::{self, DataSpec, Metric, Preprocessing, Split};
 use crate::import;
@@ -19,7 +21,7 @@ use crate::search::exact::Exact;
 use crate::search::random::Random;
 use crate::search::uniform::Uniform;
 use crate::search::{Budget, Strategy};
-use crate::target::Target;
+use crate::target::{Runner, Target};
 use crate::task::{Samples, Task, TaskError};
 use crate::units::{Bytes, Count, Joules, Ticks};
 
@@ -273,6 +275,33 @@ pub(super) fn preprocessing(args: &DataArgs, recorded: Option<Preprocessing>) ->
 
 fn card(path: &Path) -> Result<Option<Card>> {
     if path.is_dir() && path.join(CARD_FILE).exists() { Ok(Some(Card::load(path)?)) } else { Ok(None) }
+}
+
+/// How many threads share an inference.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(super) struct ThreadArgs {
+    /// Threads that share an inference on this machine: its large layers, by rows.
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub threads: NonZeroUsize,
+}
+
+impl ThreadArgs {
+    /// This machine with so many.
+    pub(super) fn host(self) -> Host {
+        Host::with_threads(self.threads)
+    }
+
+    /// The board of a target.
+    ///
+    /// # Errors
+    /// When there are several threads and it is not this machine.
+    pub(super) fn board(self, target: &Target) -> Result<Box<dyn Board>> {
+        match (self.threads, &target.runner) {
+            (NonZeroUsize::MIN, _) => Ok(target.board()),
+            (_, Runner::Host) => Ok(Box::new(self.host())),
+            _ => bail!("target `{}` is not this machine, and has one thread: leave out --threads", target.name),
+        }
+    }
 }
 
 /// Which samples to look at.

@@ -8,8 +8,9 @@ use pare_runtime::format::{Layer, LayerOp};
 use pare_runtime::{Isa, Model};
 use serde_json::json;
 
+use super::args::{self, ThreadArgs};
 use super::eval::read_blob;
-use super::{Global, Output, args};
+use super::{Global, Output};
 use crate::board::{FirstInference, quantile};
 use crate::compile::remembered_table;
 use crate::cost::layers::{Shape, with_sum};
@@ -36,6 +37,8 @@ pub(super) struct Args {
     /// Kernels: reference, portable, avx2, avxvnni, avx512vnni, neon, dotprod or i8mm [default: the fastest].
     #[arg(long, value_name = "NAME")]
     isa: Option<Isa>,
+    #[command(flatten)]
+    sharing: ThreadArgs,
 }
 
 /// One layer as it is shown.
@@ -60,8 +63,13 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let codes: Vec<u8> = model.inputs().flat_map(|t| vec![t.zero; t.shape.len()]).collect();
     // Mapped anew: the first inference pays for bringing the pages in.
     let Some(cold) = read_blob(&args.blob)? else { bail!("{} is gone", args.blob.display()) };
-    let timing = target.board().time(&cold, isa, &codes, args.runs.get())?;
-    let table = remembered_table(&args::cache(global), &target, isa)?;
+    let timing = args.sharing.board(&target)?.time(&cold, isa, &codes, args.runs.get())?;
+    let threads = args.sharing.threads;
+    // Tables are of kernels that run alone.
+    let table = match threads {
+        NonZeroUsize::MIN => remembered_table(&args::cache(global), &target, isa)?,
+        _ => None,
+    };
     // Predictions are for the speed at which the table was measured.
     let speed = table.as_ref().map_or(1.0, |table| timing.yardstick / table.yardstick());
     let rows: Vec<Row> = model
@@ -83,8 +91,10 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
             })
         })
         .collect();
+    let estimate = target.estimate(timing.ticks(median));
     let json = json!({
-        "target": target.name, "unit": timing.unit, "median": median, "p10": p10, "min": min, "runs": args.runs,
+        "estimate": estimate.as_ref().map(|(time, how)| json!({ "value": time.value, "unit": time.unit, "how": how })),
+        "target": target.name, "unit": timing.unit, "median": median, "p10": p10, "min": min, "runs": args.runs, "threads": threads,
         "first": timing.first.total(), "first_parse": timing.first.parse, "first_setup": timing.first.setup,
         "first_run": timing.first.run, "isa": isa.to_string(), "predicted": predicted, "layers": layers, "quiet": timing.quiet, "yardstick": timing.yardstick,
     });
@@ -101,11 +111,16 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let us = |ticks: f64| format!("{:.1}", ticks / scale);
     let samples = match timing.unit {
         TickUnit::Instructions => "counted exactly".to_owned(),
-        TickUnit::Nanoseconds | TickUnit::Cycles => format!("{} samples", args.runs),
+        TickUnit::Cycles => "estimated from a trace".to_owned(),
+        TickUnit::Nanoseconds => format!("{} samples", args.runs),
     };
-    let mut text = format!("{} on {}, {isa} kernels, {samples}\n", args.blob.display(), target.name);
+    let sharing = if threads.get() > 1 { format!(", {threads} threads") } else { String::new() };
+    let mut text = format!("{} on {}, {isa} kernels{sharing}, {samples}\n", args.blob.display(), target.name);
     for (name, ticks) in [("median", Some(median)), ("p10", Some(p10)), ("min", Some(min)), ("predicted", predicted)] {
         text += &ticks.map_or_else(String::new, |ticks| format!("  {name:<10} {:>10} {unit}\n", us(ticks)));
+    }
+    if let Some((time, how)) = &estimate {
+        text += &format!("  {:<10} {:>10.2} ms: {how}\n", "time", time.value / 1e6);
     }
     let FirstInference { parse, setup, run } = timing.first;
     let parts = format!("parse {}, set-up {}, run {}", us(parse), us(setup), us(run));

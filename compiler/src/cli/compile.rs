@@ -13,6 +13,7 @@ use serde_json::json;
 use super::args::{self, BudgetArgs, DataArgs, Method, PassArgs, TargetArgs};
 use super::progress::Progress;
 use super::{Global, Output};
+use crate::board::host::Host;
 use crate::board::{AlignedBytes, Timing};
 use crate::compile::{Found, Settings, Workshop};
 use crate::cost::Cost;
@@ -168,7 +169,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     progress.stage("scoring on the test samples");
     let blob = AlignedBytes::from(&deployed.blob.bytes[..]);
     let float = task.data.score_net(&Net::float(&task.graph)?, test)?;
-    let integer = task.data.score_blob(&blob, Isa::best(), test)?;
+    let integer = task.data.score_blob(&blob, Host::default(), Isa::best(), test)?;
     progress.stage("measuring latency");
     let model = Model::parse(&blob)?;
     let codes = encode(&model, &task.data.spread(Split::Train, 1)?);

@@ -9,7 +9,7 @@ use pare_runtime::{FormatError, Isa, Model};
 use serde_json::json;
 
 use super::Output;
-use super::args::{self, DataArgs, PassArgs, SampleArgs};
+use super::args::{self, DataArgs, PassArgs, SampleArgs, ThreadArgs};
 use crate::compile::Metadata;
 use crate::data::{self, DataSpec};
 use crate::eval::Net;
@@ -27,6 +27,8 @@ pub(super) struct Args {
     passes: PassArgs,
     #[command(flatten)]
     on: SampleArgs,
+    #[command(flatten)]
+    sharing: ThreadArgs,
 }
 
 pub(super) fn run(args: Args) -> Result<Output> {
@@ -36,7 +38,7 @@ pub(super) fn run(args: Args) -> Result<Output> {
             bail!("--without and --class-only are for model files: {path} is compiled, leave them out");
         }
         let samples = blob_samples(&blob, &args.data, &args.artifact)?;
-        let figure = samples.score_blob(&blob, Isa::best(), args.on.indices(&samples)?)?;
+        let figure = samples.score_blob(&blob, args.sharing.host(), Isa::best(), args.on.indices(&samples)?)?;
         (samples, figure)
     } else {
         let (task, _) = args::task(Some(&args.artifact), &args.data, &args.passes, 1)?;

@@ -8,6 +8,7 @@ use pare_runtime::{Isa, Model};
 use serde_json::json;
 
 use super::Output;
+use super::args::ThreadArgs;
 use super::eval::read_blob;
 use crate::compile::Metadata;
 use crate::data::Preprocessing;
@@ -28,6 +29,8 @@ pub(super) struct Args {
     /// Kernels [default: the fastest].
     #[arg(long, value_name = "NAME")]
     isa: Option<Isa>,
+    #[command(flatten)]
+    sharing: ThreadArgs,
 }
 
 pub(super) fn run(args: Args) -> Result<Output> {
@@ -46,7 +49,7 @@ pub(super) fn run(args: Args) -> Result<Output> {
     let metadata: Option<Metadata> = serde_json::from_slice(model.metadata()).ok();
     let preprocessing = metadata.map_or(Preprocessing::IDENTITY, |m| m.preprocessing);
     preprocessing.apply(&mut x);
-    let y = infer_blob(&blob, args.isa.unwrap_or_else(Isa::best), &x)?;
+    let y = infer_blob(&blob, args.sharing.host(), args.isa.unwrap_or_else(Isa::best), &x)?;
     let row = output.shape.len();
     if let Some(path) = &args.output {
         let mut bytes = Vec::new();

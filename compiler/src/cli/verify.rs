@@ -8,7 +8,7 @@ use pare_runtime::{Isa, Model};
 use rayon::prelude::*;
 use serde_json::json;
 
-use super::args::{self, DataArgs, PassArgs, SampleArgs};
+use super::args::{self, DataArgs, PassArgs, SampleArgs, ThreadArgs};
 use super::eval::{blob_samples, read_blob};
 use super::progress::Progress;
 use super::{Global, Output};
@@ -36,13 +36,15 @@ pub(super) struct Args {
     data: DataArgs,
     #[command(flatten)]
     on: SampleArgs,
+    #[command(flatten)]
+    sharing: ThreadArgs,
 }
 
 pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let Some(blob) = read_blob(&args.blob)? else {
         bail!("{} is no blob: compile it first (`pare compile`)", args.blob.display());
     };
-    let backends = backends(&args.backends)?;
+    let backends = backends(&args.backends, args.sharing.host())?;
     let model = Model::parse(&blob)?;
     let samples = blob_samples(&blob, &args.data, &args.blob)?;
     let indices = args.on.indices(&samples)?;
@@ -115,20 +117,21 @@ struct Backend {
 }
 
 impl Backend {
-    /// A kernel family of this processor.
-    fn here(isa: Isa) -> Backend {
-        Backend { name: isa.to_string(), board: Box::new(Host), isa }
+    /// A kernel family of this processor; the reference, which others are compared with, by one thread.
+    fn here(isa: Isa, host: Host) -> Backend {
+        let host = if isa == Isa::Reference { Host::default() } else { host };
+        Backend { name: isa.to_string(), board: Box::new(host), isa }
     }
 
-    fn find(name: &str) -> Result<Backend> {
+    fn find(name: &str, host: Host) -> Result<Backend> {
         if name == "host" {
-            return Ok(Backend::here(Isa::best()));
+            return Ok(Backend::here(Isa::best(), host));
         }
         if let Ok(isa) = name.parse::<Isa>() {
             if !isa.is_available() {
                 bail!("this processor cannot run the {isa} kernels; leave them out of --backends");
             }
-            return Ok(Backend::here(isa));
+            return Ok(Backend::here(isa, host));
         }
         let Ok(target) = Target::find(name) else {
             bail!("backend `{name}`: {UnknownIsa}, or host, or a target as qemu:cortex-m4 (see `pare targets`)");
@@ -138,13 +141,13 @@ impl Backend {
     }
 }
 
-fn backends(names: &[String]) -> Result<Vec<Backend>> {
+fn backends(names: &[String], host: Host) -> Result<Vec<Backend>> {
     if names.is_empty() {
-        return Ok(Isa::available().map(Backend::here).collect());
+        return Ok(Isa::available().map(|isa| Backend::here(isa, host)).collect());
     }
-    let mut backends: Vec<Backend> = names.iter().map(|name| Backend::find(name)).collect::<Result<_>>()?;
+    let mut backends: Vec<Backend> = names.iter().map(|name| Backend::find(name, host)).collect::<Result<_>>()?;
     if backends.len() == 1 {
-        backends.insert(0, Backend::here(Isa::Reference));
+        backends.insert(0, Backend::here(Isa::Reference, host));
     }
     Ok(backends)
 }

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use pare_runtime::Isa;
 use pare_runtime::format::Layout;
 use serde::{Deserialize, Serialize};
 
@@ -236,8 +237,30 @@ impl LatencyTable {
 
     /// The time of a kernel: its row where one was measured (the fastest, where several kernels do
     /// the same), else the fit of its operator and weight format; `None` where that has no row. A convolution with
-    /// a sum that was not measured takes what the two do.
+    /// a sum that was not measured takes what the two do. Weights of fewer bits count as no faster than those of 8 unless
+    /// they are so beyond doubt.
     pub fn predict(&self, query: &KernelQuery) -> Option<Predicted> {
+        let own = self.own(query)?;
+        let is_narrow = query.weights.is_some_and(|format| format.bits() < 8);
+        let bytes = KernelQuery { weights: Some(WeightFormat::Linear(8)), ..*query };
+        let Some(bytes) = self.own(&bytes).filter(|_| is_narrow) else { return Some(own) };
+        let sure = 1.0 - self.doubt(own.source).max(self.doubt(bytes.source));
+        let in_doubt = (sure * bytes.ticks.value..bytes.ticks.value).contains(&own.ticks.value);
+        Some(if in_doubt { Predicted { ticks: bytes.ticks, ..own } } else { own })
+    }
+
+    /// The part of a time by which two must differ, to differ surely: some nine tenths of errors are less.
+    fn doubt(&self, source: Source) -> f64 {
+        match (source, self.file.unit) {
+            (Source::Fitted, _) => 0.1,
+            (Source::Measured, TickUnit::Nanoseconds) => 0.03,
+            // Counts.
+            (Source::Measured, _) => 0.0,
+        }
+    }
+
+    /// The time of a kernel as it was measured or fitted, whatever others take.
+    fn own(&self, query: &KernelQuery) -> Option<Predicted> {
         let key = Key {
             operator: query.operator.to_owned(),
             weights: query.weights,
@@ -253,12 +276,12 @@ impl LatencyTable {
             let Shape { h_out, w_out, c_out, .. } = query.shape;
             let shape =
                 Shape { h: h_out, w: w_out, c_in: c_out, kernel: [1; 2], stride: [1; 2], groups: 1, ..query.shape };
-            let sum = self.predict(&KernelQuery { operator: "add", shape, weights: None, ..*query })?;
-            let conv = self.predict(&KernelQuery { operator, ..*query })?;
+            let sum = self.own(&KernelQuery { operator: "add", shape, weights: None, ..*query })?;
+            let conv = self.own(&KernelQuery { operator, ..*query })?;
             return Some(predicted(conv.ticks.value + sum.ticks.value, Source::Fitted));
         }
         let group = (key.operator, key.weights);
-        let fit = self.fits.get(&group)?.get_or_init(|| fit(&self.group(&group)));
+        let fit = self.fits.get(&group)?.get_or_init(|| self.fit(&self.group(&group)));
         Some(predicted(fit.time(query), Source::Fitted))
     }
 
@@ -278,7 +301,7 @@ impl LatencyTable {
             for held in 0..FOLDS {
                 let (unseen, seen): (Vec<&Row>, Vec<&Row>) = rows.iter().partition(|row| fold[&row.shape] == held);
                 if !unseen.is_empty() && !seen.is_empty() {
-                    let fit = fit(&seen);
+                    let fit = self.fit(&seen);
                     errors.extend(unseen.iter().map(|row| (fit.time(&row.query()) / row.median - 1.0).abs()));
                 }
             }
@@ -314,6 +337,11 @@ impl LatencyTable {
 
     fn group(&self, (operator, weights): &Group) -> Vec<&Row> {
         self.fastest().filter(|row| (&row.operator, &row.weights) == (operator, weights)).collect()
+    }
+
+    fn fit(&self, rows: &[&Row]) -> Fit {
+        let samples: Vec<(KernelQuery<'_>, f64)> = rows.iter().map(|row| (row.query(), row.median)).collect();
+        Fit::new(self.file.provenance.isa.parse().unwrap_or(Isa::Portable), &samples)
     }
 
     /// The rows that predictions are made from: those of the fastest kernels.
@@ -411,11 +439,6 @@ mod layout_name {
     }
 }
 
-fn fit(rows: &[&Row]) -> Fit {
-    let samples: Vec<(KernelQuery<'_>, f64)> = rows.iter().map(|row| (row.query(), row.median)).collect();
-    Fit::new(&samples)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -483,6 +506,20 @@ mod tests {
         assert_eq!(fitted.source, Source::Fitted);
         assert!((fitted.ticks.value / truth - 1.0).abs() < 0.05, "{} against {truth}", fitted.ticks.value);
         assert!(table.predict(&ask(unseen, 3)).is_none(), "no row of that width");
+    }
+
+    #[test]
+    fn credits_no_width_with_less_than_the_doubt() {
+        let time = |factor: f64, unit| {
+            let shape = shape(8, 16, 32, 3);
+            let rows = vec![row(shape, 8, 1.0), row(shape, 4, factor)];
+            let table = LatencyTable::new(Provenance::default(), unit, rows).unwrap();
+            table.predict(&ask(shape, 4)).unwrap().ticks.value / row(shape, 8, 1.0).median
+        };
+        for (factor, expected) in [(0.5, 0.5), (0.98, 1.0), (1.02, 1.02)] {
+            assert!((time(factor, TickUnit::Nanoseconds) - expected).abs() < 1e-3, "{factor}");
+        }
+        assert!((time(0.98, TickUnit::Instructions) - 0.98).abs() < 1e-3, "counts are exact");
     }
 
     #[test]

@@ -42,6 +42,9 @@ pub fn rust_stub(name: &str, model: &Model<'_>) -> String {
          /// The network.\npub static MODEL: &[u8] = &BLOB.0;\n\n\
          /// Activations: `pare_runtime::Arena<ARENA_BYTES>`.\n\
          pub const ARENA_BYTES: usize = pare_runtime::arena_bytes(&BLOB.0);\n\n\
+         const _: () = assert!(\n    \
+         pare_runtime::KernelSet::LINKED.contains(pare_runtime::KernelSet::of(&BLOB.0)),\n    \
+         \"PARE_NETWORKS names other networks alone: add {name}.pare\"\n);\n\n\
          /// Checks the blob; do it once.\n///\n/// # Errors\n/// When the blob was damaged.\n\
          pub fn model() -> Result<pare_runtime::Model<'static>, pare_runtime::FormatError> {{\n    \
          pare_runtime::Model::parse(MODEL)\n}}\n",

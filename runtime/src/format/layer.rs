@@ -5,6 +5,7 @@ use super::{
     Tensor, WORD_CHANNELS, WORD_CODES, WeightFormat, op,
 };
 use crate::error::FormatError;
+use crate::kernels::KernelSet;
 
 /// One step of a network.
 #[derive(Clone, Copy, Debug)]
@@ -379,12 +380,13 @@ impl<'a> Conv<'a> {
 
     /// Whether the padding of dense panels and pairs of 8 bits is 0, since kernels multiply it.
     fn check_padding(&self) -> Result<(), FormatError> {
+        let linked = |layout| KernelSet::LINKED.has_dense(layout);
         let clear = |group: WeightGroup<'_>| {
             // Runs of codes that are padded, and codes of all channels that are padded at once.
             let (len, step) = match group.layout {
-                Layout::Panels => (self.segments().1, PANEL_CHANNELS * PANEL_DEPTH),
-                Layout::Words => (self.depth(), WORD_CHANNELS * WORD_CODES),
-                Layout::Plain | Layout::Planes => return true,
+                Layout::Panels if linked(Layout::Panels) => (self.segments().1, PANEL_CHANNELS * PANEL_DEPTH),
+                Layout::Words if linked(Layout::Words) => (self.depth(), WORD_CHANNELS * WORD_CODES),
+                _ => return true,
             };
             let (quads, counted) = (len.div_ceil(PANEL_DEPTH), len % PANEL_DEPTH);
             let mut last = group.codes.chunks_exact(step).skip(quads.saturating_sub(1)).step_by(quads.max(1));
@@ -416,6 +418,9 @@ impl<'a> Conv<'a> {
 
     /// Whether the codes beyond each segment of bit planes are 0, since kernels count them.
     fn check_plane_padding(&self) -> Result<(), FormatError> {
+        if !KernelSet::LINKED.has_dense(Layout::Planes) {
+            return Ok(());
+        }
         let (_, words) = self.plane_segments();
         let counted = self.plane_segment() % PLANE_WORD;
         let clear = |group: &WeightGroup<'_>| {
@@ -675,7 +680,7 @@ fn decode_op<'a>(
     sections: &Sections<'a>,
 ) -> Result<LayerOp<'a>, FormatError> {
     match code {
-        op::ADD => {
+        op::ADD if linked(op::ADD) => {
             let second = Reader(operands).u16(2).and_then(|t| sections.tensor(t)).ok_or(CUT)?;
             let add = Add {
                 ma: f.i32(0).ok_or(CUT)?,
@@ -693,20 +698,20 @@ fn decode_op<'a>(
             }
             Ok(LayerOp::Add(add))
         }
-        op::AVG_POOL => Ok(LayerOp::AvgPool(AvgPool {
+        op::AVG_POOL if linked(op::AVG_POOL) => Ok(LayerOp::AvgPool(AvgPool {
             window: decode_pool(f, input, output)?,
             zero_in: input.zero,
             mult: f.i32(8).ok_or(CUT)?,
             requantise: requantise(f, 12, output)?,
         })),
-        op::MAX_POOL => {
+        op::MAX_POOL if linked(op::MAX_POOL) => {
             let (lo, hi) = (f.u8(8).ok_or(CUT)?, f.u8(9).ok_or(CUT)?);
             if !codes_of(output, lo, hi) {
                 return Err(FormatError::Layer("the range of a MaxPool"));
             }
             Ok(LayerOp::MaxPool(MaxPool { window: decode_pool(f, input, output)?, lo, hi }))
         }
-        op::LUT => {
+        op::LUT if linked(op::LUT) => {
             let table = Reader(sections.aux).bytes(f.u32(0).ok_or(CUT)? as usize, usize::from(input.max_code()) + 1);
             let table = table.ok_or(FormatError::Layer("a look-up table"))?;
             if output.shape.len() != input.shape.len() {
@@ -714,14 +719,14 @@ fn decode_op<'a>(
             }
             Ok(LayerOp::Lut(table))
         }
-        op::SOFTMAX => {
+        op::SOFTMAX if linked(op::SOFTMAX) => {
             if output.shape != input.shape || output.bits != 8 {
                 return Err(FormatError::Layer("the shapes of a Softmax"));
             }
             Ok(LayerOp::Softmax(f.u32(0).ok_or(CUT)?))
         }
-        op::CONCAT => decode_concat(f, output, operands, sections),
-        op::PAD => {
+        op::CONCAT if linked(op::CONCAT) => decode_concat(f, output, operands, sections),
+        op::PAD if linked(op::PAD) => {
             let [top, left, front] = [f.u16(0), f.u16(2), f.u16(4)].map(|v| v.map(usize::from));
             let (top, left, front) = (top.ok_or(CUT)?, left.ok_or(CUT)?, front.ok_or(CUT)?);
             let (i, o) = (input.shape, output.shape);
@@ -731,7 +736,7 @@ fn decode_op<'a>(
             }
             Ok(LayerOp::Pad(Pad { input: i, output: o, top, left, front, value: input.zero }))
         }
-        op::TRANSPOSE => {
+        op::TRANSPOSE if linked(op::TRANSPOSE) => {
             let perm: [u8; 3] = f.0.first_chunk().copied().ok_or(CUT)?;
             let (i, o) = (input.shape, output.shape);
             let (from, to) = ([i.h, i.w, i.c], [o.h, o.w, o.c]);
@@ -743,9 +748,13 @@ fn decode_op<'a>(
             }
             Ok(LayerOp::Transpose(perm))
         }
-        op::RESIZE_NEAREST => decode_resize(f, input, output, sections, 1).map(LayerOp::ResizeNearest),
-        op::RESIZE_BILINEAR => decode_resize(f, input, output, sections, 3).map(LayerOp::ResizeBilinear),
-        op::DEPTH_TO_SPACE => {
+        op::RESIZE_NEAREST if linked(op::RESIZE_NEAREST) => {
+            decode_resize(f, input, output, sections, 1).map(LayerOp::ResizeNearest)
+        }
+        op::RESIZE_BILINEAR if linked(op::RESIZE_BILINEAR) => {
+            decode_resize(f, input, output, sections, 3).map(LayerOp::ResizeBilinear)
+        }
+        op::DEPTH_TO_SPACE if linked(op::DEPTH_TO_SPACE) => {
             let block = usize::from(f.u8(0).ok_or(CUT)?);
             let order = f.u8(1).ok_or(CUT)?;
             let (i, o) = (input.shape, output.shape);
@@ -758,6 +767,10 @@ fn decode_op<'a>(
         }
         _ => Err(FormatError::UnknownOp(code)),
     }
+}
+
+const fn linked(code: u8) -> bool {
+    KernelSet::LINKED.has_operator(code)
 }
 
 /// Bytes of a convolution's fields before the records of its weight groups.

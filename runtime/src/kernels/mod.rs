@@ -10,7 +10,7 @@
 use core::fmt;
 use core::str::FromStr;
 
-use crate::format::{Add, AvgPool, Conv, DepthToSpace, Layout, MaxPool, Pad, Resize, Shape, WeightFormat};
+use crate::format::{Add, AvgPool, Conv, DepthToSpace, Layout, MaxPool, Pad, Resize, Shape, WeightFormat, op};
 
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 pub mod aarch64;
@@ -24,6 +24,8 @@ pub mod portable;
 pub mod reference;
 mod residual;
 pub mod scratch;
+mod set;
+pub mod work;
 #[cfg(target_arch = "x86_64")]
 pub mod x86_64;
 
@@ -39,6 +41,8 @@ use arm as native;
 use no_isa as native;
 #[cfg(target_arch = "x86_64")]
 use x86_64 as native;
+
+pub use set::KernelSet;
 
 /// A family of kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,9 +81,10 @@ impl Isa {
         Isa::Dsp,
     ];
 
-    /// Whether this processor runs its kernels.
+    /// Whether this processor runs its kernels, and they are [linked](KernelSet::LINKED).
     pub fn is_available(self) -> bool {
         match self {
+            _ if self != self.linked() => false,
             Isa::Reference | Isa::Portable => true,
             _ => native::detect(self),
         }
@@ -92,7 +97,10 @@ impl Isa {
 
     /// The fastest that this processor runs.
     pub fn best() -> Isa {
-        Isa::available().next_back().unwrap_or(Isa::Portable)
+        match KernelSet::IS_PARTIAL {
+            true => Isa::Portable.linked(),
+            false => Isa::available().next_back().unwrap_or(Isa::Portable),
+        }
     }
 
     /// The widest weight layout that its kernels read.
@@ -207,7 +215,7 @@ impl ConvKernel {
     /// processor lacks the instruction set.
     #[inline]
     pub fn choose(isa: Isa, conv: &Conv<'_>) -> ConvKernel {
-        match isa {
+        match isa.linked() {
             Isa::Reference => ConvKernel {
                 isa,
                 run: |conv, input, output, _| reference::conv(conv, input, output),
@@ -215,7 +223,7 @@ impl ConvKernel {
                 adds: true,
             },
             Isa::Portable => portable::conv_kernel(conv),
-            _ => native::conv_kernel(isa, conv).unwrap_or_else(|| portable::conv_kernel(conv)),
+            isa => native::conv_kernel(isa, conv).unwrap_or_else(|| portable::conv_kernel(conv)),
         }
     }
 
@@ -223,7 +231,7 @@ impl ConvKernel {
     /// [`conv_scratch_bytes`](scratch::conv_scratch_bytes) where [planned](Self::is_planned).
     pub fn scratch_bytes(&self, conv: &Conv<'_>) -> usize {
         match conv.residual {
-            Some(_) if !self.adds => {
+            Some(_) if !self.adds && KernelSet::LINKED.has_residual() => {
                 residual::scratch_bytes(conv, |strip| ConvKernel::choose(self.isa, strip).scratch_bytes(strip))
             }
             _ => (self.scratch)(conv),
@@ -260,17 +268,20 @@ impl ConvKernel {
             return;
         }
         match &conv.residual {
-            Some(add) if !self.adds => residual::run(self.isa, conv, add, input, output, scratch),
+            Some(add) if !self.adds && KernelSet::LINKED.has_residual() => {
+                residual::run(self.isa, conv, add, input, output, scratch)
+            }
             _ => (self.run)(conv, input, output, scratch),
         }
     }
 }
 
-/// The operators besides convolution; arguments as in [`mod@reference`].
+/// The operators besides convolution; arguments as in [`mod@reference`]. One that is not linked does nothing.
 impl Isa {
     /// See [`reference::add`].
     pub fn add(self, p: &Add, a: &mut [u8], b: &[u8]) {
-        match self {
+        match self.linked() {
+            _ if !linked(op::ADD) && !KernelSet::LINKED.has_residual() => {}
             Isa::Reference | Isa::Portable => reference::add(p, a, b),
             _ => native::add(self, p, a, b),
         }
@@ -278,12 +289,15 @@ impl Isa {
 
     /// See [`reference::lut`].
     pub fn lut(self, table: &[u8], codes: &mut [u8]) {
-        reference::lut(table, codes);
+        if linked(op::LUT) {
+            reference::lut(table, codes);
+        }
     }
 
     /// See [`reference::avg_pool`].
     pub fn avg_pool(self, p: &AvgPool, input: &[u8], output: &mut [u8]) {
-        match self {
+        match self.linked() {
+            _ if !linked(op::AVG_POOL) => {}
             Isa::Reference => reference::avg_pool(p, input, output),
             Isa::Portable => portable::avg_pool(p, input, output),
             _ => native::avg_pool(self, p, input, output),
@@ -292,7 +306,8 @@ impl Isa {
 
     /// See [`reference::max_pool`].
     pub fn max_pool(self, p: &MaxPool, input: &[u8], output: &mut [u8]) {
-        match self {
+        match self.linked() {
+            _ if !linked(op::MAX_POOL) => {}
             Isa::Reference => reference::max_pool(p, input, output),
             Isa::Portable => portable::max_pool(p, input, output),
             _ => native::max_pool(self, p, input, output),
@@ -301,17 +316,22 @@ impl Isa {
 
     /// See [`reference::softmax`].
     pub fn softmax(self, mult: u32, channels: usize, input: &[u8], output: &mut [u8]) {
-        reference::softmax(mult, channels, input, output);
+        if linked(op::SOFTMAX) {
+            reference::softmax(mult, channels, input, output);
+        }
     }
 
     /// See [`reference::concat`].
     pub fn concat(self, outer: usize, start: usize, operand: &[u8], output: &mut [u8]) {
-        reference::concat(outer, start, operand, output);
+        if linked(op::CONCAT) {
+            reference::concat(outer, start, operand, output);
+        }
     }
 
     /// See [`reference::pad`].
     pub fn pad(self, p: &Pad, input: &[u8], output: &mut [u8]) {
-        match self {
+        match self.linked() {
+            _ if !linked(op::PAD) => {}
             Isa::Reference => reference::pad(p, input, output),
             _ => portable::pad(p, input, output),
         }
@@ -319,7 +339,8 @@ impl Isa {
 
     /// See [`reference::transpose`].
     pub fn transpose(self, perm: [u8; 3], shape: Shape, input: &[u8], output: &mut [u8]) {
-        match self {
+        match self.linked() {
+            _ if !linked(op::TRANSPOSE) => {}
             Isa::Reference => reference::transpose(perm, shape, input, output),
             _ => portable::transpose(perm, shape, input, output),
         }
@@ -327,7 +348,8 @@ impl Isa {
 
     /// See [`reference::resize_nearest`].
     pub fn resize_nearest(self, p: &Resize<'_>, input: &[u8], output: &mut [u8]) {
-        match self {
+        match self.linked() {
+            _ if !linked(op::RESIZE_NEAREST) => {}
             Isa::Reference => reference::resize_nearest(p, input, output),
             _ => portable::resize_nearest(p, input, output),
         }
@@ -335,7 +357,8 @@ impl Isa {
 
     /// See [`reference::resize_bilinear`].
     pub fn resize_bilinear(self, p: &Resize<'_>, input: &[u8], output: &mut [u8]) {
-        match self {
+        match self.linked() {
+            _ if !linked(op::RESIZE_BILINEAR) => {}
             Isa::Reference => reference::resize_bilinear(p, input, output),
             _ => portable::resize_bilinear(p, input, output),
         }
@@ -343,9 +366,14 @@ impl Isa {
 
     /// See [`reference::depth_to_space`].
     pub fn depth_to_space(self, p: &DepthToSpace, input: &[u8], output: &mut [u8]) {
-        match self {
+        match self.linked() {
+            _ if !linked(op::DEPTH_TO_SPACE) => {}
             Isa::Reference => reference::depth_to_space(p, input, output),
             _ => portable::depth_to_space(p, input, output),
         }
     }
+}
+
+const fn linked(code: u8) -> bool {
+    KernelSet::LINKED.has_operator(code)
 }

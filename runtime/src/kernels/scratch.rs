@@ -3,28 +3,34 @@
 
 use super::planes::Planes;
 use super::polynomial::Polynomial;
-use super::{portable, residual};
+use super::{KernelSet, portable, residual};
 use crate::format::{Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH, WORD_CHANNELS, WORD_CODES, WeightFormat, WeightGroup};
 
 /// The most that any kernel that blobs plan for, of any instruction set that reads `layout`, wants for this
 /// convolution and a weight group of this format; its other groups may want more.
 pub fn conv_scratch_bytes(conv: &Conv<'_>, layout: Layout, format: WeightFormat) -> usize {
     if conv.residual.is_some() {
-        let adding = if layout == Layout::Panels && !conv.is_depthwise() { dense(conv, format) } else { 0 };
+        let adding = match layout {
+            Layout::Panels if !conv.is_depthwise() => dense(conv, format),
+            Layout::Words => packed(conv, format),
+            _ => 0,
+        };
         return residual::scratch_bytes(conv, |strip| conv_scratch_bytes(strip, layout, format)).max(adding);
     }
     match layout {
         Layout::Plain => portable::scratch_bytes(conv),
-        Layout::Words => {
-            let packed = Polynomial::of(conv, format).map_or(0, |plan| plan.scratch_bytes(conv));
-            packed.max(words(conv, format))
-        }
+        Layout::Words => packed(conv, format).max(words(conv, format)),
         Layout::Panels => panels(conv, format).max(portable::scratch_bytes(conv)),
         Layout::Planes => {
             let planes = Planes::of(conv).map_or(0, |planes| planes.scratch_bytes(conv, format));
             planes.max(portable::scratch_bytes(conv))
         }
     }
+}
+
+/// What packed multiplication wants, where it is used.
+fn packed(conv: &Conv<'_>, format: WeightFormat) -> usize {
+    Polynomial::of(conv, format).map_or(0, |plan| plan.scratch_bytes(conv))
 }
 
 /// What the kernels of an instruction set want for this convolution: the largest need of its weight groups.
@@ -34,12 +40,18 @@ pub fn conv_scratch_bytes(conv: &Conv<'_>, layout: Layout, format: WeightFormat)
 )]
 pub(super) fn of_groups(conv: &Conv<'_>) -> usize {
     let wanted = |group: WeightGroup<'_>| match group.layout {
-        Layout::Plain => 0,
-        Layout::Words => words(conv, group.format),
-        Layout::Panels => panels(conv, group.format),
-        Layout::Planes => Planes::of(conv).map_or(0, |planes| planes.scratch_bytes(conv, group.format)),
+        Layout::Words if linked(Layout::Words) => words(conv, group.format),
+        Layout::Panels if linked(Layout::Panels) => panels(conv, group.format),
+        Layout::Planes if linked(Layout::Planes) => {
+            Planes::of(conv).map_or(0, |planes| planes.scratch_bytes(conv, group.format))
+        }
+        _ => 0,
     };
     conv.weight_groups().map(wanted).max().unwrap_or(0)
+}
+
+const fn linked(layout: Layout) -> bool {
+    KernelSet::LINKED.has_dense(layout) || KernelSet::LINKED.has_depthwise(layout)
 }
 
 /// Whether blobs plan for what the portable kernels want of weights in `layout`. Not on microcontrollers, whose memory
@@ -131,7 +143,7 @@ pub(super) struct Strip {
     /// Rows of output that it serves.
     pub(super) outputs: usize,
     /// Rows.
-    rows: usize,
+    pub(super) rows: usize,
 }
 
 impl Strip {
@@ -298,17 +310,23 @@ impl Aarch64Rows {
 
 /// Bytes that the kernels which read [`Layout::Words`] want.
 pub(super) const fn words(conv: &Conv<'_>, format: WeightFormat) -> usize {
-    let used =
-        if conv.is_depthwise() { WordDepthwise::of(conv, format).total() } else { WordDense::of(conv, format).total() };
+    let used = match conv.is_depthwise() {
+        true if KernelSet::LINKED.has_depthwise(Layout::Words) => WordDepthwise::of(conv, format).total(),
+        false if KernelSet::LINKED.has_dense(Layout::Words) => WordDense::of(conv, format).total(),
+        _ => 0,
+    };
     if used == 0 { 0 } else { used.saturating_add(align_of::<WordAlign>() - 1) }
 }
 
 /// What the scratch of those kernels is aligned to.
 pub(super) type WordAlign = u32;
 
+/// Codes of a channel in a step of the kernel that multiplies weights as they are coded.
+pub(super) const STREAM_CODES: usize = 8;
+
 /// What a dense kernel of [`Layout::Words`] keeps.
 pub(super) struct WordDense {
-    /// Bytes of the windows of a tile, two for each code; 0 where they lie elsewhere.
+    /// Bytes of the windows of a tile, or of one by itself, two for each code; 0 where they lie elsewhere.
     pub(super) windows: usize,
     /// Bytes of a pixel of padding, or of copies of windows.
     pub(super) edges: usize,
@@ -324,6 +342,10 @@ impl WordDense {
 
     pub(super) const fn of(conv: &Conv<'_>, format: WeightFormat) -> WordDense {
         let depth = conv.depth().div_ceil(WORD_CODES).saturating_mul(WORD_CODES);
+        if WordDense::streams(conv, format) {
+            let edges = if WordDense::reads_in_place(conv) { 0 } else { depth };
+            return WordDense { windows: depth.saturating_mul(2), edges, levels: 0 };
+        }
         let levels = if decodes(format) {
             let pair = depth.saturating_mul(WORD_CHANNELS);
             let pairs = most(WordDense::LEVELS / most(pair, 1), 1);
@@ -363,6 +385,14 @@ impl WordDense {
     /// Whether there are windows enough for a tile.
     pub(super) const fn is_tiled(conv: &Conv<'_>) -> bool {
         conv.output.h.saturating_mul(conv.output.w) >= WordDense::WINDOWS
+    }
+
+    /// Whether weights are multiplied as they are coded: windows are few and whole steps, and sums leave room for levels
+    /// in the highest bits of half a word.
+    pub(super) const fn streams(conv: &Conv<'_>, format: WeightFormat) -> bool {
+        let largest = conv.depth().saturating_mul((1 << least(conv.bits_in as usize, 8)) - 1);
+        let coded = matches!(format, WeightFormat::Linear(2 | 4) | WeightFormat::Ternary);
+        coded && !WordDense::is_tiled(conv) && conv.depth().is_multiple_of(STREAM_CODES) && largest < 1 << 16
     }
 
     /// Whether every window is whole words that lie in a row in the input.

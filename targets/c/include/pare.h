@@ -7,6 +7,9 @@
  *     pare_invoke(&session);
  *     const uint8_t *scores = pare_output(&session, 0, NULL);
  *
+ * The library holds the kernels of the networks whose files PARE_NETWORKS named when it was built (paths as in PATH), or
+ * all kernels if it named none.
+ *
  * No function keeps state of its own: sessions may run at the same time, each with an arena of its own. */
 #ifndef PARE_H
 #define PARE_H
@@ -30,7 +33,8 @@ typedef enum pare_status {
     PARE_LAYOUT = 4,     /* Its weights are laid out for another target: compile it for this one. */
     PARE_DAMAGED = 5,    /* The network was cut or damaged: flash it again. */
     PARE_ARENA = 6,      /* The arena is smaller than pare_arena_bytes says. */
-    PARE_KERNELS = 7     /* This processor's kernels want more memory than was planned: compile it again. */
+    PARE_KERNELS = 7,    /* This processor's kernels want more memory than was planned: compile it again. */
+    PARE_NOT_LINKED = 8  /* The library was built for other networks: name this one in PARE_NETWORKS. */
 } pare_status;
 
 /* A network, its memory and its kernels: filled by pare_init, its content is private. It refers to network and arena,

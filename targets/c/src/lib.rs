@@ -35,6 +35,8 @@ pub enum Status {
     Arena = 6,
     /// Kernels that want more memory than was planned.
     Kernels = 7,
+    /// Kernels that are not linked.
+    NotLinked = 8,
 }
 
 /// See the header.
@@ -152,6 +154,7 @@ fn start(network: &'static [u8], arena: &'static mut [u8]) -> Result<Session<'st
         FormatError::NotABlob | FormatError::Misaligned => Status::NotABlob,
         FormatError::Version(_) | FormatError::UnknownOp(_) => Status::Version,
         FormatError::Layout(_) => Status::Layout,
+        FormatError::NotLinked => Status::NotLinked,
         _ => Status::Damaged,
     })?;
     Session::new(model, arena).map_err(|error| match error {

@@ -1,6 +1,6 @@
 //! Sums of two tensors, four codes at a time.
 
-use core::arch::asm;
+use core::arch::naked_asm;
 
 use crate::format::Add;
 use crate::kernels::reference;
@@ -11,14 +11,17 @@ pub(super) fn add(p: &Add, a: &mut [u8], b: &[u8]) {
     let (Some(sum), Some(a), Some(b)) = (Sum::of(p), a.get_mut(..len), b.get(..len)) else {
         return reference::add(p, a, b);
     };
-    let ((fours_a, rest_a), (fours_b, rest_b)) = (a.as_chunks_mut(), b.as_chunks());
-    for (a, b) in fours_a.iter_mut().zip(fours_b) {
-        *a = sum.of_four(u32::from_le_bytes(*a), u32::from_le_bytes(*b)).to_le_bytes();
+    let ((fours_a, rest_a), (fours_b, rest_b)) = (a.as_chunks_mut::<4>(), b.as_chunks::<4>());
+    if !fours_a.is_empty() {
+        let all = fours_a.as_mut_ptr_range();
+        // SAFETY: there are as many codes of each, four at least.
+        unsafe { add_fours(all.start, fours_b.as_ptr(), all.end, &sum) };
     }
     reference::add(p, rest_a, rest_b);
 }
 
 /// An addition that halves of words hold: `(a * ma + b * mb + offset) >> shift`, then brought to `lo..=hi`.
+#[repr(C)]
 struct Sum {
     /// The first in the low half.
     multipliers: u32,
@@ -45,44 +48,45 @@ impl Sum {
         let multipliers = u32::from(ma as u16) | u32::from(mb as u16) << 16;
         Some(Sum { multipliers, offset: offset as i32, shift, clamp })
     }
+}
 
-    #[inline(always)]
-    fn of_four(&self, a: u32, b: u32) -> u32 {
-        let sums: u32;
-        // SAFETY: arithmetic on registers.
-        unsafe {
-            asm!(
-                "uxtb16 {even}, {a}",
-                "uxtb16 {third}, {b}",
-                "uxtb16 {a}, {a}, ror #8",
-                "uxtb16 {b}, {b}, ror #8",
-                "pkhbt {first}, {even}, {third}, lsl #16",
-                "pkhtb {third}, {third}, {even}, asr #16",
-                "pkhbt {even}, {a}, {b}, lsl #16",
-                "pkhtb {b}, {b}, {a}, asr #16",
-                "smlad {first}, {first}, {m}, {offset}",
-                "smlad {third}, {third}, {m}, {offset}",
-                "smlad {even}, {even}, {m}, {offset}",
-                "smlad {b}, {b}, {m}, {offset}",
-                "asr {first}, {first}, {shift}",
-                "asr {third}, {third}, {shift}",
-                "asr {even}, {even}, {shift}",
-                "asr {b}, {b}, {shift}",
-                "pkhbt {first}, {first}, {third}, lsl #16",
-                "pkhbt {even}, {even}, {b}, lsl #16",
-                "usat16 {first}, #8, {first}",
-                "usat16 {even}, #8, {even}",
-                "orr {first}, {first}, {even}, lsl #8",
-                "uqadd8 {first}, {first}, {above}",
-                "uqsub8 {first}, {first}, {less}",
-                "uqadd8 {first}, {first}, {lo}",
-                a = inout(reg) a => _, b = inout(reg) b => _,
-                first = out(reg) sums, even = out(reg) _, third = out(reg) _,
-                m = in(reg) self.multipliers, offset = in(reg) self.offset, shift = in(reg) self.shift,
-                above = in(reg) self.clamp[0], less = in(reg) self.clamp[1], lo = in(reg) self.clamp[2],
-                options(pure, nomem, nostack),
-            );
-        }
-        sums
-    }
+/// Adds codes, four at a time, of `b` to those of `a` up to `end`, four at least.
+#[unsafe(naked)]
+unsafe extern "C" fn add_fours(a: *mut [u8; 4], b: *const [u8; 4], end: *const [u8; 4], sum: &Sum) {
+    naked_asm!(
+        processor!(),
+        "push {{r4-r11, lr}}",
+        "ldm r3, {{r8-r12, lr}}",
+        "2:",
+        "ldr r4, [r0]",
+        "ldr r5, [r1], #4",
+        "uxtb16 r6, r4",
+        "uxtb16 r7, r5",
+        "uxtb16 r4, r4, ror #8",
+        "uxtb16 r5, r5, ror #8",
+        "pkhbt r3, r6, r7, lsl #16",
+        "pkhtb r7, r7, r6, asr #16",
+        "pkhbt r6, r4, r5, lsl #16",
+        "pkhtb r5, r5, r4, asr #16",
+        "smlad r3, r3, r8, r9",
+        "smlad r7, r7, r8, r9",
+        "smlad r6, r6, r8, r9",
+        "smlad r5, r5, r8, r9",
+        "asr r3, r3, r10",
+        "asr r7, r7, r10",
+        "asr r6, r6, r10",
+        "asr r5, r5, r10",
+        "pkhbt r3, r3, r7, lsl #16",
+        "pkhbt r6, r6, r5, lsl #16",
+        "usat16 r3, #8, r3",
+        "usat16 r6, #8, r6",
+        "orr r3, r3, r6, lsl #8",
+        "uqadd8 r3, r3, r11",
+        "uqsub8 r3, r3, r12",
+        "uqadd8 r3, r3, lr",
+        "str r3, [r0], #4",
+        "cmp r0, r2",
+        "bne 2b",
+        "pop {{r4-r11, pc}}",
+    )
 }

@@ -1,14 +1,14 @@
 //! Dense convolution: tiles of three windows and two output channels.
 //!
 //! The windows of a tile are gathered and taken apart once for all channels. A layer of one pixel or two, as fully
-//! connected ones are, multiplies each window where it lies.
+//! connected ones are, multiplies each window where it lies, some weights as they are coded.
 
 use core::array::from_fn;
 use core::ops::Range;
 
-use super::levels;
 use super::tile::{self, Job, Rows, Runs, STEP, Scale, WINDOWS};
 use super::windows::Windows;
+use super::{levels, stream};
 use crate::format::{Conv, WORD_CHANNELS, WeightFormat, WeightGroup};
 use crate::kernels::scratch::{WordAlign, WordDense};
 
@@ -28,6 +28,13 @@ fn group(conv: &Conv<'_>, group: &WeightGroup<'_>, input: &[u8], output: &mut [u
     let plan = WordDense::of(conv, group.format);
     let (windows, scratch) = scratch.split_at_mut_checked(plan.windows)?;
     let (edges, scratch) = scratch.split_at_mut_checked(plan.edges)?;
+    if WordDense::streams(conv, group.format) {
+        let mut gather = Gather::new(conv, input, edges)?;
+        for (pixel, output) in output.chunks_exact_mut(conv.output.c).enumerate() {
+            stream::pixel(conv, group, gather.single(pixel)?, windows, output)?;
+        }
+        return Some(());
+    }
     let depth = conv.depth().next_multiple_of(STEP);
     let in_place = group.format == WeightFormat::Linear(8);
     let most = if in_place { group.channels } else { plan.levels / depth };
@@ -213,8 +220,17 @@ impl<'a> Gather<'a> {
                     tile::take_apart(&Runs { from, words: depth / STEP, rows: 1, skip: 0 }, to);
                     return;
                 }
-                for (&pixel, window) in pixels.iter().zip(self.edges.chunks_exact_mut(depth)) {
-                    copy(p, self.input, self.windows, pixel, window);
+                if p.dilation[1] == 1 && pixels.iter().all(|&pixel| self.windows.is_inside(pixel)) {
+                    let from = pixels.map(|[y, x]| self.code(y * p.stride[0] - p.pad[0], x * p.stride[1] - p.pad[1]));
+                    let bytes = kw * p.input.c;
+                    let rows = Rows { bytes, rows: kh, skip: p.dilation[0] * pitch - bytes };
+                    for (from, window) in from.into_iter().zip(self.edges.chunks_exact_mut(depth)) {
+                        tile::copy_rows(from, window.as_mut_ptr(), &rows);
+                    }
+                } else {
+                    for (&pixel, window) in pixels.iter().zip(self.edges.chunks_exact_mut(depth)) {
+                        copy(p, self.input, self.windows, pixel, window);
+                    }
                 }
                 let from = from_fn(|i| self.edges.as_ptr().wrapping_add(i * depth));
                 tile::take_apart(&Runs { from, words: depth / STEP, rows: 1, skip: 0 }, to);

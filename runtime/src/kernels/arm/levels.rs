@@ -5,7 +5,9 @@
 
 use core::arch::naked_asm;
 
+use crate::format::WeightFormat::{Codebook, Linear, Ternary};
 use crate::format::{Conv, Layout, WORD_CHANNELS, WORD_CODES, WeightFormat, WeightGroup};
+use crate::kernels::KernelSet;
 use crate::kernels::portable::Decoder;
 
 /// Fills `levels` with those of channels from `first` on, the first of a stream, in the order of [`Layout::Words`]; 0 at
@@ -13,24 +15,32 @@ use crate::kernels::portable::Decoder;
 pub(super) fn decode(conv: &Conv<'_>, group: &WeightGroup<'_>, first: usize, levels: &mut [i8]) -> Option<()> {
     let stream = || group.codes.get(conv.packed_bytes(first, group.format, Layout::Words)..);
     match group.format {
-        WeightFormat::Linear(1) => expand(ones, [0, 1], stream()?, levels)?,
-        WeightFormat::Linear(2) => expand(twos::<1>, [0, 3], stream()?, levels)?,
-        WeightFormat::Linear(4) => expand(fours, [8, 8], stream()?, levels)?,
-        WeightFormat::Ternary => expand(twos::<0>, [2, 2], stream()?, levels)?,
-        WeightFormat::Codebook(2) => {
+        Linear(1) if linked(&[Linear(1)]) => expand(ones, [0, 1], stream()?, levels)?,
+        Linear(2) if linked(&[Linear(2)]) => expand(twos::<1>, [0, 3], stream()?, levels)?,
+        Linear(4) if linked(&[Linear(4)]) => expand(fours, [8, 8], stream()?, levels)?,
+        Ternary if linked(&[Ternary]) => expand(twos::<0>, [2, 2], stream()?, levels)?,
+        Codebook(2) if linked(&[Codebook(2)]) => {
             expand(twos::<0>, [0, 0], stream()?, levels)?;
             look_up(group.codebook, levels);
         }
-        WeightFormat::Codebook(4) => {
+        Codebook(4) if linked(&[Codebook(4)]) => {
             expand(fours, [0, 0], stream()?, levels)?;
             look_up(group.codebook, levels);
         }
-        WeightFormat::Linear(_) | WeightFormat::Codebook(_) => Decoder::new(conv, group).words(first, levels),
+        _ if linked(&[Linear(3), Linear(5), Linear(6), Linear(7), Codebook(3)]) => {
+            Decoder::new(conv, group).words(first, levels);
+        }
+        _ => return None,
     }
     if !conv.is_depthwise() {
         clear_padding(conv.depth(), levels);
     }
     Some(())
+}
+
+/// Whether any of these formats is linked.
+const fn linked(formats: &[WeightFormat]) -> bool {
+    KernelSet::LINKED.has_format(formats)
 }
 
 /// Makes `N` words of levels of each word of a stream; `flip` and `less` are of one code.

@@ -24,11 +24,13 @@ mod dense;
 mod depthwise;
 mod levels;
 mod polynomial;
+mod pool;
 mod quad;
+mod stream;
 mod tile;
 mod windows;
 
-use super::{ConvKernel, Isa, portable, scratch};
+use super::{ConvKernel, Isa, KernelSet, portable, scratch};
 use crate::format::{Add, AvgPool, Conv, Layout, MaxPool};
 
 /// Whether the kernels of `isa` can run here: the extension is there whenever this module is compiled.
@@ -41,11 +43,16 @@ pub(super) fn conv_kernel(isa: Isa, conv: &Conv<'_>) -> Option<ConvKernel> {
     if isa != Isa::Dsp || conv.layout()? != Layout::Words {
         return None;
     }
-    if conv.is_depthwise() {
+    if conv.is_depthwise() && KernelSet::LINKED.has_depthwise(Layout::Words) {
         return Some(ConvKernel { isa, run: depthwise::run, scratch: scratch::of_groups, adds: false });
     }
+    if KernelSet::LINKED.has_packing()
+        && let Some(kernel) = polynomial::kernel(isa, conv)
+    {
+        return Some(kernel);
+    }
     let dense = ConvKernel { isa, run: dense::run, scratch: scratch::of_groups, adds: false };
-    Some(polynomial::kernel(isa, conv).unwrap_or(dense))
+    KernelSet::LINKED.has_dense(Layout::Words).then_some(dense)
 }
 
 pub(super) fn add(_isa: Isa, p: &Add, a: &mut [u8], b: &[u8]) {
@@ -53,7 +60,7 @@ pub(super) fn add(_isa: Isa, p: &Add, a: &mut [u8], b: &[u8]) {
 }
 
 pub(super) fn avg_pool(_isa: Isa, p: &AvgPool, input: &[u8], output: &mut [u8]) {
-    portable::avg_pool(p, input, output);
+    pool::avg_pool(p, input, output);
 }
 
 pub(super) fn max_pool(_isa: Isa, p: &MaxPool, input: &[u8], output: &mut [u8]) {

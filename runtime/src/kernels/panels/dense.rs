@@ -8,8 +8,9 @@
 use core::marker::PhantomData;
 
 use super::Panels;
-use crate::format::{Add, Conv, PANEL_CHANNELS, PANEL_DEPTH, PANEL_STEP, Requantise, WeightGroup};
+use crate::format::{Add, Conv, PANEL_CHANNELS, PANEL_DEPTH, PANEL_STEP, Requantise, WeightFormat, WeightGroup};
 use crate::kernels::scratch::{self, DECODED_PANELS, Strip};
+use crate::kernels::work::{CAUSES, Work};
 use crate::kernels::{Isa, residual};
 
 /// Bytes of the levels of a step of a panel.
@@ -111,6 +112,41 @@ impl Grid {
     }
 }
 
+/// What a leaf decides by how to multiply: windows, the way through them, and panels.
+#[derive(Clone, Copy)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only x86-64 has tiles of several shapes"))]
+pub(in crate::kernels) struct Rectangle {
+    pub(in crate::kernels) grid: Grid,
+    pub(in crate::kernels) walk: Walk,
+    pub(in crate::kernels) panels: usize,
+    /// Channels of the panels.
+    pub(in crate::kernels) channels: usize,
+    /// Channels of the output, and so bytes from pixel to pixel.
+    pub(in crate::kernels) output_step: usize,
+}
+
+/// How a leaf goes through a rectangle.
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "counted on x86-64 alone"))]
+pub(in crate::kernels) struct Tile {
+    /// Windows at a time.
+    pub(in crate::kernels) windows: usize,
+    /// Panels at a time.
+    pub(in crate::kernels) panels: usize,
+    /// Vectors of sums.
+    pub(in crate::kernels) sums: usize,
+    /// Vectors that are fetched for a step: codes and levels.
+    pub(in crate::kernels) fetches: usize,
+    /// Whether sums become codes four vectors at a time.
+    pub(in crate::kernels) packs: bool,
+}
+
+/// A leaf whose work can be counted.
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "counted on x86-64 alone"))]
+pub(in crate::kernels) trait Tiled: Dense {
+    /// How [`Dense::multiply`] goes through a rectangle.
+    fn tile(rectangle: &Rectangle) -> Tile;
+}
+
 /// A few panels, ready to multiply.
 #[derive(Clone, Copy)]
 struct Block<'a> {
@@ -167,6 +203,20 @@ impl<'a> Tiles<'a> {
     #[inline(always)]
     pub(in crate::kernels) fn walk(&self) -> Walk {
         self.walk
+    }
+
+    /// All that decides how to multiply.
+    #[inline(always)]
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only x86-64 has tiles of several shapes"))]
+    pub(in crate::kernels) fn rectangle(&self) -> Rectangle {
+        let panels = &self.block.panels;
+        Rectangle {
+            grid: self.grid,
+            walk: self.walk,
+            panels: panels.len,
+            channels: panels.bias.len(),
+            output_step: self.block.channels,
+        }
     }
 
     /// The first byte of the first window.
@@ -358,13 +408,18 @@ fn sums<D: Dense>(
 /// Whether a single block has all output channels.
 fn is_one_block<D: Dense>(conv: &Conv<'_>) -> bool {
     let panels = conv.output.c.div_ceil(PANEL_CHANNELS);
-    let fits = |group: WeightGroup<'_>| group.channels == conv.output.c && panels <= most_panels::<D>(&group);
+    let fits = |group: WeightGroup<'_>| group.channels == conv.output.c && panels <= most_panels::<D>(group.format);
     panels.is_power_of_two() && conv.weight_groups().next().is_some_and(fits)
 }
 
 /// Panels of a block at most.
-fn most_panels<D: Dense>(group: &WeightGroup<'_>) -> usize {
-    if scratch::decodes(group.format) { D::PANELS.min(DECODED_PANELS) } else { D::PANELS }
+fn most_panels<D: Dense>(format: WeightFormat) -> usize {
+    if scratch::decodes(format) { D::PANELS.min(DECODED_PANELS) } else { D::PANELS }
+}
+
+/// Panels of the next block, of so many: the largest power of two.
+fn block_of(panels: usize) -> usize {
+    1 << panels.ilog2()
 }
 
 /// Does something with every block.
@@ -377,11 +432,10 @@ fn blocks<D: Dense>(
     for group in conv.weight_groups() {
         let largest = largest_product(conv.bits_in, &group);
         let in_place = !scratch::decodes(group.format);
-        let most = most_panels::<D>(&group);
+        let most = most_panels::<D>(group.format);
         let mut index = 0;
         while let Some(panels) = Panels::of(conv, &group, index, most) {
-            // The largest power of two that is left.
-            let panels = Panels::of(conv, &group, index, 1 << panels.len.ilog2())?;
+            let panels = Panels::of(conv, &group, index, block_of(panels.len))?;
             index += panels.len;
             let block = |levels, level_step| Block {
                 panels,
@@ -405,6 +459,54 @@ fn blocks<D: Dense>(
         }
     }
     Some(())
+}
+
+/// The work of [`run`]: blocks, strips of theirs, rows and bytes copied, segments of tiles, products, vectors fetched for
+/// them, vectors stored four at a time and otherwise, bytes of levels decoded.
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "counted on x86-64 alone"))]
+pub(in crate::kernels) fn work<D: Tiled>(conv: &Conv<'_>, format: WeightFormat) -> Work {
+    // Products that keep the multipliers busy: fewer take as long as these do, one waiting for another.
+    const BUSY: usize = 8;
+    let panels = conv.output.c.div_ceil(PANEL_CHANNELS);
+    let strip = Strip::of(conv);
+    let (pitch, outputs) = match &strip {
+        Some(strip) => (strip.pitch, strip.outputs),
+        None => (conv.input.w * conv.input.c, conv.output.h),
+    };
+    let walk = Walk::of(conv, pitch);
+    if (conv.output.h, conv.output.w) == (1, 1) {
+        let gathered = if scratch::streams_in_place(conv) { [0; 2] } else { [walk.rows * walk.taps, walk.len()] };
+        return [1, 0, gathered[0], gathered[1], panels, panels * walk.len(), walk.len(), panels.div_ceil(4), 0, 0];
+    }
+    let grid = grid(conv, outputs, pitch);
+    let strips = conv.output.h.div_ceil(outputs);
+    let rows = if strips == 1 { grid.rows } else { conv.output.h };
+    let most = most_panels::<D>(format);
+    let mut work = [0; CAUSES];
+    let mut index = 0;
+    while index < panels {
+        let block = block_of((panels - index).min(most));
+        let channels = (conv.output.c - index * PANEL_CHANNELS).min(block * PANEL_CHANNELS);
+        index += block;
+        let tile = D::tile(&Rectangle { grid, walk, panels: block, channels, output_step: conv.output.c });
+        let tiles = rows * grid.columns.div_ceil(tile.windows) * (block / tile.panels);
+        let [copied_rows, copied] = strip.as_ref().map_or([0; 2], |strip| [strip.rows, strip.bytes()]);
+        let stored = if tile.packs { [tile.sums.div_ceil(4), 0] } else { [0, tile.sums] };
+        let causes = [
+            1,
+            strips,
+            strips * copied_rows,
+            strips * copied,
+            tiles * walk.rows * walk.taps,
+            tiles * walk.len() * tile.sums.max(BUSY),
+            tiles * walk.len() * tile.fetches,
+            tiles * stored[0],
+            tiles * stored[1],
+            if scratch::decodes(format) { block * walk.len() * STEP } else { 0 },
+        ];
+        work.iter_mut().zip(causes).for_each(|(sum, count)| *sum += count);
+    }
+    work
 }
 
 /// Where the windows of a convolution are read: in the input if they lie there, else in a strip of it, copied.
@@ -499,11 +601,13 @@ fn single<D: Dense>(isa: D, conv: &Conv<'_>, input: &[u8], output: &mut [u8], sc
         gather(conv, input, window);
         window
     };
-    for group in conv.weight_groups() {
+    let mut groups = conv.weight_groups();
+    // Where it lies: to copy it in larger parts than it was written in, a processor waits until it is written.
+    while let Some(group) = &groups.next() {
         let mut index = 0;
-        while let Some(panels) = Panels::of(conv, &group, index, D::STREAM_PANELS) {
+        while let Some(panels) = Panels::of(conv, group, index, D::STREAM_PANELS) {
             index += panels.len;
-            isa.stream(&group, &Stream::new(conv, &group, panels, window, output)?);
+            isa.stream(group, &Stream::new(conv, group, panels, window, output)?);
         }
     }
     Some(())

@@ -13,10 +13,10 @@ mod rearrange;
 
 #[cfg(pare_dsp)]
 pub(super) use decode::Decoder;
-pub use pool::{avg_pool, max_pool};
+pub use pool::{avg_pool, max_pool, pool_work};
 pub use rearrange::{depth_to_space, pad, resize_bilinear, resize_nearest, transpose};
 
-use super::{ConvKernel, Isa};
+use super::{ConvKernel, Isa, KernelSet, RunConv};
 use crate::format::Conv;
 
 /// Scratch of the kernel for this convolution, whatever its formats and layouts.
@@ -25,6 +25,10 @@ pub(super) fn scratch_bytes(conv: &Conv<'_>) -> usize {
 }
 
 pub(super) fn conv_kernel(conv: &Conv<'_>) -> ConvKernel {
-    let run = if conv.is_depthwise() { depthwise::conv } else { dense::conv };
+    let run: RunConv = match conv.is_depthwise() {
+        true if KernelSet::LINKED.has_portable_depthwise() => depthwise::conv,
+        false if KernelSet::LINKED.has_portable_dense() => dense::conv,
+        _ => |_, _, _, _| (),
+    };
     ConvKernel { isa: Isa::Portable, run, scratch: scratch_bytes, adds: false }
 }

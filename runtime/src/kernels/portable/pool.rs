@@ -4,9 +4,11 @@ use core::ops::Range;
 
 use super::lanes::{LANES, load};
 use crate::format::{AvgPool, MaxPool, Pool};
+use crate::kernels::work::Work;
 
-/// Channels of a block while there are as many; [`LANES`] of the rest.
-const WIDE: usize = 4 * LANES;
+/// Channels of a block while there are as many, and of the rest: as many as registers hold, of vectors or without any.
+const WIDE: usize = if cfg!(target_pointer_width = "64") { 4 * LANES } else { NARROW };
+const NARROW: usize = if cfg!(target_pointer_width = "64") { LANES } else { 4 };
 
 /// Codes that surely add up within 16 bits.
 const PARTIAL: usize = 257;
@@ -31,6 +33,22 @@ pub fn avg_pool(p: &AvgPool, input: &[u8], output: &mut [u8]) {
 #[inline(always)]
 pub fn max_pool(p: &MaxPool, input: &[u8], output: &mut [u8]) {
     pool(&Highest(p), &p.window, input, output);
+}
+
+/// The work of both: wide blocks of channels and their pixels, narrow blocks and theirs, both kinds of blocks where a part
+/// of the window is outside.
+pub fn pool_work(pool: &Pool) -> Work {
+    let [rows, columns] = pool.kernel;
+    let whole = |axis: usize, outputs: usize, taps: usize, size: usize| {
+        let [stride, pad] = [pool.stride[axis], pool.pad[axis]];
+        (0..outputs).filter(|&out| inside(out, stride, taps, pad, size).len() == taps).count()
+    };
+    let windows = pool.output.h * pool.output.w;
+    let outside =
+        windows - whole(0, pool.output.h, rows, pool.input.h) * whole(1, pool.output.w, columns, pool.input.w);
+    let [wide, narrow] = [pool.output.c / WIDE, (pool.output.c % WIDE).div_ceil(NARROW)];
+    let (blocks, pixels) = ([wide, narrow].map(|blocks| blocks * windows), rows * columns);
+    [blocks[0], blocks[0] * pixels, blocks[1], blocks[1] * pixels, outside * wide, outside * narrow, 0, 0, 0, 0]
 }
 
 /// What becomes of a window. No closure: its code would be compiled without the instructions of whoever calls it.
@@ -120,13 +138,13 @@ fn pool(fold: &impl Fold, pool: &Pool, input: &[u8], output: &mut [u8]) {
             let columns = inside(x, pool.stride[1], pool.kernel[1], pool.pad[1], pool.input.w);
             let Some(pixel) = pixels.next() else { return };
             let block = |channel| Block { pool, input, rows: rows.clone(), columns: columns.clone(), channel };
-            let wide = pixel.len() / WIDE * WIDE;
+            let wide = if WIDE > NARROW { pixel.len() / WIDE * WIDE } else { 0 };
             let (of_wide, rest) = pixel.split_at_mut(wide);
             for (i, codes) in of_wide.chunks_exact_mut(WIDE).enumerate() {
                 codes.copy_from_slice(&fold.fold::<WIDE>(&block(i * WIDE)));
             }
-            for (i, codes) in rest.chunks_mut(LANES).enumerate() {
-                let folded = fold.fold::<LANES>(&block(wide + i * LANES));
+            for (i, codes) in rest.chunks_mut(NARROW).enumerate() {
+                let folded = fold.fold::<NARROW>(&block(wide + i * NARROW));
                 codes.iter_mut().zip(folded).for_each(|(code, folded)| *code = folded);
             }
         }

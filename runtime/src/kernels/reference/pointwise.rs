@@ -26,7 +26,8 @@ pub fn lut(table: &[u8], codes: &mut [u8]) {
 ///
 /// With `d = max - code` and `mult = scale * log2(e)` in Q29 (see [`softmax_mult`]), the exponential is
 /// `e = 2^-(d * mult / 2^29)` in Q30: the integer part of the exponent shifts, the fraction goes through
-/// a polynomial (`exp2_of_minus`). Then `code = min(255, (256 * e + sum / 2) / sum)`, `sum` over the run in u64.
+/// a polynomial (`exp2_of_minus`). Then `code = min(255, (256 * e + sum / 2) / sum)`, `sum` over the run in u64:
+/// bit by bit, the largest code whose product with `sum` is no more than the dividend.
 pub fn softmax(mult: u32, channels: usize, input: &[u8], output: &mut [u8]) {
     let channels = channels.max(1);
     for (input, output) in input.chunks(channels).zip(output.chunks_mut(channels)) {
@@ -37,7 +38,10 @@ pub fn softmax(mult: u32, channels: usize, input: &[u8], output: &mut [u8]) {
         };
         let sum = input.iter().map(|&code| exponential(code)).sum::<u64>().max(1);
         for (slot, &code) in output.iter_mut().zip(input) {
-            *slot = ((256 * exponential(code) + sum / 2) / sum).min(255) as u8;
+            let dividend = 256 * exponential(code) + sum / 2;
+            let fits = |quotient: u8| sum.saturating_mul(quotient.into()) <= dividend;
+            *slot =
+                (0..8).rev().map(|bit| 1 << bit).fold(0, |code, bit| if fits(code | bit) { code | bit } else { code });
         }
     }
 }
@@ -53,6 +57,7 @@ const FRACTION: u32 = (1 << 29) - 1;
 
 /// `2^-f` in Q30 for `f` in Q29 below 1: degree 5, through the Chebyshev nodes of [0, 1] (error < 2^-23),
 /// each product truncated.
+#[inline(never)]
 fn exp2_of_minus(f: u32) -> u32 {
     const COEFFICIENTS: [i64; 6] = [-1_016_701, 9_888_282, -59_375_904, 257_890_191, -744_256_774, 1_073_741_764];
     COEFFICIENTS.iter().fold(0, |sum, &c| ((sum * i64::from(f)) >> 29) + c) as u32

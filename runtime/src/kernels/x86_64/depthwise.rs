@@ -15,6 +15,7 @@ use core::ops::Range;
 use crate::format::{Conv, PANEL_CHANNELS, Requantise, WeightGroup};
 use crate::kernels::panels::{Panels, is_supported};
 use crate::kernels::scratch::{self, X86_CELLS, X86_MARGIN, X86_STRIP, X86Depthwise, reach};
+use crate::kernels::work::Work;
 
 /// Rows that are interleaved.
 pub(super) const QUAD: usize = 4;
@@ -74,6 +75,18 @@ pub(super) fn run<D: Depthwise>(conv: &Conv<'_>, input: &[u8], output: &mut [u8]
         unsafe { D::run(Strip::new(conv, &plan, first, input, output, scratch)) };
         next = first + plan.channels;
     }
+}
+
+/// The work of [`run`], from the fourth cause on: strips of channels, their taps, rows of vectors, vectors, products, bytes
+/// and pixels copied to the ring.
+pub(super) fn work<D: Depthwise>(conv: &Conv<'_>) -> Work {
+    let plan = X86Depthwise::of(conv, D::LANES);
+    let strips = conv.input.c.div_ceil(plan.channels);
+    let rows = strips * conv.output.h.div_ceil(plan.together);
+    let vectors = rows * plan.together * conv.output.w.div_ceil(plan.pixels);
+    let pixels = if plan.direct { 0 } else { strips * conv.input.h * conv.input.w };
+    let products = vectors * plan.quads * conv.kernel[1];
+    [0, 0, 0, strips, strips * conv.depth(), rows, vectors, products, pixels * plan.channels, pixels]
 }
 
 /// A strip's channels, row after row of the output. Invariants:

@@ -23,12 +23,13 @@ mod widened;
 
 pub use add::add;
 pub use detect::detect;
-pub use pool::avg_pool;
+pub use pool::{avg_pool, avg_pool_work};
 pub use widened::max_pool;
 
 use super::panels::{dense, is_supported};
+use super::work::Work;
 use super::{ConvKernel, Isa, RunConv, scratch};
-use crate::format::{Conv, Layout};
+use crate::format::{Conv, Layout, WeightFormat};
 
 /// The kernel of `isa` for a convolution whose weights are all in one layout that it reads; `None` for others,
 /// for extents beyond 2^24 and when this processor lacks the instructions.
@@ -48,4 +49,15 @@ pub(super) fn conv_kernel(isa: Isa, conv: &Conv<'_>) -> Option<ConvKernel> {
         _ => return None,
     };
     Some(ConvKernel { isa, run, scratch: scratch::of_groups, adds: layout == Layout::Panels && !conv.is_depthwise() })
+}
+
+/// The work of the kernel of `isa` for weights in panels.
+pub(super) fn conv_work(isa: Isa, conv: &Conv<'_>, format: WeightFormat) -> Work {
+    match isa {
+        Isa::Avx512Vnni if conv.is_depthwise() => avx512::windows::work(conv),
+        _ if conv.is_depthwise() => depthwise::work::<avx2::Avx2>(conv),
+        Isa::Avx512Vnni => dense::work::<avx512::Avx512>(conv, format),
+        Isa::AvxVnni => dense::work::<avx2::AvxVnni>(conv, format),
+        _ => dense::work::<avx2::Avx2>(conv, format),
+    }
 }

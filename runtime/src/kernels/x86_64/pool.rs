@@ -1,8 +1,9 @@
 //! Pools: the mean of a whole map by kernels of its own, other windows by the portable code.
 
 use super::{avx2, avx512, detect, widened};
-use crate::format::{AvgPool, Requantise};
-use crate::kernels::Isa;
+use crate::format::{AvgPool, Pool, Requantise};
+use crate::kernels::work::Work;
+use crate::kernels::{Isa, portable};
 
 /// See [`reference::avg_pool`](crate::kernels::reference::avg_pool).
 pub fn avg_pool(isa: Isa, p: &AvgPool, input: &[u8], output: &mut [u8]) {
@@ -24,6 +25,16 @@ pub fn avg_pool(isa: Isa, p: &AvgPool, input: &[u8], output: &mut [u8]) {
     }
 }
 
+/// The work of [`avg_pool`]: vectors of channels of a whole map and their pixels, or that of the portable code.
+pub fn avg_pool_work(isa: Isa, pool: &Pool) -> Work {
+    let lanes = if isa == Isa::Avx512Vnni { 64 } else { 32 };
+    if pool.input.c < lanes || !Map::is_whole(pool) {
+        return portable::pool_work(pool);
+    }
+    let vectors = pool.input.c.div_ceil(lanes);
+    [0, 0, 0, 0, 0, 0, vectors, vectors * pool.kernel[0] * pool.kernel[1], 0, 0]
+}
+
 /// The only window, of whole rows from the first on.
 pub(super) struct Map<'a> {
     /// Whole pixels, of `channels` bytes each.
@@ -39,13 +50,23 @@ impl<'a> Map<'a> {
     /// `None` if the window is another, or so large that a sum may leave i32.
     fn of(p: &AvgPool, input: &'a [u8]) -> Option<Map<'a>> {
         const LIMIT: usize = 1 << 23;
-        let (from, to) = (p.window.input, p.window.output);
+        let from = p.window.input;
         let [rows, columns] = p.window.kernel;
-        let inside = p.window.pad == [0; 2] && rows <= from.h && columns == from.w;
         let count = rows.checked_mul(columns).filter(|&count| count <= LIMIT)?;
-        let sane = inside && to.h == 1 && to.w == 1 && from.c > 0 && to.c == from.c;
         let pixels = input.get(..count.checked_mul(from.c)?)?;
         let start = -(count as i32 * i32::from(p.zero_in));
-        sane.then_some(Map { pixels, channels: from.c, start, mult: p.mult, requantise: p.requantise })
+        Map::is_whole(&p.window).then_some(Map {
+            pixels,
+            channels: from.c,
+            start,
+            mult: p.mult,
+            requantise: p.requantise,
+        })
+    }
+    /// Whether a pool has one window, without padding.
+    fn is_whole(pool: &Pool) -> bool {
+        let (from, to, [rows, columns]) = (pool.input, pool.output, pool.kernel);
+        let inside = pool.pad == [0; 2] && rows <= from.h && columns == from.w;
+        inside && to.h == 1 && to.w == 1 && from.c > 0 && to.c == from.c
     }
 }

@@ -1,9 +1,11 @@
 //! From sums to codes.
 
 use core::arch::naked_asm;
+use core::{array, ptr};
 
 use super::Levels;
 use crate::format::{Conv, Requantise, WeightGroup};
+use crate::kernels::arm::tile::Scale;
 use crate::kernels::polynomial::{Polynomial, TILE};
 
 /// Most filters of a tile.
@@ -16,12 +18,13 @@ pub(super) struct Finish {
     channels: usize,
     /// Sums of a pixel.
     filters: usize,
-    bias: [i32; MOST],
-    mult: [i32; MOST],
-    scale: i32,
-    requantise: Requantise,
-    /// Channels of the output.
+    /// Channels of the output, and bytes of a row of it.
     pitch: usize,
+    row_bytes: usize,
+    requantise: Requantise,
+    /// Channels in pairs; what is missing of a pair has no bias and no multiplier.
+    pairs: [Pixels; MOST / 2],
+    leaf: unsafe extern "C" fn(&Pixels),
 }
 
 impl Finish {
@@ -35,50 +38,60 @@ impl Finish {
     ) -> Option<Finish> {
         let (first, filters) = (group.first + channel, plan.filters());
         let channels = filters.min(group.channels - channel);
-        let (mut bias, mut mult) = ([0; MOST], [0; MOST]);
-        let each = conv.bias.get(first..first + channels)?.iter().zip(conv.mult.get(first..first + channels)?);
-        for ((bias, mult), (&of_bias, &of_mult)) in bias.iter_mut().zip(&mut mult).zip(each) {
-            (*bias, *mult) = (levels.shifted(of_bias), of_mult);
-        }
-        let requantise = Requantise { pre: 0, ..conv.requantise };
-        let (scale, pitch) = (levels.shifted(levels.scale), conv.output.c);
-        Some(Finish { first, channels, filters, bias, mult, scale, requantise, pitch })
+        let (of_bias, of_mult) = (conv.bias.get(first..first + channels)?, conv.mult.get(first..first + channels)?);
+        let pairs = array::from_fn(|pair| Pixels {
+            sums: ptr::null(),
+            windows: ptr::null(),
+            output: ptr::null_mut(),
+            pitch: conv.output.c,
+            bias: array::from_fn(|i| of_bias.get(2 * pair + i).map_or(0, |&bias| levels.shifted(bias))),
+            mult: array::from_fn(|i| of_mult.get(2 * pair + i).copied().unwrap_or(0)),
+            zero: conv.requantise.zero.into(),
+            scale: levels.shifted(levels.scale),
+            clamp: Scale::new(&conv.requantise).clamp,
+            windows_end: ptr::null(),
+        });
+        Some(Finish {
+            first,
+            channels,
+            filters,
+            pitch: conv.output.c,
+            row_bytes: plan.output.w * conv.output.c,
+            requantise: Requantise { pre: 0, ..conv.requantise },
+            pairs,
+            leaf: if filters == TILE { finish_2 } else { finish_4 },
+        })
     }
 
-    /// The codes of a row of pixels; fewer where the output ends.
-    pub(super) fn row(&self, sums: &[i32], windows: &[i32], output: &mut [u8]) -> Option<()> {
-        let output = output.get_mut(self.first..)?;
-        let room = (output.len() + self.first) / self.pitch;
-        let pixels = windows.len().min(room).min(sums.len() / self.filters);
+    /// The codes of a row of pixels, as many as there are in `output`.
+    pub(super) fn row(&mut self, sums: &[i32], windows: &[i32], output: &mut [u8]) -> Option<()> {
+        let pixels = if output.len() == self.row_bytes { windows.len() } else { output.len() / self.pitch };
+        let fits = pixels <= windows.len()
+            && pixels * self.pitch <= output.len()
+            && pixels * self.filters <= sums.len()
+            && self.first + self.channels <= self.pitch;
+        if !fits {
+            return None;
+        }
         let fast = if self.channels == self.filters { pixels & !1 } else { 0 };
-        let leaf = if self.filters == TILE { finish_2 } else { finish_4 };
-        let every = |byte: u8| u32::from(byte) * 0x0101_0101;
-        for pair in 0..if fast == 0 { 0 } else { self.filters / 2 } {
-            let (bias, mult) = (self.bias.as_chunks().0.get(pair)?, self.mult.as_chunks().0.get(pair)?);
-            let mut pixels = Pixels {
-                sums: sums.as_ptr().wrapping_add(2 * pair),
-                windows: windows.as_ptr(),
-                output: output.as_mut_ptr().wrapping_add(2 * pair),
-                pitch: self.pitch,
-                bias: *bias,
-                mult: *mult,
-                zero: self.requantise.zero.into(),
-                scale: self.scale,
-                hi: every(self.requantise.hi),
-                lo: every(self.requantise.lo),
-                windows_end: windows.as_ptr().wrapping_add(fast),
-            };
-            // SAFETY: so many pixels, an even number above 0, have a sum a filter, a window, and `pitch` bytes of output
-            // each, of which the channels are the first ones.
-            unsafe { leaf(&mut pixels) };
+        if fast > 0 {
+            let (mut sums, mut output) = (sums.as_ptr(), output.as_mut_ptr().wrapping_add(self.first));
+            for pair in self.pairs.iter_mut().take(self.filters / 2) {
+                (pair.sums, pair.windows, pair.output) = (sums, windows.as_ptr(), output);
+                pair.windows_end = pair.windows.wrapping_add(fast);
+                // SAFETY: so many pixels, an even number above 0, have a sum a filter, a window, and `pitch` bytes of
+                // output each, of which the channels are some.
+                unsafe { (self.leaf)(pair) };
+                (sums, output) = (sums.wrapping_add(2), output.wrapping_add(2));
+            }
         }
         for pixel in fast..pixels {
             let (sums, window) = (sums.get(pixel * self.filters..)?, *windows.get(pixel)?);
-            let output = output.get_mut(pixel * self.pitch..)?;
-            let numbers = self.bias.iter().zip(&self.mult).take(self.channels);
-            for ((code, &sum), (&bias, &mult)) in output.iter_mut().zip(sums).zip(numbers) {
-                let sum = sum.wrapping_mul(self.scale).wrapping_add(window).wrapping_add(bias);
-                *code = self.requantise.apply(sum, mult);
+            let codes = output.get_mut(pixel * self.pitch + self.first..)?.iter_mut().take(self.channels);
+            for (i, (code, &sum)) in codes.zip(sums).enumerate() {
+                let pair = self.pairs.get(i / 2)?;
+                let sum = sum.wrapping_mul(pair.scale).wrapping_add(window).wrapping_add(pair.bias[i % 2]);
+                *code = self.requantise.apply(sum, pair.mult[i % 2]);
             }
         }
         Some(())
@@ -96,8 +109,7 @@ struct Pixels {
     mult: [i32; 2],
     zero: i32,
     scale: i32,
-    hi: u32,
-    lo: u32,
+    clamp: [u32; 3],
     windows_end: *const i32,
 }
 
@@ -105,14 +117,15 @@ struct Pixels {
 macro_rules! finish {
     ($name:ident, $bytes:literal) => {
         #[unsafe(naked)]
-        unsafe extern "C" fn $name(pixels: *mut Pixels) {
+        unsafe extern "C" fn $name(pixels: &Pixels) {
             naked_asm!(
                 processor!(),
                 "push {{r4-r11, lr}}",
                 "ldr r1, [r0, #40]",
                 "ldr r2, [r0, #44]",
                 "ldr r3, [r0, #48]",
-                "push {{r1-r3}}",
+                "ldr r4, [r0, #52]",
+                "push {{r1-r4}}",
                 "ldm r0, {{r0-r9}}",
                 "2:",
                 concat!("ldrd r10, r11, [r0], #", $bytes),
@@ -138,20 +151,18 @@ macro_rules! finish {
                 "usat r11, #8, r11",
                 "orr r10, r10, r11, lsl #8",
                 "orr r12, r12, r10, lsl #16",
-                // Each byte at most `hi`, at least `lo`.
-                "ldrd r10, r11, [sp]",
-                "uqsub8 r10, r12, r10",
-                "sub r12, r12, r10",
-                "uqsub8 r11, r11, r12",
-                "add r12, r12, r11",
-                "ldr lr, [sp, #8]",
+                "ldm sp, {{r10, r11, lr}}",
+                "uqadd8 r12, r12, r10",
+                "uqsub8 r12, r12, r11",
+                "uqadd8 r12, r12, lr",
+                "ldr lr, [sp, #12]",
                 "strh r12, [r2]",
                 "lsr r12, r12, #16",
                 "strh r12, [r2, r3]",
                 "add r2, r2, r3, lsl #1",
                 "cmp r1, lr",
                 "bne 2b",
-                "add sp, sp, #12",
+                "add sp, sp, #16",
                 "pop {{r4-r11, pc}}",
             )
         }

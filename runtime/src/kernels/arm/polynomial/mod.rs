@@ -12,6 +12,7 @@ mod weights;
 use self::finish::Finish;
 use self::rows::Rows;
 use self::tiles::Tiles;
+use super::add;
 use crate::format::{Conv, Requantise, WeightFormat, WeightGroup};
 use crate::kernels::polynomial::{self, Polynomial};
 use crate::kernels::{ConvKernel, Isa};
@@ -19,7 +20,9 @@ use crate::kernels::{ConvKernel, Isa};
 /// The kernel for a convolution of weights in [`Layout::Words`](crate::format::Layout::Words), if they and the input
 /// are narrow enough.
 pub(super) fn kernel(isa: Isa, conv: &Conv<'_>) -> Option<ConvKernel> {
-    polynomial::takes(conv).then_some(ConvKernel { isa, run, scratch: scratch_bytes, adds: false })
+    // Strips of several groups would each want their own.
+    let adds = conv.weight_groups().count() == 1;
+    polynomial::takes(conv).then_some(ConvKernel { isa, run, scratch: scratch_bytes, adds })
 }
 
 /// The largest need of the groups.
@@ -42,6 +45,7 @@ fn run(conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) {
 fn strips(conv: &Conv<'_>, group: &WeightGroup<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) -> Option<()> {
     let plan = &Polynomial::of(conv, group.format)?;
     let (edge, scratch) = scratch.split_at_mut_checked(plan.edge_bytes())?;
+    let (codes, scratch) = scratch.split_at_mut_checked(plan.code_bytes(conv))?;
     let words = scratch.len() / 4 * 4;
     let scratch: &mut [u32] = bytemuck::try_cast_slice_mut(scratch.get_mut(..words)?).ok()?;
     let (activations, scratch) = scratch.split_at_mut_checked(plan.activation_words())?;
@@ -53,22 +57,32 @@ fn strips(conv: &Conv<'_>, group: &WeightGroup<'_>, input: &[u8], output: &mut [
     let mut first = 0;
     while first < plan.output.h {
         let outputs = plan.outputs.min(plan.output.h - first);
+        let row_bytes = (plan.output.w * conv.output.c).max(1);
+        let whole = first * row_bytes..output.len().min((first + outputs) * row_bytes);
+        let strip = output.get_mut(whole)?;
+        let to = match conv.residual {
+            Some(_) => codes.get_mut(..strip.len())?,
+            None => &mut *strip,
+        };
         rows.pack(first, edge, activations)?;
         rows.sum_windows(first, outputs, &levels, pixels, bytemuck::cast_slice_mut(scratch), windows)?;
         let (weights, scratch) = scratch.split_at_mut_checked(plan.weight_words())?;
+        let (runs, scratch) = scratch.split_at_mut_checked(plan.runs())?;
         let sums: &mut [i32] = bytemuck::cast_slice_mut(scratch.get_mut(..plan.sum_words())?);
         // Windows that lie in padding alone have no tile.
         sums.fill(0);
         for channel in (0..group.channels).step_by(plan.filters()) {
             weights::expand(plan, conv, group, channel, levels.flip, weights)?;
-            let tiles = Tiles::new(plan, activations, weights)?;
-            let finish = Finish::new(plan, conv, group, channel, &levels)?;
-            for row in 0..outputs {
+            let mut tiles = Tiles::new(plan, activations, weights, weights::cut(plan, weights, runs)?)?;
+            let mut finish = Finish::new(plan, conv, group, channel, &levels)?;
+            let rows = to.chunks_mut(row_bytes).zip(windows.chunks_exact(plan.output.w));
+            for (row, (to, windows)) in rows.enumerate() {
                 tiles.row(row * conv.stride[0], sums)?;
-                let windows = windows.get(row * plan.output.w..(row + 1) * plan.output.w)?;
-                let at = (first + row) * plan.output.w * conv.output.c;
-                finish.row(sums.get(plan.skipped_sums()..)?, windows, output.get_mut(at..)?)?;
+                finish.row(sums.get(plan.skipped_sums()..)?, windows, to)?;
             }
+        }
+        if let Some(sum) = &conv.residual {
+            add::add(sum, strip, codes);
         }
         first += outputs;
     }

@@ -16,10 +16,10 @@ pub(super) struct Rows<'a> {
 
 impl Rows<'_> {
     /// Packs the rows of the strip that begins at output row `first`, or moves those that the strip before had too;
-    /// `edge` is for the pixels of a word.
+    /// `edge` is for the pixels of a tile.
     pub(super) fn pack(&self, first: usize, edge: &mut [u8], to: &mut [u32]) -> Option<()> {
         let plan = self.plan;
-        let (Shape { h, w, c }, pixels) = (plan.input, plan.activations());
+        let (Shape { h, w, c }, pixels) = (plan.input, TILE * plan.activations());
         let (step, word) = match plan.form {
             Form::Taps => (1, TAPS),
             Form::Filters => (self.conv.stride[1], self.conv.dilation[1]),
@@ -37,22 +37,20 @@ impl Rows<'_> {
                 for tap in 0..plan.words {
                     let at = ((tile * plan.rows + row) * plan.words + tap) * c * TILE;
                     let to = to.get_mut(at..at + c * TILE)?;
-                    for half in 0..TILE {
-                        let column = plan.first + tap * word + (tile * TILE + half) * pixels * step;
-                        let x = column.wrapping_sub(self.conv.pad[1]);
-                        let inside = x < w && span < w - x;
-                        match line.get(x.wrapping_mul(c)..).filter(|from| inside && from.len() >= (span + 1) * c) {
-                            Some(from) => self.pack_word(from, step * c, half, to)?,
-                            None => {
-                                for (i, pixel) in edge.chunks_exact_mut(c).enumerate().take(pixels) {
-                                    let x = x.wrapping_add(i * step);
-                                    match line.get(x.wrapping_mul(c)..).and_then(|of| of.get(..c)).filter(|_| x < w) {
-                                        Some(of) => pixel.copy_from_slice(of),
-                                        None => pixel.fill(self.conv.zero_in),
-                                    }
+                    let column = plan.first + tap * word + tile * pixels * step;
+                    let x = column.wrapping_sub(self.conv.pad[1]);
+                    let inside = x < w && span < w - x;
+                    match line.get(x.wrapping_mul(c)..).filter(|from| inside && from.len() >= (span + 1) * c) {
+                        Some(from) => self.pack_words(from, step * c, to)?,
+                        None => {
+                            for (i, pixel) in edge.chunks_exact_mut(c).enumerate().take(pixels) {
+                                let x = x.wrapping_add(i * step);
+                                match line.get(x.wrapping_mul(c)..).and_then(|of| of.get(..c)).filter(|_| x < w) {
+                                    Some(of) => pixel.copy_from_slice(of),
+                                    None => pixel.fill(self.conv.zero_in),
                                 }
-                                self.pack_word(edge, c, half, to)?;
                             }
+                            self.pack_words(edge, c, to)?;
                         }
                     }
                 }
@@ -67,11 +65,11 @@ impl Rows<'_> {
         if first == 0 { 0 } else { self.plan.rows.saturating_sub(moved) }
     }
 
-    /// A word for every channel of pixels at a distance of `pitch` bytes: word `half` of each step.
+    /// The words of a tile for every channel, of pixels at a distance of `pitch` bytes.
     #[inline]
-    fn pack_word(&self, from: &[u8], pitch: usize, half: usize, to: &mut [u32]) -> Option<()> {
+    fn pack_words(&self, from: &[u8], pitch: usize, to: &mut [u32]) -> Option<()> {
         let (pixels, c) = (self.plan.activations(), self.plan.input.c);
-        if from.len() < (pixels - 1) * pitch + c || to.len() < c * TILE {
+        if from.len() < (TILE * pixels - 1) * pitch + c || to.len() < c * TILE {
             return None;
         }
         if c >= 4 {
@@ -81,12 +79,16 @@ impl Rows<'_> {
                 _ => pack_4,
             };
             // SAFETY: `from` holds `c` codes of each pixel, `to` a step for each, as was just checked.
-            unsafe { leaf(to.as_mut_ptr().wrapping_add(half), from.as_ptr(), pitch, c / 4) };
+            unsafe { leaf(to.as_mut_ptr(), from.as_ptr(), pitch, c / 4) };
         }
-        for channel in c / 4 * 4..c {
-            let codes = from.iter().skip(channel).step_by(pitch).take(pixels);
-            let shifted = codes.rev().fold(0, |word, &code| word << self.plan.fields.bits() | u32::from(code));
-            *to.get_mut(channel * TILE + half)? = shifted;
+        if c.is_multiple_of(4) {
+            return Some(());
+        }
+        for (channel, to) in to.as_chunks_mut::<TILE>().0.iter_mut().enumerate().skip(c / 4 * 4) {
+            for (half, to) in to.iter_mut().enumerate() {
+                let codes = from.iter().skip(half * pixels * pitch + channel).step_by(pitch).take(pixels);
+                *to = codes.rev().fold(0, |word, &code| word << self.plan.fields.bits() | u32::from(code));
+            }
         }
         Some(())
     }
@@ -112,25 +114,21 @@ impl Rows<'_> {
         }
         for (row, sums) in (kept..).zip(sums.get_mut(kept * width..)?.chunks_exact_mut(width)) {
             self.sum_pixels(first * down + row, sums);
+            sums.iter_mut().for_each(|sum| *sum = sum.wrapping_mul(offset));
         }
         for (row, windows) in windows.chunks_exact_mut(self.plan.output.w).take(outputs).enumerate() {
-            columns.fill(0);
-            for sums in sums.get(row * down * width..)?.get(..kh * width)?.chunks_exact(width) {
-                columns.iter_mut().zip(sums).for_each(|(column, sum)| *column += sum);
-            }
+            let mut rows = sums.get(row * down * width..)?.get(..kh * width)?.chunks_exact(width);
+            columns.copy_from_slice(rows.next()?);
+            rows.for_each(|sums| add(columns, sums.iter()));
             windows.fill(0);
             for tap in 0..kw {
                 let columns = columns.get(tap * dilation..)?;
                 if right == 1 {
-                    windows.iter_mut().zip(columns).for_each(|(window, &column)| *window += column);
+                    add(windows, columns.iter());
                 } else {
-                    windows
-                        .iter_mut()
-                        .zip(columns.iter().step_by(right))
-                        .for_each(|(window, &column)| *window += column);
+                    add(windows, columns.iter().step_by(right));
                 }
             }
-            windows.iter_mut().for_each(|window| *window = window.wrapping_mul(offset));
         }
         Some(())
     }
@@ -144,8 +142,9 @@ impl Rows<'_> {
         let line = self.input.get(y * w * c..).unwrap_or_default();
         let pixels = w.min(line.len() / c).min(sums.len());
         if c.is_multiple_of(4) && pixels > 0 {
+            let (leaf, codes): (SumLeaf, _) = if c.is_multiple_of(16) { (sum_16, 16) } else { (sum_4, 4) };
             // SAFETY: there are so many pixels, one at least, and sums.
-            unsafe { sum_quads(sums.as_mut_ptr(), line.as_ptr(), c / 4, pixels) };
+            unsafe { leaf(sums.as_mut_ptr(), line.as_ptr(), c / codes, pixels) };
         } else {
             for (sum, pixel) in sums.iter_mut().zip(line.chunks_exact(c)).take(pixels) {
                 *sum = pixel.iter().map(|&code| i32::from(code)).sum();
@@ -154,27 +153,32 @@ impl Rows<'_> {
     }
 }
 
-/// A function for words of activations at a distance of some bits: `to` every other word, `from` 4 channels for each of
-/// `quads`, at least one, `pitch` from pixel to pixel. `$load` brings the first pixel to r4, others to r5 and r6;
-/// `$word` makes a word in r8 of the byte at `\shift` of each.
+/// Adds to each of `to` one of `from`.
+fn add<'a>(to: &mut [i32], from: impl Iterator<Item = &'a i32>) {
+    to.iter_mut().zip(from).for_each(|(to, &from)| *to = to.wrapping_add(from));
+}
+
+/// A function for the words of a tile: `to` two a channel, `from` 4 channels for each of `quads`, at least one, `pitch`
+/// from pixel to pixel. `$begin` comes first, with three pitches in r9; `$load` brings 4 channels of all pixels to
+/// registers; `$words` makes words in r10 and r11 of the bytes at `\shift`.
 macro_rules! pack {
-    ($name:ident, [$($load:literal),*], [$($word:literal),*]) => {
+    ($name:ident, [$($begin:literal),*], [$($load:literal),*], [$($words:literal),*]) => {
         #[unsafe(naked)]
         unsafe extern "C" fn $name(to: *mut u32, from: *const u8, pitch: usize, quads: usize) {
             naked_asm!(
                 processor!(),
-                "push {{r4-r9}}",
+                "push {{r4-r11, lr}}",
                 "add r9, r2, r2, lsl #1",
+                $($begin,)*
                 "2:",
                 $($load,)*
                 ".irp shift, 0, 8, 16, 24",
-                $($word,)*
-                "str r8, [r0], #8",
+                $($words,)*
+                "strd r10, r11, [r0], #8",
                 ".endr",
                 "subs r3, r3, #1",
                 "bne 2b",
-                "pop {{r4-r9}}",
-                "bx lr",
+                "pop {{r4-r11, pc}}",
             )
         }
     };
@@ -182,58 +186,102 @@ macro_rules! pack {
 
 pack!(
     pack_2,
-    ["ldr r5, [r1, r2]", "ldr r4, [r1], #4"],
-    ["ubfx r8, r4, #\\shift, #8", "ubfx r12, r5, #\\shift, #8", "orr r8, r8, r12, lsl #14"]
+    [],
+    ["ldr r5, [r1, r2]", "ldr r6, [r1, r2, lsl #1]", "ldr r7, [r1, r9]", "ldr r4, [r1], #4"],
+    [
+        "ubfx r10, r4, #\\shift, #8",
+        "ubfx r12, r5, #\\shift, #8",
+        "orr r10, r10, r12, lsl #14",
+        "ubfx r11, r6, #\\shift, #8",
+        "ubfx r12, r7, #\\shift, #8",
+        "orr r11, r11, r12, lsl #14"
+    ]
 );
 pack!(
     pack_3,
-    ["ldr r5, [r1, r2]", "ldr r6, [r1, r2, lsl #1]", "ldr r4, [r1], #4"],
+    ["add r8, r1, r9"],
     [
-        "ubfx r8, r4, #\\shift, #8",
+        "ldr r5, [r1, r2]",
+        "ldr r6, [r1, r2, lsl #1]",
+        "ldr r4, [r1], #4",
+        "ldr r9, [r8, r2]",
+        "ldr lr, [r8, r2, lsl #1]",
+        "ldr r7, [r8], #4"
+    ],
+    [
+        "ubfx r10, r4, #\\shift, #8",
         "ubfx r12, r5, #\\shift, #8",
-        "orr r8, r8, r12, lsl #10",
+        "orr r10, r10, r12, lsl #10",
         "ubfx r12, r6, #\\shift, #8",
-        "orr r8, r8, r12, lsl #20"
+        "orr r10, r10, r12, lsl #20",
+        "ubfx r11, r7, #\\shift, #8",
+        "ubfx r12, r9, #\\shift, #8",
+        "orr r11, r11, r12, lsl #10",
+        "ubfx r12, lr, #\\shift, #8",
+        "orr r11, r11, r12, lsl #20"
     ]
 );
 // Codes of four pixels, two bits each, share a byte; of its four copies, each keeps one.
 pack!(
     pack_4,
+    ["add r8, r1, r2, lsl #2", "movw r6, #0x0c03", "movt r6, #0xc030", "movw lr, #0x0101", "movt lr, #0x0101"],
     [
+        "ldr r4, [r1, r9]",
+        "ldr r5, [r1, r2, lsl #1]",
+        "orr r4, r5, r4, lsl #2",
         "ldr r5, [r1, r2]",
-        "ldr r6, [r1, r2, lsl #1]",
-        "ldr r7, [r1, r9]",
-        "ldr r4, [r1], #4",
-        "orr r4, r4, r5, lsl #2",
-        "orr r4, r4, r6, lsl #4",
-        "orr r4, r4, r7, lsl #6",
-        "movw r5, #0x0101",
-        "movt r5, #0x0101",
-        "movw r6, #0x0c03",
-        "movt r6, #0xc030"
+        "orr r4, r5, r4, lsl #2",
+        "ldr r5, [r1], #4",
+        "orr r4, r5, r4, lsl #2",
+        "ldr r7, [r8, r9]",
+        "ldr r5, [r8, r2, lsl #1]",
+        "orr r7, r5, r7, lsl #2",
+        "ldr r5, [r8, r2]",
+        "orr r7, r5, r7, lsl #2",
+        "ldr r5, [r8], #4",
+        "orr r7, r5, r7, lsl #2"
     ],
-    ["ubfx r8, r4, #\\shift, #8", "mul r8, r8, r5", "and r8, r8, r6"]
+    [
+        "ubfx r10, r4, #\\shift, #8",
+        "mul r10, r10, lr",
+        "and r10, r10, r6",
+        "ubfx r11, r7, #\\shift, #8",
+        "mul r11, r11, lr",
+        "and r11, r11, r6"
+    ]
 );
 
-/// The sums of `pixels` pixels of `quads` times 4 codes each, both at least one.
-#[unsafe(naked)]
-unsafe extern "C" fn sum_quads(to: *mut i32, from: *const u8, quads: usize, pixels: usize) {
-    naked_asm!(
-        processor!(),
-        "push {{r4-r6}}",
-        "mov r6, #0",
-        "2:",
-        "mov r4, #0",
-        "mov r5, r2",
-        "3:",
-        "ldr r12, [r1], #4",
-        "subs r5, r5, #1",
-        "usada8 r4, r12, r6, r4",
-        "bne 3b",
-        "subs r3, r3, #1",
-        "str r4, [r0], #4",
-        "bne 2b",
-        "pop {{r4-r6}}",
-        "bx lr",
-    )
+/// The sums of `pixels` pixels of so many `parts` each, both at least one.
+type SumLeaf = unsafe extern "C" fn(to: *mut i32, from: *const u8, parts: usize, pixels: usize);
+
+/// A function for parts of `$words` words of codes.
+macro_rules! sum {
+    ($name:ident, $words:literal) => {
+        #[unsafe(naked)]
+        unsafe extern "C" fn $name(to: *mut i32, from: *const u8, parts: usize, pixels: usize) {
+            naked_asm!(
+                processor!(),
+                "push {{r4-r6}}",
+                "mov r6, #0",
+                "2:",
+                "mov r4, #0",
+                "mov r5, r2",
+                "3:",
+                "subs r5, r5, #1",
+                concat!(".rept ", $words),
+                "ldr r12, [r1], #4",
+                "usada8 r4, r12, r6, r4",
+                ".endr",
+                "bne 3b",
+                "subs r3, r3, #1",
+                "str r4, [r0], #4",
+                "bne 2b",
+                "pop {{r4-r6}}",
+                "bx lr",
+            )
+        }
+    };
 }
+
+sum!(sum_4, 1);
+sum!(sum_16, 4);

@@ -2,6 +2,7 @@
 
 use core::arch::naked_asm;
 
+use crate::kernels::KernelSet;
 use crate::kernels::polynomial::{Fields, Form, Polynomial, TAPS, TILE};
 
 /// Sums of a tile of [`Form::Taps`] that those of the next one overlap.
@@ -10,65 +11,67 @@ const OVERLAP: usize = (TAPS - 1) * TILE;
 /// The words of a strip and of a few filters, ready to multiply.
 pub(super) struct Tiles<'a> {
     activations: &'a [u32],
-    weights: &'a [u32],
     row_words: usize,
-    tile_words: usize,
-    run_words: usize,
+    /// Rows of the strip at which windows may begin.
+    rows: usize,
+    /// Sums of a row.
     sums: usize,
     tiles: usize,
-    leaf: unsafe extern "C" fn(*mut Job),
+    leaf: unsafe extern "C" fn(&mut Job),
+    job: Job,
 }
 
 impl<'a> Tiles<'a> {
-    /// `None` where sizes do not fit together.
-    pub(super) fn new(plan: &Polynomial, activations: &'a [u32], weights: &'a [u32]) -> Option<Tiles<'a>> {
-        let row_words = plan.row_steps().checked_mul(TILE)?;
-        let run_words = plan.run.checked_mul(TILE)?;
-        let whole = run_words > 0 && !weights.is_empty() && weights.len().is_multiple_of(run_words);
+    /// `runs` are the bytes of those of `weights`, which they make up. `None` where sizes do not fit together.
+    pub(super) fn new(
+        plan: &Polynomial,
+        activations: &'a [u32],
+        weights: &'a [u32],
+        runs: &'a [u32],
+    ) -> Option<Tiles<'a>> {
         let leaf = match (plan.fields, plan.form) {
-            (Fields::Ten, Form::Taps) => taps_10,
-            (Fields::Ten, Form::Filters) => filters_10,
-            (Fields::Fourteen, Form::Taps) => taps_14,
-            (Fields::Fourteen, Form::Filters) => filters_14,
+            (Fields::Ten, Form::Taps) if linked(Form::Taps, Fields::Ten) => taps_10,
+            (Fields::Ten, Form::Filters) if linked(Form::Filters, Fields::Ten) => filters_10,
+            (Fields::Fourteen, Form::Taps) if linked(Form::Taps, Fields::Fourteen) => taps_14,
+            (Fields::Fourteen, Form::Filters) if linked(Form::Filters, Fields::Fourteen) => filters_14,
+            _ => return None,
         };
-        let tiles = Tiles {
-            activations,
-            weights,
-            row_words,
-            tile_words: plan.rows.checked_mul(row_words)?,
-            run_words,
-            sums: plan.sum_words(),
+        let row_words = plan.row_steps().checked_mul(TILE)?;
+        let tile_words = plan.rows.checked_mul(row_words)?;
+        let read = plan.tiles.checked_sub(1)?.checked_mul(tile_words)?.checked_add(weights.len())?;
+        let rows = activations.len().checked_sub(read)? / row_words + 1;
+        let all = weights.as_ptr_range();
+        let job = Job {
+            activations: activations.as_ptr(),
+            tile_bytes: tile_words * 4,
+            weights: all.start,
+            weights_end: all.end,
+            first_end: all.start.wrapping_byte_add(*runs.first()? as usize),
+            runs: runs.as_ptr(),
+            sums: core::ptr::null_mut(),
             tiles: plan.tiles,
-            leaf,
         };
-        whole.then_some(tiles)
+        Some(Tiles { activations, row_words, rows, sums: plan.sum_words(), tiles: plan.tiles, leaf, job })
     }
 
     /// The sums of a row of windows whose first row is `row` of the strip.
-    pub(super) fn row(&self, row: usize, sums: &mut [i32]) -> Option<()> {
-        let start = row * self.row_words;
-        let last = self.tiles.checked_sub(1)?.checked_mul(self.tile_words)?.checked_add(start)?;
-        if last.checked_add(self.weights.len())? > self.activations.len() || sums.len() < self.sums {
+    pub(super) fn row(&mut self, row: usize, sums: &mut [i32]) -> Option<()> {
+        if row >= self.rows || sums.len() < self.sums {
             return None;
         }
         // What the first tile adds to.
         sums.first_chunk_mut::<OVERLAP>()?.fill(0);
-        let weights = self.weights.as_ptr();
-        let mut job = Job {
-            activations: self.activations.as_ptr().wrapping_add(start),
-            tile_bytes: self.tile_words * 4,
-            weights,
-            weights_end: weights.wrapping_add(self.weights.len()),
-            first_end: weights.wrapping_add(self.run_words),
-            run_bytes: self.run_words * 4,
-            sums: sums.as_mut_ptr(),
-            tiles: self.tiles,
-        };
+        self.job.activations = self.activations.as_ptr().wrapping_add(row * self.row_words);
+        (self.job.sums, self.job.tiles) = (sums.as_mut_ptr(), self.tiles);
         // SAFETY: every tile reads as many words of activations as there are weights, the last of them inside
         // `activations`; the weights are whole runs; `sums` has the columns of all tiles.
-        unsafe { (self.leaf)(&mut job) };
+        unsafe { (self.leaf)(&mut self.job) };
         Some(())
     }
+}
+
+const fn linked(form: Form, fields: Fields) -> bool {
+    KernelSet::LINKED.has_form(form, fields)
 }
 
 /// A row of tiles.
@@ -84,8 +87,8 @@ struct Job {
     weights_end: *const u32,
     /// Where the first of them ends.
     first_end: *const u32,
-    /// Of a run.
-    run_bytes: usize,
+    /// Bytes of each of them.
+    runs: *const u32,
     /// Column after column, filter after filter.
     sums: *mut i32,
     /// At least one.
@@ -225,12 +228,12 @@ macro_rules! step {
 macro_rules! tiles {
     ($name:ident, $form:ident $bits:tt, $bytes:literal) => {
         #[unsafe(naked)]
-        unsafe extern "C" fn $name(job: *mut Job) {
+        unsafe extern "C" fn $name(job: &mut Job) {
             naked_asm!(
                 processor!(),
                 "push {{r4-r11, lr}}",
-                // End of the run; job; activations.
-                "sub sp, sp, #12",
+                // End of the run; job; activations; next run.
+                "sub sp, sp, #16",
                 "str r0, [sp, #4]",
                 // A tile.
                 "2:",
@@ -239,11 +242,13 @@ macro_rules! tiles {
                 "mov r12, r2",
                 "add r2, r2, r3",
                 "str r2, [r0]",
+                "ldr r2, [r0, #20]",
                 // A run.
                 "3:",
-                "ldr r1, [r0, #20]",
+                "ldr r1, [r2], #4",
                 "add r1, r1, lr",
                 "str r1, [sp]",
+                "str r2, [sp, #12]",
                 step!("umull"),
                 ".rept 7",
                 step!("umlal"),
@@ -273,6 +278,7 @@ macro_rules! tiles {
                 "ldr r0, [sp, #4]",
                 "ldr r1, [r0, #12]",
                 "ldr r12, [sp, #8]",
+                "ldr r2, [sp, #12]",
                 "cmp lr, r1",
                 "bne 3b",
                 "ldrd r2, r3, [r0, #24]",
@@ -280,7 +286,7 @@ macro_rules! tiles {
                 "subs r3, r3, #1",
                 "strd r2, r3, [r0, #24]",
                 "bne 2b",
-                "add sp, sp, #12",
+                "add sp, sp, #16",
                 "pop {{r4-r11, pc}}",
             )
         }

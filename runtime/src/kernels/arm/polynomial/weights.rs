@@ -4,6 +4,7 @@ use core::arch::naked_asm;
 
 use crate::bits::read_code;
 use crate::format::{Conv, WORD_CHANNELS, WORD_CODES, WeightGroup};
+use crate::kernels::KernelSet;
 use crate::kernels::polynomial::{Fields, Form, Polynomial, TAPS, TILE};
 
 /// Turns the codes of the filters from `channel` on into words of weights, step after step, 0 beyond the last step.
@@ -69,6 +70,49 @@ pub(super) fn expand(
     Some(())
 }
 
+/// Cuts the steps into runs, few if fields have room for these weights, and writes the bytes of each; returns those of
+/// all runs.
+pub(super) fn cut<'a>(plan: &Polynomial, weights: &[u32], runs: &'a mut [u32]) -> Option<&'a [u32]> {
+    let (mut sums, mut bytes, mut count) = ([0; TILE], 0, 0);
+    for steps in weights.chunks(plan.sure_steps * TILE).take(plan.runs()) {
+        if plan.runs() > 1 {
+            let before = sums;
+            // SAFETY: there are whole blocks of steps, one at least.
+            unsafe { sum(&mut sums, steps.as_ptr(), steps.as_ptr_range().end) };
+            if bytes > 0 && !sums.iter().all(|&sum| plan.has_room(sum)) {
+                *runs.get_mut(count)? = bytes;
+                (bytes, count) = (0, count + 1);
+                sums.iter_mut().zip(before).for_each(|(sum, before)| *sum -= before);
+            }
+        }
+        bytes += size_of_val(steps) as u32;
+    }
+    *runs.get_mut(count).filter(|_| bytes > 0)? = bytes;
+    runs.get(..=count)
+}
+
+/// Adds up the words of blocks of steps, one at least.
+#[unsafe(naked)]
+unsafe extern "C" fn sum(sums: &mut [u64; TILE], weights: *const u32, end: *const u32) {
+    naked_asm!(
+        processor!(),
+        "push {{r4-r9}}",
+        "ldm r0, {{r4-r7}}",
+        "mov r12, #1",
+        "2:",
+        ".rept 8",
+        "ldrd r8, r9, [r1], #8",
+        "umlal r4, r5, r8, r12",
+        "umlal r6, r7, r9, r12",
+        ".endr",
+        "cmp r1, r2",
+        "bne 2b",
+        "stm r0, {{r4-r7}}",
+        "pop {{r4-r9}}",
+        "bx lr",
+    )
+}
+
 /// Weight `k` of a filter of a pair, as a number.
 fn code_at(pair: &[u8], bits: usize, filter: usize, k: usize, flip: u32) -> u32 {
     let index = (k / WORD_CODES * WORD_CHANNELS + filter) * WORD_CODES + k % WORD_CODES;
@@ -82,13 +126,13 @@ type TapsLeaf = unsafe extern "C" fn(to: *mut u32, from: *const u8, tap_bytes: u
 /// `None` at widths whose products leave no room in the fields.
 fn taps_leaf(fields: Fields, bits: usize) -> Option<TapsLeaf> {
     match (fields, bits) {
-        (Fields::Ten, 1) => Some(taps_1_10),
-        (Fields::Ten, 2) => Some(taps_2_10),
-        (Fields::Ten, 3) => Some(taps_3_10),
-        (Fields::Fourteen, 1) => Some(taps_1_14),
-        (Fields::Fourteen, 2) => Some(taps_2_14),
-        (Fields::Fourteen, 3) => Some(taps_3_14),
-        (Fields::Fourteen, 4) => Some(taps_4_14),
+        (Fields::Ten, 1) if linked(Form::Taps, Fields::Ten, 1) => Some(taps_1_10),
+        (Fields::Ten, 2) if linked(Form::Taps, Fields::Ten, 2) => Some(taps_2_10),
+        (Fields::Ten, 3) if linked(Form::Taps, Fields::Ten, 3) => Some(taps_3_10),
+        (Fields::Fourteen, 1) if linked(Form::Taps, Fields::Fourteen, 1) => Some(taps_1_14),
+        (Fields::Fourteen, 2) if linked(Form::Taps, Fields::Fourteen, 2) => Some(taps_2_14),
+        (Fields::Fourteen, 3) if linked(Form::Taps, Fields::Fourteen, 3) => Some(taps_3_14),
+        (Fields::Fourteen, 4) if linked(Form::Taps, Fields::Fourteen, 4) => Some(taps_4_14),
         _ => None,
     }
 }
@@ -99,14 +143,19 @@ type FiltersLeaf = unsafe extern "C" fn(to: *mut u32, first: *const u8, second: 
 /// See [`taps_leaf`].
 fn filters_leaf(fields: Fields, bits: usize) -> Option<FiltersLeaf> {
     match (fields, bits) {
-        (Fields::Ten, 1) => Some(filters_1_10),
-        (Fields::Ten, 2) => Some(filters_2_10),
-        (Fields::Fourteen, 1) => Some(filters_1_14),
-        (Fields::Fourteen, 2) => Some(filters_2_14),
-        (Fields::Fourteen, 3) => Some(filters_3_14),
-        (Fields::Fourteen, 4) => Some(filters_4_14),
+        (Fields::Ten, 1) if linked(Form::Filters, Fields::Ten, 1) => Some(filters_1_10),
+        (Fields::Ten, 2) if linked(Form::Filters, Fields::Ten, 2) => Some(filters_2_10),
+        (Fields::Fourteen, 1) if linked(Form::Filters, Fields::Fourteen, 1) => Some(filters_1_14),
+        (Fields::Fourteen, 2) if linked(Form::Filters, Fields::Fourteen, 2) => Some(filters_2_14),
+        (Fields::Fourteen, 3) if linked(Form::Filters, Fields::Fourteen, 3) => Some(filters_3_14),
+        (Fields::Fourteen, 4) if linked(Form::Filters, Fields::Fourteen, 4) => Some(filters_4_14),
         _ => None,
     }
+}
+
+/// Whether weights of so many bits are.
+const fn linked(form: Form, fields: Fields, bits: u32) -> bool {
+    KernelSet::LINKED.has_packed(form, fields, bits)
 }
 
 /// Loads eight codes of a width each: to r4 from r1, to r5 at r2 beyond, to r6 at r9 beyond; r1 moves on.

@@ -10,7 +10,7 @@ use super::stream::stream;
 use super::{Avx2, AvxVnni, VECTOR};
 use crate::format::{PANEL_DEPTH, WeightGroup};
 use crate::kernels::Isa;
-use crate::kernels::panels::dense::{Dense, STEP, Segment, Stream, Tiles};
+use crate::kernels::panels::dense::{Dense, Rectangle, STEP, Segment, Stream, Tile, Tiled, Tiles};
 use crate::kernels::x86_64::detect;
 
 impl Dense for Avx2 {
@@ -123,7 +123,7 @@ fn decode(group: &WeightGroup<'_>, segment: Segment, codes: &[u8], levels: &mut 
 unsafe fn in_dots(tiles: &Tiles<'_>) {
     // SAFETY: no more pixels than columns.
     unsafe {
-        match even_split(tiles.grid().columns, 6) {
+        match pixels(tiles.grid().columns) {
             1 => multiply::<1, _>(Dots, tiles),
             2 => multiply::<2, _>(Dots, tiles),
             3 => multiply::<3, _>(Dots, tiles),
@@ -140,7 +140,7 @@ unsafe fn in_dots(tiles: &Tiles<'_>) {
 unsafe fn in_bytes(bytes: Bytes, tiles: &Tiles<'_>) {
     // SAFETY: no more pixels than columns.
     unsafe {
-        match even_split(tiles.grid().columns, 6) {
+        match pixels(tiles.grid().columns) {
             1 => multiply::<1, _>(bytes, tiles),
             2 => multiply::<2, _>(bytes, tiles),
             3 => multiply::<3, _>(bytes, tiles),
@@ -157,7 +157,7 @@ unsafe fn in_bytes(bytes: Bytes, tiles: &Tiles<'_>) {
 unsafe fn in_words(tiles: &Tiles<'_>) {
     // SAFETY: no more pixels than columns.
     unsafe {
-        match even_split(tiles.grid().columns, 6) {
+        match pixels(tiles.grid().columns) {
             1 => multiply::<1, _>(Words, tiles),
             2 => multiply::<2, _>(Words, tiles),
             3 => multiply::<3, _>(Words, tiles),
@@ -168,9 +168,28 @@ unsafe fn in_words(tiles: &Tiles<'_>) {
     }
 }
 
-/// How many columns a tile takes if they are shared out among as few as possible, `most` each.
-fn even_split(columns: usize, most: usize) -> usize {
-    columns.div_ceil(columns.div_ceil(most))
+/// How many columns a tile takes: they are shared out among as few as possible.
+fn pixels(columns: usize) -> usize {
+    const MOST: usize = 6;
+    columns.div_ceil(columns.div_ceil(MOST))
+}
+
+/// One panel, each step of which is two vectors.
+fn tile(rectangle: &Rectangle) -> Tile {
+    let windows = pixels(rectangle.grid.columns);
+    Tile { windows, panels: 1, sums: 2 * windows, fetches: windows + 2, packs: false }
+}
+
+impl Tiled for Avx2 {
+    fn tile(rectangle: &Rectangle) -> Tile {
+        tile(rectangle)
+    }
+}
+
+impl Tiled for AvxVnni {
+    fn tile(rectangle: &Rectangle) -> Tile {
+        tile(rectangle)
+    }
 }
 
 /// Panel after panel, by `N` pixels at a time; the last tile of a row covers again what it needs to be whole.

@@ -10,7 +10,7 @@ use super::requantise::{BY_VECTOR, Scale, load_channels, store_quarters};
 use super::stream::stream;
 use crate::format::{PANEL_CHANNELS, PANEL_DEPTH, WeightGroup};
 use crate::kernels::Isa;
-use crate::kernels::panels::dense::{Dense, STEP, Segment, Stream, Tiles};
+use crate::kernels::panels::dense::{Dense, Rectangle, STEP, Segment, Stream, Tile, Tiled, Tiles};
 use crate::kernels::x86_64::detect;
 
 impl Dense for Avx512 {
@@ -38,8 +38,9 @@ impl Dense for Avx512 {
         // SAFETY: the processor has the instructions, or there would be no `self`; there are as many panels, at
         // least, and as many columns.
         unsafe {
-            match tiles.panels().len {
-                1 if narrow::suits(tiles) => narrow::multiply(tiles),
+            let rectangle = tiles.rectangle();
+            match rectangle.panels {
+                1 if narrow::suits(&rectangle) => narrow::multiply(tiles),
                 1 => one_panel(tiles),
                 2 | 3 => two_panels(tiles),
                 _ => four_panels(tiles),
@@ -59,20 +60,21 @@ impl Dense for Avx512 {
 /// The processor has the instructions.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 unsafe fn one_panel(tiles: &Tiles<'_>) {
+    let rectangle = tiles.rectangle();
     // SAFETY: no more pixels than columns, one panel at least.
     unsafe {
-        match pixels(tiles, 16, 4) {
-            1 => multiply::<1, 1, 1>(tiles),
-            2 => multiply::<1, 2, 1>(tiles),
+        match pixels(&rectangle) {
+            16 if share(&rectangle) => multiply::<1, 16, TAPS>(tiles),
+            16 => multiply::<1, 16, 1>(tiles),
+            12 => multiply::<1, 12, 1>(tiles),
+            10 => multiply::<1, 10, 1>(tiles),
+            8 if share(&rectangle) => multiply::<1, 8, TAPS>(tiles),
+            8 => multiply::<1, 8, 1>(tiles),
+            6 => multiply::<1, 6, 1>(tiles),
+            4 => multiply::<1, 4, 1>(tiles),
             3 => multiply::<1, 3, 1>(tiles),
-            4 | 5 => multiply::<1, 4, 1>(tiles),
-            6 | 7 => multiply::<1, 6, 1>(tiles),
-            8 | 9 if share(tiles) => multiply::<1, 8, TAPS>(tiles),
-            8 | 9 => multiply::<1, 8, 1>(tiles),
-            10 | 11 => multiply::<1, 10, 1>(tiles),
-            12..16 => multiply::<1, 12, 1>(tiles),
-            16 if share(tiles) => multiply::<1, 16, TAPS>(tiles),
-            _ => multiply::<1, 16, 1>(tiles),
+            2 => multiply::<1, 2, 1>(tiles),
+            _ => multiply::<1, 1, 1>(tiles),
         }
     }
 }
@@ -83,19 +85,20 @@ unsafe fn one_panel(tiles: &Tiles<'_>) {
 /// The processor has the instructions; there are two panels at least.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 unsafe fn two_panels(tiles: &Tiles<'_>) {
+    let rectangle = tiles.rectangle();
     // SAFETY: no more pixels than columns.
     unsafe {
-        match pixels(tiles, 12, 24) {
-            1 => multiply::<2, 1, 1>(tiles),
-            2 => multiply::<2, 2, 1>(tiles),
-            3 => multiply::<2, 3, 1>(tiles),
-            4 => multiply::<2, 4, 1>(tiles),
+        match pixels(&rectangle) {
+            12 => multiply::<2, 12, 1>(tiles),
+            10 => multiply::<2, 10, 1>(tiles),
+            8 if share(&rectangle) => multiply::<2, 8, TAPS>(tiles),
+            8 => multiply::<2, 8, 1>(tiles),
+            6 => multiply::<2, 6, 1>(tiles),
             5 => multiply::<2, 5, 1>(tiles),
-            6 | 7 => multiply::<2, 6, 1>(tiles),
-            8 | 9 if share(tiles) => multiply::<2, 8, TAPS>(tiles),
-            8 | 9 => multiply::<2, 8, 1>(tiles),
-            10 | 11 => multiply::<2, 10, 1>(tiles),
-            _ => multiply::<2, 12, 1>(tiles),
+            4 => multiply::<2, 4, 1>(tiles),
+            3 => multiply::<2, 3, 1>(tiles),
+            2 => multiply::<2, 2, 1>(tiles),
+            _ => multiply::<2, 1, 1>(tiles),
         }
     }
 }
@@ -106,16 +109,17 @@ unsafe fn two_panels(tiles: &Tiles<'_>) {
 /// The processor has the instructions; there are four panels at least.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 unsafe fn four_panels(tiles: &Tiles<'_>) {
+    let rectangle = tiles.rectangle();
     // SAFETY: no more pixels than columns.
     unsafe {
-        match pixels(tiles, 6, 24) {
-            1 => multiply::<4, 1, 1>(tiles),
-            2 => multiply::<4, 2, 1>(tiles),
-            3 => multiply::<4, 3, 1>(tiles),
-            4 if share(tiles) => multiply::<4, 4, TAPS>(tiles),
-            4 => multiply::<4, 4, 1>(tiles),
+        match pixels(&rectangle) {
+            6 => multiply::<4, 6, 1>(tiles),
             5 => multiply::<4, 5, 1>(tiles),
-            _ => multiply::<4, 6, 1>(tiles),
+            4 if share(&rectangle) => multiply::<4, 4, TAPS>(tiles),
+            4 => multiply::<4, 4, 1>(tiles),
+            3 => multiply::<4, 3, 1>(tiles),
+            2 => multiply::<4, 2, 1>(tiles),
+            _ => multiply::<4, 1, 1>(tiles),
         }
     }
 }
@@ -125,18 +129,49 @@ pub(super) fn even_split(columns: usize, most: usize) -> usize {
     columns.div_ceil(columns.div_ceil(most))
 }
 
-/// How many columns a tile takes, `most` or about half of them: as many as leave the last tile the least to do again.
+/// How many columns a tile takes, as many as its sums have registers for or about half of them: as many as leave the
+/// last tile the least to do again.
 ///
 /// While a tile is requantised, the processor looks ahead to the products of the next: in windows of `short` quads at
 /// most, it does so best if tiles are small.
-fn pixels(tiles: &Tiles<'_>, most: usize, short: usize) -> usize {
-    let columns = tiles.grid().columns;
+fn pixels(rectangle: &Rectangle) -> usize {
+    let (most, short) = match rectangle.panels {
+        1 => (16, 4),
+        2 | 3 => (12, 24),
+        _ => (6, 24),
+    };
+    let columns = rectangle.grid.columns;
     let [many, few] = [most, most / 2].map(|most| even_split(columns, most));
     let [again, again_of_few] = [many, few].map(|pixels| columns.next_multiple_of(pixels) - columns);
-    match again.cmp(&again_of_few) {
+    let pixels = match again.cmp(&again_of_few) {
         Ordering::Greater => few,
-        Ordering::Equal if tiles.walk().len() <= short => few,
+        Ordering::Equal if rectangle.walk.len() <= short => few,
         _ => many,
+    };
+    // There are no tiles of other sizes.
+    match (rectangle.panels, pixels) {
+        (1, 5) => 4,
+        (_, 7..12) => pixels / 2 * 2,
+        (_, 12..16) => 12,
+        _ => pixels,
+    }
+}
+
+impl Tiled for Avx512 {
+    fn tile(rectangle: &Rectangle) -> Tile {
+        let &Rectangle { panels, channels, output_step, .. } = rectangle;
+        if panels == 1 && narrow::suits(rectangle) {
+            return narrow::tile(rectangle);
+        }
+        let windows = pixels(rectangle);
+        let shares = share(rectangle) && matches!((panels, windows), (1, 8 | 16) | (2, 8) | (4, 4));
+        Tile {
+            windows,
+            panels,
+            sums: windows * panels,
+            fetches: panels + if shares { windows.div_ceil(TAPS) } else { windows },
+            packs: windows * panels >= 4 && (channels.is_multiple_of(PANEL_CHANNELS) || channels == output_step),
+        }
     }
 }
 
@@ -159,8 +194,8 @@ macro_rules! unroll {
 const TAPS: usize = 3;
 
 /// Whether segments have three taps and the next window begins at the second.
-fn share(tiles: &Tiles<'_>) -> bool {
-    tiles.walk().quads * PANEL_DEPTH == TAPS * tiles.grid().column_step
+fn share(rectangle: &Rectangle) -> bool {
+    rectangle.walk.quads * PANEL_DEPTH == TAPS * rectangle.grid.column_step
 }
 
 /// `P` panels by `N` pixels at a time; the last tile of a row covers again what it needs to be whole.

@@ -10,7 +10,7 @@ use core::array::from_fn;
 use super::requantise::{Scale, load_channels, order, quarters, store_quarters};
 use super::{STEP, lanes};
 use crate::format::PANEL_DEPTH;
-use crate::kernels::panels::dense::Tiles;
+use crate::kernels::panels::dense::{Rectangle, Tile, Tiles};
 
 /// Neighbouring pixels of a vector.
 const PIXELS: usize = 4;
@@ -23,12 +23,28 @@ const GROUPS: usize = 2;
 /// Quads of the largest window.
 const QUADS: usize = 16;
 
-/// Whether this is for the first panel of `tiles`.
-pub(super) fn suits(tiles: &Tiles<'_>) -> bool {
-    let (grid, walk) = (tiles.grid(), tiles.walk());
+/// Whether this is for a panel.
+pub(super) fn suits(rectangle: &Rectangle) -> bool {
+    let Rectangle { grid, walk, .. } = rectangle;
     let small = walk.len() <= QUADS && walk.quads * PANEL_DEPTH <= QUARTER;
     let near = grid.columns >= PIXELS && (PIXELS - 1) * grid.column_step + QUARTER <= STEP;
-    small && near && tiles.panels().channels(0).len() <= GROUPS * CHANNELS
+    small && near && rectangle.channels <= GROUPS * CHANNELS
+}
+
+/// How to go through it.
+pub(super) fn tile(rectangle: &Rectangle) -> Tile {
+    let vectors = vectors(rectangle.grid.columns);
+    let packs = rectangle.channels == GROUPS * CHANNELS && rectangle.output_step == GROUPS * CHANNELS;
+    Tile { windows: vectors * PIXELS, panels: 1, sums: vectors * GROUPS, fetches: vectors, packs }
+}
+
+/// Vectors of pixels in a tile.
+fn vectors(columns: usize) -> usize {
+    match columns / PIXELS {
+        6.. => 6,
+        3.. => 3,
+        _ => 1,
+    }
 }
 
 /// Multiplies the first panel.
@@ -54,10 +70,10 @@ pub(super) unsafe fn multiply(tiles: &Tiles<'_>) {
 unsafe fn segments<const Q: usize>(tiles: &Tiles<'_>) {
     // SAFETY: no more pixels than columns.
     unsafe {
-        match tiles.grid().columns / PIXELS {
-            1 | 2 => rows::<Q, 1>(tiles),
-            3..6 => rows::<Q, 3>(tiles),
-            _ => rows::<Q, 6>(tiles),
+        match vectors(tiles.grid().columns) {
+            6 => rows::<Q, 6>(tiles),
+            3 => rows::<Q, 3>(tiles),
+            _ => rows::<Q, 1>(tiles),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Fully connected layers: every weight is read once and multiplied once, so that a layer takes as long as
 //! its weights take to arrive. Codes become levels in registers.
 
+use core::arch::asm;
 use core::arch::x86_64::*;
 
 use super::lanes;
@@ -13,7 +14,7 @@ use crate::kernels::panels::dense::{STEP, Stream};
 const TOGETHER: usize = 4;
 /// Bytes of codes that a cache of the second level is likely to have kept from the last inference.
 const NEAR: usize = 96 << 10;
-/// How far ahead codes are asked for that come from beyond.
+/// How far ahead codes are asked for that come from beyond it.
 const AHEAD: usize = 8 << 10;
 /// The deepest window whose sums of fields in place stay within 32 bits: 2^16 products of 255 by 128.
 const DEEPEST: usize = 1 << 16;
@@ -28,21 +29,27 @@ pub(super) unsafe fn stream(group: &WeightGroup<'_>, stream: &Stream<'_>) {
     // SAFETY: the contract.
     unsafe {
         match group.format {
-            WeightFormat::Linear(1) if in_place => panels::<8, 8, _>(&Fields::new(group, stream), group, stream),
+            WeightFormat::Linear(1) if in_place => panels::<8, 8, 2, _>(&Fields::new(group, stream), group, stream),
             WeightFormat::Linear(2) | WeightFormat::Ternary if in_place => {
-                panels::<4, 4, _>(&Fields::new(group, stream), group, stream);
+                panels::<4, 4, 4, _>(&Fields::new(group, stream), group, stream);
             }
-            WeightFormat::Linear(4) if in_place => panels::<2, 4, _>(&Fields::new(group, stream), group, stream),
-            WeightFormat::Linear(8) => panels::<1, 4, _>(&InSequence(Bytes), group, stream),
+            WeightFormat::Linear(4) if in_place => panels::<2, 4, 4, _>(&Fields::new(group, stream), group, stream),
+            WeightFormat::Linear(8) if is_near(stream) => bytes(stream),
+            WeightFormat::Linear(8) => panels::<1, 4, 1, _>(&InSequence(Bytes), group, stream),
             format => match format.bits() {
-                1 => panels::<8, 8, _>(&Looked::new(group), group, stream),
-                2 => panels::<4, 4, _>(&Looked::new(group), group, stream),
-                4 => panels::<2, 4, _>(&Looked::new(group), group, stream),
-                7 => panels::<1, 4, _>(&InSequence(Table128::new(group)), group, stream),
-                _ => panels::<1, 4, _>(&InSequence(Table64::new(group)), group, stream),
+                1 => panels::<8, 8, 2, _>(&Looked::new(group), group, stream),
+                2 => panels::<4, 4, 4, _>(&Looked::new(group), group, stream),
+                4 => panels::<2, 4, 4, _>(&Looked::new(group), group, stream),
+                7 => panels::<1, 4, 1, _>(&InSequence(Table128::new(group)), group, stream),
+                _ => panels::<1, 4, 1, _>(&InSequence(Table64::new(group)), group, stream),
             },
         }
     }
+}
+
+/// Whether a cache of the second level is likely to hold the codes.
+fn is_near(stream: &Stream<'_>) -> bool {
+    stream.panels().codes.len() <= NEAR
 }
 
 /// The steps of `F` successive quads, which lie together.
@@ -257,33 +264,156 @@ fn sum_of<const N: usize>(sums: &[__m512i; N]) -> __m512i {
     sum
 }
 
-/// All panels, one after another, `N` sums each to keep the multipliers busy.
-///
-/// Codes come from beyond the first cache: a core fetches one sequence half as fast again as several side by side.
+/// All panels of bytes, from no further than a cache of the second level.
 ///
 /// # Safety
-/// The processor has the instructions; [`bytes`](Steps::bytes) hold `F` steps of the panels. `F` divides `N`.
+/// The processor has the instructions; the codes are of 8 bits.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-unsafe fn panels<const F: usize, const N: usize, S: Steps<F>>(steps: &S, group: &WeightGroup<'_>, stream: &Stream<'_>) {
-    // SAFETY: the contract.
+unsafe fn bytes(stream: &Stream<'_>) {
+    // SAFETY: asked for panels that are there, with a step for every quad of the window.
+    unsafe { requantise(stream, |first| sums_of_bytes(stream, first), |index| sums_of_bytes(stream, index)) }
+}
+
+/// The sums of `P` panels of bytes from panel `first` on.
+///
+/// Processors foresee what each load instruction will read. They bring codes from the second cache half as fast again
+/// where the instructions are few and take turns: hence a loop for all panels, in assembly since compilers copy it.
+///
+/// # Safety
+/// The processor has the instructions; the codes are of 8 bits; there are those panels, and `P` is not 0.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+unsafe fn sums_of_bytes<const P: usize>(stream: &Stream<'_>, first: usize) -> [__m512i; P] {
+    let step = stream.panels().step;
+    let mut sums = [_mm512_setzero_si512(); P];
+    // SAFETY: `P` panels are read, as many sums written; each panel has a step for every quad of the window.
     unsafe {
-        if stream.panels().codes.len() > NEAR {
-            sequence::<F, N, AHEAD, S>(steps, group, stream);
+        asm!(
+            "22:",
+            "vpxor xmm0, xmm0, xmm0",
+            "vpxor xmm1, xmm1, xmm1",
+            "vpxor xmm2, xmm2, xmm2",
+            "vpxor xmm3, xmm3, xmm3",
+            "mov {at}, {panel}",
+            "mov {window}, {first_quad}",
+            "mov {left}, {quads}",
+            "sub {left}, 4",
+            "jb 24f",
+            ".p2align 6",
+            "23:",
+            "vpbroadcastd zmm4, [{window}]",
+            "vpdpbusd zmm0, zmm4, [{at}]",
+            "vpbroadcastd zmm5, [{window} + 4]",
+            "vpdpbusd zmm1, zmm5, [{at} + 64]",
+            "vpbroadcastd zmm6, [{window} + 8]",
+            "vpdpbusd zmm2, zmm6, [{at} + 128]",
+            "vpbroadcastd zmm7, [{window} + 12]",
+            "vpdpbusd zmm3, zmm7, [{at} + 192]",
+            "add {at}, 256",
+            "add {window}, 16",
+            "sub {left}, 4",
+            "jae 23b",
+            "24:",
+            "add {left}, 4",
+            "jz 26f",
+            "25:",
+            "vpbroadcastd zmm4, [{window}]",
+            "vpdpbusd zmm0, zmm4, [{at}]",
+            "add {at}, 64",
+            "add {window}, 4",
+            "dec {left}",
+            "jnz 25b",
+            "26:",
+            "vpaddd zmm0, zmm0, zmm1",
+            "vpaddd zmm2, zmm2, zmm3",
+            "vpaddd zmm0, zmm0, zmm2",
+            "vmovdqa64 [{sums}], zmm0",
+            "add {panel}, {step}",
+            "add {sums}, 64",
+            "dec {panels}",
+            "jnz 22b",
+            at = out(reg) _,
+            window = out(reg) _,
+            left = out(reg) _,
+            panel = inout(reg) stream.panels().codes.as_ptr().add(first * step) => _,
+            panels = inout(reg) P => _,
+            step = in(reg) step,
+            first_quad = in(reg) stream.window(),
+            quads = in(reg) stream.quads(),
+            sums = inout(reg) sums.as_mut_ptr() => _,
+            out("zmm0") _, out("zmm1") _, out("zmm2") _, out("zmm3") _,
+            out("zmm4") _, out("zmm5") _, out("zmm6") _, out("zmm7") _,
+            options(nostack)
+        );
+    }
+    sums
+}
+
+/// All panels, from near `P` of them abreast, so that they share what is made of the window; from beyond one after
+/// another, `N` sums each to keep the multipliers busy.
+///
+/// # Safety
+/// The processor has the instructions; [`bytes`](Steps::bytes) hold `F` steps of the panels. `F` divides `N`, and `P`
+/// [`TOGETHER`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+unsafe fn panels<const F: usize, const N: usize, const P: usize, S: Steps<F>>(
+    steps: &S,
+    group: &WeightGroup<'_>,
+    stream: &Stream<'_>,
+) {
+    let rest = Rest::new::<F>(group, stream);
+    // SAFETY: the panels are there: the contract.
+    unsafe {
+        if is_near(stream) {
+            let four = |first: usize| {
+                let mut sums = [_mm512_setzero_si512(); TOGETHER];
+                for p in 0..TOGETHER / P {
+                    let some: [__m512i; P] = if P == 1 {
+                        abreast::<F, N, P, 0, S>(steps, &rest, stream, first + p)
+                    } else {
+                        abreast::<F, F, P, 0, S>(steps, &rest, stream, first + p * P)
+                    };
+                    for i in 0..P {
+                        sums[p * P + i] = some[i];
+                    }
+                }
+                sums
+            };
+            requantise(stream, four, |index| abreast::<F, N, 1, 0, S>(steps, &rest, stream, index));
         } else {
-            sequence::<F, N, 0, S>(steps, group, stream);
+            let one = |index: usize| abreast::<F, N, 1, AHEAD, S>(steps, &rest, stream, index);
+            let four = |first: usize| {
+                let mut sums = [_mm512_setzero_si512(); TOGETHER];
+                for p in 0..TOGETHER {
+                    [sums[p]] = one(first + p);
+                }
+                sums
+            };
+            requantise(stream, four, one);
         }
     }
 }
 
-/// The same, codes being asked for `A` bytes ahead.
+/// What becomes of the quads after the last `F` whole steps.
+struct Rest(Option<Table64>);
+
+impl Rest {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+    fn new<const F: usize>(group: &WeightGroup<'_>, stream: &Stream<'_>) -> Rest {
+        Rest(if stream.quads().is_multiple_of(F) { None } else { Some(Table64::new(group)) })
+    }
+}
+
+/// From the sums of all panels to codes, given those of [`TOGETHER`] panels from one on, and those of one.
 ///
 /// # Safety
-/// As [`panels`].
+/// The processor has the instructions.
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-unsafe fn sequence<const F: usize, const N: usize, const A: usize, S: Steps<F>>(
-    steps: &S,
-    group: &WeightGroup<'_>,
+unsafe fn requantise(
     stream: &Stream<'_>,
+    four: impl Fn(usize) -> [__m512i; TOGETHER],
+    one: impl Fn(usize) -> [__m512i; 1],
 ) {
     let (panels, output) = (stream.panels(), stream.output());
     let whole = panels.bias.len() / PANEL_CHANNELS;
@@ -294,10 +424,7 @@ unsafe fn sequence<const F: usize, const N: usize, const A: usize, S: Steps<F>>(
         let numbers =
             |numbers: &[i32], index: usize| _mm512_loadu_si512(numbers.as_ptr().add(index * PANEL_CHANNELS).cast());
         while first + TOGETHER <= whole {
-            let mut words = [_mm512_setzero_si512(); TOGETHER];
-            for p in 0..TOGETHER {
-                words[p] = panel::<F, N, A, S>(steps, group, stream, first + p);
-            }
+            let mut words = four(first);
             for p in 0..TOGETHER {
                 let sum = _mm512_add_epi32(words[p], numbers(panels.bias, first + p));
                 words[p] = once.apply(sum, numbers(panels.mult, first + p));
@@ -306,7 +433,7 @@ unsafe fn sequence<const F: usize, const N: usize, const A: usize, S: Steps<F>>(
             first += TOGETHER;
         }
         while first < panels.len {
-            let sum = panel::<F, N, A, S>(steps, group, stream, first);
+            let [sum] = one(first);
             let sum = _mm512_add_epi32(sum, load_channels(panels.bias, panels.channels(first)));
             let scale = Scale::new(stream.requantise(), panels, first);
             store_pixel(&[scale], [sum], output.add(first * PANEL_CHANNELS));
@@ -362,33 +489,39 @@ impl Once {
     }
 }
 
-/// The sums of panel `index`.
+/// The sums of `P` panels from panel `first` on, codes being asked for `A` bytes ahead.
 ///
 /// # Safety
-/// As [`panels`]; there is that panel.
+/// As [`panels`]; there are those panels.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-unsafe fn panel<const F: usize, const N: usize, const A: usize, S: Steps<F>>(
+unsafe fn abreast<const F: usize, const N: usize, const P: usize, const A: usize, S: Steps<F>>(
     steps: &S,
-    group: &WeightGroup<'_>,
+    rest: &Rest,
     stream: &Stream<'_>,
-    index: usize,
-) -> __m512i {
+    first: usize,
+) -> [__m512i; P] {
     let (panels, quads) = (stream.panels(), stream.quads());
     let all = quads / F;
-    let mut sums = [_mm512_setzero_si512(); N];
-    // SAFETY: steps below `quads` of a panel that is there: the contract.
+    let mut sums = [[_mm512_setzero_si512(); N]; P];
+    let mut totals = [_mm512_setzero_si512(); P];
+    // SAFETY: steps below `quads` of panels that are there: the contract.
     unsafe {
-        let codes = panels.codes.as_ptr().add(index * panels.step);
-        let together = |sums: &mut [__m512i; N], at: usize, n: usize| {
-            let from = codes.add(at * steps.bytes());
-            if A > 0 {
-                _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(A).cast());
-            }
-            let packed = steps.load(from);
+        let codes = panels.codes.as_ptr().add(first * panels.step);
+        let together = |sums: &mut [[__m512i; N]; P], at: usize, n: usize| {
+            let mut windows = [_mm512_setzero_si512(); F];
             for i in 0..F {
-                let window = broadcast(stream.window(), at * F + i);
-                sums[n + i] = _mm512_dpbusd_epi32(sums[n + i], window, steps.step(packed, i));
+                windows[i] = broadcast(stream.window(), at * F + i);
+            }
+            for p in 0..P {
+                let from = codes.add(p * panels.step + at * steps.bytes());
+                if A > 0 {
+                    _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(A).cast());
+                }
+                let packed = steps.load(from);
+                for i in 0..F {
+                    sums[p][n + i] = _mm512_dpbusd_epi32(sums[p][n + i], windows[i], steps.step(packed, i));
+                }
             }
         };
         let mut at = 0;
@@ -402,16 +535,17 @@ unsafe fn panel<const F: usize, const N: usize, const A: usize, S: Steps<F>>(
             together(&mut sums, at, 0);
             at += 1;
         }
-        let mut total = steps.total(&sums);
-        if all * F < quads {
-            let last = Table64::new(group);
-            for quad in all * F..quads {
-                let levels = last.step(codes, quads, quad);
-                total = _mm512_dpbusd_epi32(total, broadcast(stream.window(), quad), levels);
+        for p in 0..P {
+            totals[p] = steps.total(&sums[p]);
+            if let Rest(Some(last)) = rest {
+                for quad in all * F..quads {
+                    let levels = last.step(codes.add(p * panels.step), quads, quad);
+                    totals[p] = _mm512_dpbusd_epi32(totals[p], broadcast(stream.window(), quad), levels);
+                }
             }
         }
-        total
     }
+    totals
 }
 
 /// A quad of a window for every channel.

@@ -12,6 +12,7 @@ use super::{Avx512, STEP};
 use crate::format::{Conv, PANEL_CHANNELS, Requantise};
 use crate::kernels::panels::is_supported;
 use crate::kernels::scratch::{X86_MARGIN, X86_STRIP};
+use crate::kernels::work::Work;
 use crate::kernels::x86_64::depthwise::{self, QUAD, decode_channels, repeat};
 
 /// Lanes of a block.
@@ -53,6 +54,28 @@ fn suits(conv: &Conv<'_>) -> bool {
         _ => false,
     };
     fits && conv.is_depthwise() && conv.kernel == [3; 2] && conv.dilation == [1; 2]
+}
+
+/// The work of [`run`]: strips, rows of theirs, columns of those; or that of the other kernel.
+pub(in crate::kernels::x86_64) fn work(conv: &Conv<'_>) -> Work {
+    if !suits(conv) {
+        return depthwise::work::<Avx512>(conv);
+    }
+    let channels = conv.input.c;
+    let (blocks, pixels) = if channels <= BLOCK { (STRIP, BLOCK / channels) } else { (1, 1) };
+    let strips = channels.div_ceil(STRIP * BLOCK);
+    let mut rows = 0;
+    let mut y = 0;
+    while y < conv.output.h {
+        y += blocks * together(conv, conv.output.h - y, blocks);
+        rows += strips;
+    }
+    [strips, rows, rows * conv.output.w.div_ceil(pixels), 0, 0, 0, 0, 0, 0, 0]
+}
+
+/// Rows of output that a block computes at once, of `left`.
+fn together(conv: &Conv<'_>, left: usize, blocks: usize) -> usize {
+    if conv.stride[0] == 1 && left >= 2 * blocks { 2 } else { 1 }
 }
 
 /// Two blocks of every row. Invariants:
@@ -104,17 +127,17 @@ impl<'a> Strip<'a> {
         let height = self.conv.output.h;
         let mut y = 0;
         while y < height {
-            let two = self.conv.stride[0] == 1 && height - y >= 2 * blocks;
+            let rows = together(self.conv, height - y, blocks);
             // SAFETY: there are that many rows of output.
             unsafe {
-                match (two, self.second == BLOCK) {
+                match (rows == 2, self.second == BLOCK) {
                     (true, true) => slide::<Adjacent, S, 2>(&self.row::<2>(y), levels, bias, scale),
                     (true, false) => slide::<Apart, S, 2>(&self.row::<2>(y), levels, bias, scale),
                     (false, true) => slide::<Adjacent, S, 1>(&self.row::<1>(y), levels, bias, scale),
                     (false, false) => slide::<Apart, S, 1>(&self.row::<1>(y), levels, bias, scale),
                 }
             }
-            y += if two { 2 * blocks } else { blocks };
+            y += rows * blocks;
         }
     }
 

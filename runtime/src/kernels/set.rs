@@ -1,0 +1,268 @@
+//! Which kernels networks want, and which of them are linked.
+//!
+//! A program for a microcontroller has flash for the kernels of its own networks alone. The build of this crate reads
+//! those networks where the environment variable `PARE_NETWORKS` names their blobs (paths, separated as in `PATH`), and
+//! [`KernelSet::LINKED`] is what they want: a constant, so that branches to all other kernels are never compiled.
+//! Dispatch asks it wherever kernels part; [`Model::parse`](crate::Model::parse) refuses blobs that want more. Without
+//! the variable, and on hosts in any case, everything is linked.
+//!
+//! (One constant of the build rather than a parameter of types: C takes part in the same way, and no parameter
+//! runs through every kernel.)
+
+use super::Isa;
+use super::polynomial::{Fields, Form};
+use crate::format::{HEADER_BYTES, Layout, TENSOR_BYTES, WeightFormat, op};
+
+/// Kernels: those that a network wants, or those that are linked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KernelSet {
+    /// A bit for each operator, by its code.
+    operators: u16,
+    /// A bit for each weight format, by its place in [`WeightFormat::ALL`].
+    formats: u16,
+    /// A bit for each layout of dense convolutions, by its number; grouped ones count as dense.
+    dense: u8,
+    /// The same of depthwise ones.
+    depthwise: u8,
+    /// A bit for each form, fields and weight width of packed multiplication.
+    packed: u16,
+    /// 1 for convolutions that add.
+    residual: u8,
+}
+
+/// As `build.rs` has written it down: the blobs of the networks that are linked for; none if for all.
+const NETWORKS: &[&[u8]] = include!(concat!(env!("OUT_DIR"), "/networks.rs"));
+
+#[cfg_attr(not(pare_dsp), allow(dead_code, reason = "some kernels ask less"))]
+impl KernelSet {
+    /// No kernels.
+    pub const NONE: KernelSet = KernelSet { operators: 0, formats: 0, dense: 0, depthwise: 0, packed: 0, residual: 0 };
+
+    /// All kernels there are.
+    pub const ALL: KernelSet = KernelSet {
+        operators: u16::MAX,
+        formats: u16::MAX,
+        dense: u8::MAX,
+        depthwise: u8::MAX,
+        packed: u16::MAX,
+        residual: u8::MAX,
+    };
+
+    /// What this build links.
+    pub const LINKED: KernelSet = {
+        let mut linked = if NETWORKS.is_empty() { KernelSet::ALL } else { KernelSet::NONE };
+        let mut networks = NETWORKS;
+        while let Some((network, rest)) = networks.split_first() {
+            linked = linked.union(KernelSet::of(network));
+            networks = rest;
+        }
+        linked
+    };
+
+    /// Whether this build links less than everything.
+    pub const IS_PARTIAL: bool = !NETWORKS.is_empty();
+
+    /// What the network in a blob wants, at compile time as well as at run time; of other bytes, something.
+    pub const fn of(blob: &[u8]) -> KernelSet {
+        let mut set = KernelSet::NONE;
+        let mut at = word(blob, 36);
+        let mut layers = half(blob, 22);
+        while layers > 0 {
+            set = set.union(KernelSet::of_layer(blob, at));
+            at = at.saturating_add(half(blob, at.saturating_add(2)));
+            layers -= 1;
+        }
+        set
+    }
+
+    /// Whether all of `other` are among them.
+    pub const fn contains(self, other: KernelSet) -> bool {
+        let both = self.union(other);
+        both.operators == self.operators
+            && both.formats == self.formats
+            && both.dense == self.dense
+            && both.depthwise == self.depthwise
+            && both.packed == self.packed
+            && both.residual == self.residual
+    }
+
+    /// Those of either.
+    pub const fn union(self, other: KernelSet) -> KernelSet {
+        KernelSet {
+            operators: self.operators | other.operators,
+            formats: self.formats | other.formats,
+            dense: self.dense | other.dense,
+            depthwise: self.depthwise | other.depthwise,
+            packed: self.packed | other.packed,
+            residual: self.residual | other.residual,
+        }
+    }
+
+    /// Whether an operator is among them.
+    #[inline(always)]
+    pub(crate) const fn has_operator(self, code: u8) -> bool {
+        self.operators >> (code & 15) & 1 == 1
+    }
+
+    /// Whether weights of any of these formats are.
+    #[inline(always)]
+    pub(super) const fn has_format(self, formats: &[WeightFormat]) -> bool {
+        let mut rest = formats;
+        while let Some((&format, others)) = rest.split_first() {
+            if self.formats & format_bit(format) != 0 {
+                return true;
+            }
+            rest = others;
+        }
+        false
+    }
+
+    /// Whether dense convolutions of a layout are.
+    #[inline(always)]
+    pub(crate) const fn has_dense(self, layout: Layout) -> bool {
+        self.dense >> layout.number() & 1 == 1
+    }
+
+    /// Whether depthwise convolutions of a layout are.
+    #[inline(always)]
+    pub(crate) const fn has_depthwise(self, layout: Layout) -> bool {
+        self.depthwise >> layout.number() & 1 == 1
+    }
+
+    /// Whether packed multiplication of a form and fields is, by weights of so many bits.
+    #[inline(always)]
+    pub(super) const fn has_packed(self, form: Form, fields: Fields, bits: u32) -> bool {
+        self.packed & packed_bit(form, fields, bits) != 0
+    }
+
+    /// Whether packed multiplication of a form and fields is at all.
+    #[inline(always)]
+    pub(super) const fn has_form(self, form: Form, fields: Fields) -> bool {
+        self.packed & (15 * packed_bit(form, fields, 1)) != 0
+    }
+
+    /// Whether any packed multiplication is.
+    #[inline(always)]
+    pub(super) const fn has_packing(self) -> bool {
+        self.packed != 0
+    }
+
+    /// Whether convolutions that add are.
+    #[inline(always)]
+    pub(crate) const fn has_residual(self) -> bool {
+        self.residual != 0
+    }
+
+    /// Whether dense convolutions are that the portable kernels compute.
+    #[inline(always)]
+    pub(super) const fn has_portable_dense(self) -> bool {
+        self.dense & PORTABLE != 0
+    }
+
+    /// Whether depthwise convolutions are that the portable kernels compute.
+    #[inline(always)]
+    pub(super) const fn has_portable_depthwise(self) -> bool {
+        self.depthwise & PORTABLE != 0
+    }
+
+    /// What the layer whose record begins at `at` wants.
+    const fn of_layer(blob: &[u8], at: usize) -> KernelSet {
+        let code = byte(blob, at);
+        let mut set = KernelSet { operators: 1 << (code & 15), ..KernelSet::NONE };
+        if code != op::CONV {
+            return set;
+        }
+        let operands = byte(blob, at.saturating_add(1)) as usize;
+        set.residual = (operands > 1) as u8;
+        let (output, input) = (tensor(blob, at.saturating_add(8)), tensor(blob, at.saturating_add(10)));
+        let fields = at.saturating_add((10 + 2 * operands).next_multiple_of(4));
+        let groups = half(blob, fields.saturating_add(14));
+        let is_depthwise = groups > 1 && groups == word(blob, input + 8) && groups == word(blob, output + 8);
+        let form = Form::of(
+            half(blob, fields.saturating_add(2)),
+            byte(blob, fields.saturating_add(5)) as usize,
+            byte(blob, fields.saturating_add(7)) as usize,
+        );
+        let bits_in = byte(blob, input + 16);
+        let mut left = byte(blob, fields.saturating_add(13));
+        let mut group = fields.saturating_add(20);
+        while left > 0 {
+            let layout = byte(blob, group.saturating_add(1)) & 7;
+            if is_depthwise {
+                set.depthwise |= 1 << layout;
+            } else {
+                set.dense |= 1 << layout;
+            }
+            if let Some(format) = WeightFormat::from_byte(byte(blob, group)) {
+                set.formats |= format_bit(format);
+                if !is_depthwise && layout as u16 == Layout::Words.number() {
+                    set.packed |=
+                        packed(form, Fields::Ten, format, bits_in) | packed(form, Fields::Fourteen, format, bits_in);
+                }
+            }
+            group = group.saturating_add(8);
+            left -= 1;
+        }
+        set
+    }
+}
+
+impl Isa {
+    /// The one whose kernels are linked where that is not all of them, else this one.
+    #[inline(always)]
+    pub(super) const fn linked(self) -> Isa {
+        match KernelSet::IS_PARTIAL {
+            true if cfg!(pare_dsp) => Isa::Dsp,
+            true => Isa::Portable,
+            false => self,
+        }
+    }
+}
+
+/// Layouts that the linked instruction set may leave to the portable kernels.
+const PORTABLE: u8 = if cfg!(pare_dsp) { !(1 << Layout::Words.number()) } else { u8::MAX };
+
+const fn format_bit(format: WeightFormat) -> u16 {
+    match format {
+        WeightFormat::Linear(bits) => 1 << (bits.wrapping_sub(1) & 7),
+        WeightFormat::Ternary => 1 << 8,
+        WeightFormat::Codebook(bits) => 1 << (7 + (bits & 7)),
+    }
+}
+
+/// Of weights of 1 to 4 bits.
+const fn packed_bit(form: Form, fields: Fields, bits: u32) -> u16 {
+    let first = match (form, fields) {
+        (Form::Taps, Fields::Ten) => 0,
+        (Form::Taps, Fields::Fourteen) => 4,
+        (Form::Filters, Fields::Ten) => 8,
+        (Form::Filters, Fields::Fourteen) => 12,
+    };
+    1 << (first + (bits.wrapping_sub(1) & 3))
+}
+
+/// The bit of packed multiplication if it may take such weights and codes; which fields it takes depends on extents too.
+const fn packed(form: Form, fields: Fields, format: WeightFormat, bits_in: u8) -> u16 {
+    if fields.suit(form, format, bits_in) { packed_bit(form, fields, format.bits()) } else { 0 }
+}
+
+/// Where the record is of the tensor whose index is at `at`.
+const fn tensor(blob: &[u8], at: usize) -> usize {
+    HEADER_BYTES + TENSOR_BYTES * half(blob, at)
+}
+
+// Not inlined: for size.
+#[inline(never)]
+const fn word(blob: &[u8], at: usize) -> usize {
+    half(blob, at) | half(blob, at.saturating_add(2)) << 16
+}
+
+#[inline(never)]
+const fn half(blob: &[u8], at: usize) -> usize {
+    byte(blob, at) as usize | (byte(blob, at.saturating_add(1)) as usize) << 8
+}
+
+/// 0 beyond the end.
+const fn byte(blob: &[u8], at: usize) -> u8 {
+    if at < blob.len() { blob[at] } else { 0 }
+}
