@@ -23,7 +23,7 @@ use crate::cost::{Cost, CostError};
 use crate::data::{DataError, Elements, Split};
 use crate::deploy::{DeployError, Deployed, Reference, deploy, draft, layers_as_run};
 use crate::files;
-use crate::lower::{LowerConfig, Sums};
+use crate::lower::{LowerConfig, Stages, Sums};
 use crate::measure::{self, MeasureError};
 use crate::policy::{EdgeLayers, Policy};
 use crate::quant::{
@@ -33,7 +33,7 @@ use crate::search::cache::Cached;
 use crate::search::sensitivity::{self, Sensitivity};
 use crate::search::space::SpaceError;
 use crate::search::{Budget, Evaluator, Event, Front, Point, Problem, Score, SearchError, Space, Strategy, uniform};
-use crate::target::Target;
+use crate::target::{Runner, Target};
 use crate::task::{Task, TaskError};
 use crate::units::Bytes;
 
@@ -55,6 +55,8 @@ pub struct Settings {
     pub activation_bits: Vec<u8>,
     /// Where sums are computed.
     pub sums: Sums,
+    /// How layers follow one another.
+    pub stages: Stages,
     /// Fixes every random choice.
     pub seed: u64,
     /// Where scores and tables are remembered.
@@ -73,7 +75,8 @@ impl Settings {
             bias_correction: BiasCorrection::MeanInput,
         };
         let isa = target.board().best_isa();
-        Settings { isa, target, quant, activation_bits: vec![8], sums: Sums::default(), seed, cache }
+        let stages = if target.runner == Runner::Host { Stages::Whole } else { Stages::Banded };
+        Settings { isa, target, quant, activation_bits: vec![8], sums: Sums::default(), stages, seed, cache }
     }
 }
 
@@ -284,6 +287,7 @@ impl<'a> Workshop<'a> {
     pub fn lower_config(&self) -> LowerConfig {
         LowerConfig {
             sums: self.settings.sums,
+            stages: self.settings.stages,
             ..LowerConfig::new(self.settings.target.board().layout(self.settings.isa))
         }
     }

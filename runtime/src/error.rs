@@ -41,6 +41,11 @@ pub enum FormatError {
         /// Which layer.
         layer: u16,
     },
+    /// The layers of a stage, or their rows in the arena, do not fit together.
+    Stage {
+        /// Its first layer.
+        layer: u16,
+    },
 }
 
 impl fmt::Display for FormatError {
@@ -68,6 +73,9 @@ impl fmt::Display for FormatError {
                 write!(f, "this program has the kernels of other networks alone: name this one too in PARE_NETWORKS")
             }
             FormatError::Tensor(index) => write!(f, "damaged blob: tensor {index} is out of bounds"),
+            FormatError::Stage { layer } => {
+                write!(f, "damaged blob: the stage from layer {layer} on does not fit together")
+            }
             FormatError::Arena { layer } => write!(f, "damaged blob: the memory of layer {layer} overlaps"),
         }
     }

@@ -5,9 +5,11 @@ use core::ops::Range;
 
 use crate::error::FormatError;
 use crate::format::{
-    HEADER_BYTES, Header, Layer, LayerOp, Layout, Reader, Record, Sections, Shape, TENSOR_BYTES, Tensor, VERSION, crc32,
+    Conv, HEADER_BYTES, Header, Layer, LayerOp, Layout, Reader, Record, STAGE_BYTES, Sections, Shape, TENSOR_BYTES,
+    Tensor, VERSION, crc32, op,
 };
 use crate::kernels::{ConvKernel, Isa, KernelSet};
+use crate::stage::Stage;
 use crate::team::Shares;
 
 /// A blob whose every offset has been checked; reading it cannot fail afterwards.
@@ -80,19 +82,70 @@ impl<'a> Model<'a> {
         if !KernelSet::LINKED.has_portable() {
             return self.arena_bytes();
         }
-        let spare = self.records().filter_map(|record| {
-            let conv = record.conv(&self.sections)?;
-            let kernel = ConvKernel::choose(isa, &conv);
-            let alone = if kernel.is_planned(&conv) { 0 } else { kernel.scratch_bytes(&conv) };
-            let shared = Shares::of(&conv, isa, threads).map_or(0, |shares| shares.scratch_bytes());
-            Some(alone.max(shared))
+        let shares = self.records().filter_map(|record| {
+            Shares::of(&record.conv(&self.sections)?, isa, threads).map(|shares| shares.scratch_bytes())
         });
-        self.arena_bytes().saturating_add(spare.max().unwrap_or(0))
+        let mut spare = shares.max().unwrap_or(0);
+        self.each_conv(&mut |_, conv, _, _| {
+            let kernel = ConvKernel::choose(isa, conv);
+            if !kernel.is_planned(conv) {
+                spare = kernel.scratch_bytes(conv).max(spare);
+            }
+        });
+        self.arena_bytes().saturating_add(spare)
+    }
+
+    /// Every convolution that kernels run, those of a stage in pieces: index of the layer, where its scratch begins, and
+    /// the memory of its input and output.
+    pub(crate) fn each_conv(&self, visit: &mut dyn FnMut(u16, &Conv<'a>, usize, &[Range<usize>; 2])) {
+        let mut records = self.records();
+        while let Some(index) = self.header.n_layers.checked_sub(records.left).filter(|_| records.left > 0) {
+            if let Some(stage) = records.take_stage() {
+                for (index, layer) in (index..).zip(stage.layers()) {
+                    let memory = [layer.input_memory().unwrap_or(0..0), layer.output_memory()];
+                    layer.kinds().for_each(|conv| visit(index, &conv, layer.record.scratch, &memory));
+                }
+            } else if let Some(record) = records.next()
+                && let Some(conv) = record.conv(&self.sections)
+            {
+                visit(index, &conv, record.scratch, &[record.input.range(), record.output.range()]);
+            }
+        }
     }
 
     /// The layers, in the order they run.
     pub fn layers(&self) -> Layers<'a> {
         Layers { records: self.records() }
+    }
+
+    /// The layers of the stage that a layer is in: those that run together with it in bands of rows.
+    pub fn stage_of(&self, layer: usize) -> Option<Range<usize>> {
+        self.stages().map(|(layers, _)| layers).find(|layers| layers.contains(&layer))
+    }
+
+    /// Bytes in the arena of a layer's input and output: in a stage those of the rows that are there at a time.
+    pub fn memory_of(&self, layer: usize) -> Option<[Range<usize>; 2]> {
+        match self.stages().find(|(layers, _)| layers.contains(&layer)) {
+            Some((layers, stage)) => {
+                let member = stage.layers().nth(layer.checked_sub(layers.start)?)?;
+                Some([member.input_memory()?, member.output_memory()])
+            }
+            None => self.layers().nth(layer).map(|layer| [layer.input.range(), layer.output.range()]),
+        }
+    }
+
+    fn stages(&self) -> impl Iterator<Item = (Range<usize>, Stage<'a>)> {
+        let (mut records, layers) = (self.records(), usize::from(self.header.n_layers));
+        core::iter::from_fn(move || {
+            while records.left > 0 {
+                let first = layers - records.len();
+                if let Some(stage) = records.take_stage() {
+                    return Some((first..layers - records.len(), stage));
+                }
+                records.next();
+            }
+            None
+        })
     }
 
     /// The records of the layers.
@@ -154,7 +207,9 @@ impl<'a> Model<'a> {
     /// An upper bound of the elements that one run touches, windows counted in full: what a host that runs
     /// the blobs of strangers may want to limit.
     pub fn work(&self) -> u64 {
-        self.layers().fold(0, |sum, layer| sum.saturating_add(layer.work()))
+        let turns =
+            |(layers, stage): (Range<usize>, Stage<'_>)| (stage.bands() as u64).saturating_mul(layers.len() as u64);
+        self.layers().map(|layer| layer.work()).chain(self.stages().map(turns)).fold(0, u64::saturating_add)
     }
 
     pub(crate) fn input(&self, i: usize) -> Option<Tensor> {
@@ -176,8 +231,7 @@ impl<'a> Model<'a> {
             let sane = (1..=8).contains(&tensor.bits)
                 && tensor.storage == 8
                 && tensor.zero <= tensor.max_code()
-                && !tensor.shape.is_empty()
-                && tensor.range().end <= self.arena_bytes();
+                && !tensor.shape.is_empty();
             if !sane {
                 return Err(FormatError::Tensor(index));
             }
@@ -186,21 +240,40 @@ impl<'a> Model<'a> {
         for i in 0..n_io {
             let index = Reader(self.blob).u16((self.header.io as usize).saturating_add(2 * i));
             let index = index.ok_or(FormatError::Truncated("the input and output indices"))?;
-            self.tensor(index).ok_or(FormatError::Tensor(index))?;
+            self.tensor(index).filter(|tensor| self.holds(tensor)).ok_or(FormatError::Tensor(index))?;
         }
         Ok(())
     }
 
+    /// Whether a tensor lies inside the arena: one between the layers of a stage is never there as a whole.
+    fn holds(&self, tensor: &Tensor) -> bool {
+        tensor.range().end <= self.arena_bytes()
+    }
+
     fn check_layers(&self) -> Result<(), FormatError> {
-        let mut at = self.header.layers as usize;
-        for index in 0..self.header.n_layers {
-            let (record, bytes) = self.record(at)?;
-            let layer = record.layer(&self.sections)?;
-            layer.check(self.header.layout)?;
-            self.check_memory(&layer).ok_or(FormatError::Arena { layer: index })?;
-            at = at.saturating_add(bytes);
+        let mut records = self.records();
+        while records.left > 0 {
+            let index = self.header.n_layers - records.left;
+            let Some(stage) = records.take_stage() else {
+                let layer = self.check_layer(&mut records)?;
+                self.check_memory(&layer).ok_or(FormatError::Arena { layer: index })?;
+                continue;
+            };
+            let mut layers = stage.records.clone();
+            while layers.left > 0 {
+                let layer = self.check_layer(&mut layers)?;
+                self.check_sum(&layer).ok_or(FormatError::Arena { layer: index })?;
+            }
+            stage.check(self.arena_bytes()).ok_or(FormatError::Stage { layer: index })?;
         }
         Ok(())
+    }
+
+    /// The next layer, except for where its tensors lie.
+    fn check_layer(&self, records: &mut Records<'a>) -> Result<Layer<'a>, FormatError> {
+        let layer = records.read()?.layer(&self.sections)?;
+        layer.check(self.header.layout)?;
+        Ok(layer)
     }
 
     /// The output meets no operand, except that an Add or Lut may overwrite its first operand exactly, and a Conv
@@ -208,7 +281,7 @@ impl<'a> Model<'a> {
     /// checks that.)
     fn check_memory(&self, layer: &Layer<'a>) -> Option<()> {
         let out = layer.output.range();
-        if layer.scratch > self.arena_bytes() {
+        if layer.scratch > self.arena_bytes() || !self.holds(&layer.output) {
             return None;
         }
         let sound = |(i, operand): (usize, Tensor)| {
@@ -219,7 +292,14 @@ impl<'a> Model<'a> {
                 _ => !overlap(&range, &out),
             }
         };
+        self.operands(layer).all(|operand| self.holds(&operand)).then_some(())?;
         self.operands(layer).enumerate().all(sound).then_some(())
+    }
+
+    /// The same for a layer of a stage, whose input and output the stage as a whole is asked about.
+    fn check_sum(&self, layer: &Layer<'a>) -> Option<()> {
+        let onto_second = self.operands(layer).nth(1).is_none_or(|operand| operand.range() == layer.output.range());
+        (layer.scratch <= self.arena_bytes() && onto_second).then_some(())
     }
 
     #[inline(always)]
@@ -270,9 +350,58 @@ impl<'a> Iterator for Records<'a> {
     // A record is large: read where it is used.
     #[inline(always)]
     fn next(&mut self) -> Option<Record<'a>> {
-        self.left = self.left.checked_sub(1)?;
-        let (record, bytes) = self.model.record(self.at).ok()?;
+        if self.left > 0 && self.at_stage() {
+            self.at = self.at.saturating_add(STAGE_BYTES);
+        }
+        self.read().ok()
+    }
+}
+
+impl<'a> Records<'a> {
+    /// The next record, or what is wrong with it.
+    #[inline(always)]
+    fn read(&mut self) -> Result<Record<'a>, FormatError> {
+        self.left = self.left.checked_sub(1).ok_or(FormatError::Truncated("the layer records"))?;
+        let (record, bytes) = self.model.record(self.at)?;
         self.at = self.at.saturating_add(bytes);
-        Some(record)
+        Ok(record)
+    }
+
+    /// The stage that is next, if one is; this goes on behind it.
+    #[inline(always)]
+    pub(crate) fn take_stage(&mut self) -> Option<Stage<'a>> {
+        if self.at_stage() { self.read_stage() } else { None }
+    }
+
+    #[inline(never)]
+    fn read_stage(&mut self) -> Option<Stage<'a>> {
+        let blob = Reader(self.model.blob);
+        let marker = Reader(blob.bytes(self.at, STAGE_BYTES)?);
+        let (layers, bytes, rows) = (marker.u8(1)?, marker.u16(2)?, marker.u32(4)? as usize);
+        let records = Records { at: self.at.checked_add(STAGE_BYTES)?, left: layers.into(), ..self.clone() };
+        let left = self.left.checked_sub(records.left)?;
+        let mut at = records.at;
+        for _ in 0..layers {
+            at = at.checked_add(blob.u16(at.checked_add(2)?)?.into())?;
+        }
+        if layers == 0 || usize::from(bytes) != STAGE_BYTES || rows == 0 {
+            return None;
+        }
+        (self.at, self.left) = (at, left);
+        Some(Stage { records, rows })
+    }
+
+    #[inline(always)]
+    fn at_stage(&self) -> bool {
+        Reader(self.model.blob).u8(self.at) == Some(op::STAGE)
+    }
+
+    pub(crate) fn model(&self) -> &Model<'a> {
+        &self.model
+    }
+
+    /// Layers that are left.
+    pub(crate) fn len(&self) -> usize {
+        self.left.into()
     }
 }

@@ -4,10 +4,11 @@ use core::num::NonZeroUsize;
 use core::ops::Range;
 
 use crate::error::SetupError;
-use crate::format::{Layer, LayerOp, Record, Tensor, op};
+use crate::format::{Conv, Layer, LayerOp, Record, Tensor, op};
 use crate::kernels::{ConvKernel, Isa, KernelSet};
 use crate::model::Model;
 use crate::probe::Probe;
+use crate::stage::{Piece, Stage};
 use crate::team::{Shares, Team};
 
 /// A model, its memory and the kernels to run it with.
@@ -54,16 +55,17 @@ impl<'a> Session<'a> {
         }
         let (need, have) = (model.arena_bytes_with_threads(isa, threads), arena.len());
         let arena = arena.get_mut(..need).ok_or(SetupError::Arena { need, have })?;
-        let mut sharing = NonZeroUsize::MIN;
-        for (index, record) in (0..).zip(model.records()) {
-            if !has_scratch(&model, &record, isa, model.arena_bytes()..need) {
-                return Err(SetupError::Scratch { layer: index, isa });
+        let mut short = None;
+        model.each_conv(&mut |layer, conv, scratch, memory| {
+            if !has_scratch(conv, scratch, memory, isa, model.arena_bytes()..need) {
+                short = short.or(Some(layer));
             }
-            if gains(&model, &record, isa, threads) {
-                sharing = threads;
-            }
+        });
+        if let Some(layer) = short {
+            return Err(SetupError::Scratch { layer, isa });
         }
-        Ok(Session { model, arena, isa, threads: sharing })
+        let sharing = model.records().any(|record| gains(&model, &record, isa, threads));
+        Ok(Session { model, arena, isa, threads: if sharing { threads } else { NonZeroUsize::MIN } })
     }
 
     /// The model.
@@ -105,18 +107,13 @@ impl<'a> Session<'a> {
 
     /// Runs every layer.
     pub fn run(&mut self) {
-        for record in self.model.records() {
-            // `None` cannot come out of a parsed model; it would leave the output as it is.
-            let _ran = self.run_record(&record);
-        }
+        self.run_all(Session::run_record);
     }
 
     /// Runs every layer, the threads of a team sharing each that gains by it: convolutions of many multiplications and
     /// of several rows. The results are the same bytes.
     pub fn run_with(&mut self, team: &impl Team) {
-        for record in self.model.records() {
-            let _ran = self.run_shared(&record, team);
-        }
+        self.run_all(|session, record| session.run_shared(record, team));
     }
 
     /// Runs every layer, the probe watching.
@@ -129,13 +126,65 @@ impl<'a> Session<'a> {
         self.watch(probe, |session, record| session.run_shared(record, team));
     }
 
+    /// Runs every layer, those that are in no stage by `run_record`.
+    #[inline(always)]
+    fn run_all(&mut self, run_record: impl Fn(&mut Session<'a>, &Record<'a>) -> Option<()>) {
+        let mut records = self.model.records();
+        while records.len() > 0 {
+            if let Some(stage) = records.take_stage() {
+                self.run_stage(&stage, &mut |session, _, piece| session.run_piece(piece));
+            } else if let Some(record) = records.next() {
+                // `None` cannot come out of a parsed model; it would leave the output as it is.
+                let _ran = run_record(self, &record);
+            }
+        }
+    }
+
     #[inline]
     fn watch(&mut self, probe: &mut impl Probe, run_record: impl Fn(&mut Session<'a>, &Record<'a>) -> Option<()>) {
-        for (index, (layer, record)) in self.model.layers().zip(self.model.records()).enumerate() {
-            probe.before(index, &layer);
-            let _ran = run_record(self, &record);
-            probe.after(index, &layer, self.arena.get(layer.output.range()).unwrap_or_default());
+        let model = self.model;
+        let mut records = model.records();
+        while records.len() > 0 {
+            let index = model.layers().len() - records.len();
+            if let Some(stage) = records.take_stage() {
+                self.run_stage(&stage, &mut |session, at, piece| {
+                    let layer = model.layers().nth(index + at)?;
+                    probe.before(index + at, &layer);
+                    let ran = session.run_piece(piece);
+                    probe.after(index + at, &layer, session.arena.get(piece.output.clone()).unwrap_or_default());
+                    ran
+                });
+            } else if let Some(record) = records.next()
+                && let Ok(layer) = record.layer(model.sections())
+            {
+                probe.before(index, &layer);
+                let _ran = run_record(self, &record);
+                probe.after(index, &layer, self.arena.get(layer.output.range()).unwrap_or_default());
+            }
         }
+    }
+
+    /// Runs the layers of a stage in bands; `run` is told which of them it is.
+    fn run_stage(&mut self, stage: &Stage<'a>, run: &mut dyn FnMut(&mut Self, usize, &Piece<'a>) -> Option<()>) {
+        for band in 0..stage.bands() {
+            for (at, layer) in stage.layers().enumerate() {
+                // As for whole layers.
+                let _ran = run(self, at, &layer.piece(band));
+            }
+        }
+    }
+
+    /// Computes some rows, and moves those of its input that will be read again to where they will be.
+    fn run_piece(&mut self, piece: &Piece<'a>) -> Option<()> {
+        if !piece.output.is_empty() {
+            self.run_conv(&piece.conv, &piece.input, &piece.output, piece.scratch)?;
+        }
+        if let Some((rows, to)) = &piece.halo {
+            let moved = self.arena.get_mut(*to..rows.end)?;
+            let by = rows.start.checked_sub(*to).filter(|by| *by <= moved.len())?;
+            moved.copy_within(by.., 0);
+        }
+        Some(())
     }
 
     fn run_shared(&mut self, record: &Record<'a>, team: &impl Team) -> Option<()> {
@@ -157,23 +206,25 @@ impl<'a> Session<'a> {
     fn run_record(&mut self, record: &Record<'a>) -> Option<()> {
         let sections = self.model.sections();
         match record.conv(sections) {
-            Some(conv) => {
-                let kernel = ConvKernel::choose(self.isa, &conv);
-                let (from, to, spare) = (record.input.range(), record.output.range(), self.model.arena_bytes());
-                let scratch = match kernel.is_planned(&conv) {
-                    true => free_scratch(record.scratch, &from, &to, spare),
-                    false => spare..self.arena.len(),
-                };
-                let [input, output, scratch] = self.arena.get_disjoint_mut([from, to, scratch]).ok()?;
-                kernel.run_whole(&conv, input, output, scratch);
-                Some(())
-            }
+            Some(conv) => self.run_conv(&conv, &record.input.range(), &record.output.range(), record.scratch),
             None => {
                 // A copy to lend, so that the record itself can stay in registers.
                 let record = *record;
                 self.run_layer(&record.layer(sections).ok()?)
             }
         }
+    }
+
+    fn run_conv(&mut self, conv: &Conv<'a>, from: &Range<usize>, to: &Range<usize>, scratch: usize) -> Option<()> {
+        let kernel = ConvKernel::choose(self.isa, conv);
+        let spare = self.model.arena_bytes();
+        let scratch = match kernel.is_planned(conv) {
+            true => free_scratch(scratch, from, to, spare),
+            false => spare..self.arena.len(),
+        };
+        let [input, output, scratch] = self.arena.get_disjoint_mut([from.clone(), to.clone(), scratch]).ok()?;
+        kernel.run_whole(conv, input, output, scratch);
+        Some(())
     }
 
     /// Any layer but a convolution.
@@ -229,12 +280,13 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Whether there is as much scratch as the layer's kernel wants; `spare` is the end of the arena that is not planned.
-fn has_scratch(model: &Model<'_>, layer: &Record<'_>, isa: Isa, spare: Range<usize>) -> bool {
-    let Some(conv) = layer.conv(model.sections()) else { return true };
-    let kernel = ConvKernel::choose(isa, &conv);
-    let planned = free_scratch(layer.scratch, &layer.input.range(), &layer.output.range(), spare.start);
-    kernel.scratch_bytes(&conv) <= if kernel.is_planned(&conv) { planned.len() } else { spare.len() }
+/// Whether there is as much scratch as the kernel of a convolution wants; `memory` is that of input and output, and
+/// `spare` the end of the arena that is not planned.
+fn has_scratch(conv: &Conv<'_>, scratch: usize, memory: &[Range<usize>; 2], isa: Isa, spare: Range<usize>) -> bool {
+    let kernel = ConvKernel::choose(isa, conv);
+    let [input, output] = memory;
+    let planned = free_scratch(scratch, input, output, spare.start);
+    kernel.scratch_bytes(conv) <= if kernel.is_planned(conv) { planned.len() } else { spare.len() }
 }
 
 /// Whether so many threads share a layer.

@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use pare_runtime::format::WeightFormat;
-use pare_tests::blob::every_operator;
+use pare_tests::blob::{every_operator, in_a_row};
 use pare_tests::problems::Random;
 
 fn main() -> std::io::Result<()> {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
     std::fs::write(corpus.join("blob/every_operator"), every_operator())?;
+    std::fs::write(corpus.join("blob/stage"), in_a_row(Some(4)))?;
     // Dense and depthwise, every layout and format: see `pare_tests::fuzz::weights`.
     let mut random = Random(11);
     for kind in 0..5 {

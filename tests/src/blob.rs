@@ -2,7 +2,7 @@
 //! writers that agree on one reader.
 
 use pare_runtime::format::{
-    Add, HEADER_BYTES, Header, Layout, SECTION_ALIGN, Shape, Tensor, VERSION, WeightFormat, crc32, op,
+    Add, HEADER_BYTES, Header, Layout, SECTION_ALIGN, STAGE_BYTES, Shape, Tensor, VERSION, WeightFormat, crc32, op,
 };
 use pare_runtime::kernels::scratch::conv_scratch_bytes;
 
@@ -19,6 +19,8 @@ pub struct Builder {
     pub aux: Vec<u8>,
     tensors: Vec<Tensor>,
     layers: Vec<Vec<u8>>,
+    /// What stands in front of the next layer.
+    stage: Vec<u8>,
     channels: Vec<i32>,
     weights: Vec<u8>,
     widest: u16,
@@ -35,6 +37,21 @@ impl Builder {
     /// An 8-bit tensor on the memory of another.
     pub fn tensor_on(&mut self, other: u16, shape: Shape, zero: u8) -> u16 {
         self.tensor_at(self.tensors[usize::from(other)].offset, shape, zero)
+    }
+
+    /// An 8-bit tensor so many bytes below another.
+    pub fn tensor_below(&mut self, other: u16, distance: usize, shape: Shape, zero: u8) -> u16 {
+        self.tensor_at(self.tensors[usize::from(other)].offset - distance, shape, zero)
+    }
+
+    /// Memory that belongs to no tensor.
+    pub fn gap(&mut self, bytes: usize) {
+        self.reserve(bytes);
+    }
+
+    /// So many layers, from the next one on, as a stage.
+    pub fn stage(&mut self, layers: u8, rows: u32) {
+        self.stage = [&[op::STAGE, layers, STAGE_BYTES as u8, 0][..], &rows.to_le_bytes()].concat();
     }
 
     fn tensor_at(&mut self, offset: usize, shape: Shape, zero: u8) -> u16 {
@@ -62,7 +79,8 @@ impl Builder {
         record.resize(record.len().next_multiple_of(4), 0);
         let len = (record.len() as u16).to_le_bytes();
         record[2..4].copy_from_slice(&len);
-        self.layers.push(record);
+        let stage = std::mem::take(&mut self.stage);
+        self.layers.push([stage, record].concat());
     }
 
     /// Another graph input: that of a problem.
@@ -173,6 +191,40 @@ pub fn seal(blob: &mut [u8]) {
         blob[8..12].copy_from_slice(&len.to_le_bytes());
         blob[12..16].copy_from_slice(&crc.to_le_bytes());
     }
+}
+
+/// A dense, a depthwise and a pointwise convolution: each by itself, or as a stage in bands of so many rows, in tensors
+/// that hold no more rows than it needs, the output on what was the input.
+pub fn in_a_row(rows: Option<u32>) -> Vec<u8> {
+    let shape = |h, w, c| Shape { h, w, c };
+    let linear = WeightFormat::Linear(8);
+    let dense = ConvProblem::new(ConvSpec::dense(shape(17, 5, 4), 8, 3, 1, linear, Layout::Plain));
+    let depthwise = ConvProblem::new(ConvSpec::depthwise(shape(17, 5, 8), 3, 2, linear, Layout::Plain));
+    let pointwise = ConvProblem::new(ConvSpec::dense(shape(9, 3, 8), 6, 1, 1, linear, Layout::Plain));
+    let mut b = Builder::default();
+    let distance = 64;
+    b.gap(distance);
+    let input = b.input(&dense);
+    let Some(rows) = rows else {
+        let dense = b.conv(input, &dense);
+        let depthwise = b.conv(dense, &depthwise);
+        b.outputs = vec![b.conv(depthwise, &pointwise)];
+        return b.finish();
+    };
+    // The depthwise convolution reads two rows of earlier bands, or of a stride of 2 one.
+    let row = 5 * 8;
+    b.gap(2 * row);
+    let wide = b.tensor_at(b.arena, shape(17, 5, 8), 9);
+    b.gap(rows as usize * row);
+    let narrow = b.tensor_at(b.arena, shape(9, 3, 8), 9);
+    b.gap(rows as usize / 2 * 3 * 8);
+    let output = b.tensor_below(input, distance, shape(9, 3, 6), 9);
+    b.stage(3, rows);
+    b.conv_into(wide, &[input], &dense);
+    b.conv_into(narrow, &[wide], &depthwise);
+    b.conv_into(output, &[narrow], &pointwise);
+    b.outputs = vec![output];
+    b.finish()
 }
 
 /// A network in which every operator occurs, some of them in place.

@@ -153,8 +153,11 @@ fn scratch_is_private(model: &Model<'_>) -> bool {
         })
         .map(|(start, bytes)| start..start + bytes)
         .collect();
+    // Of a stage, tensors hold rows in front of where they begin, and kernels want scratch of their own for each band.
+    let has_stages = (0..model.layers().len()).any(|layer| model.stage_of(layer).is_some());
     let mut tensors = (0..model.header().n_tensors).filter_map(|index| model.tensor(index)).map(|t| t.range());
-    tensors.all(|t| scratches.iter().all(|s| t.end <= s.start || s.end <= t.start))
+    (!has_stages || scratches.iter().all(|scratch| scratch.is_empty()))
+        && tensors.all(|t| scratches.iter().all(|s| t.end <= s.start || s.end <= t.start))
 }
 
 /// Whether every byte is a code to the convolutions; what becomes of others is the kernels' own business, and

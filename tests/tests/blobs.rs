@@ -2,7 +2,7 @@
 
 use pare_runtime::format::{Add, HEADER_BYTES, Layout, Shape, WeightFormat, op};
 use pare_runtime::{FormatError, Isa, Model, Session, SetupError};
-use pare_tests::blob::{Builder, every_operator, seal};
+use pare_tests::blob::{Builder, every_operator, in_a_row, seal};
 use pare_tests::fuzz;
 use pare_tests::problems::{ConvProblem, ConvSpec};
 
@@ -78,6 +78,46 @@ fn every_truncation_is_refused() {
         // With the length and checksum of the rest made right, what lacks may be padding alone.
         fuzz::blob(&blob[..len]);
     }
+}
+
+#[test]
+fn a_stage_gives_the_bytes_of_its_layers_in_less_memory() {
+    let run = |blob: &[u8], isa: Isa| {
+        let model = Model::parse(blob).unwrap();
+        let mut arena = vec![0x55; model.arena_bytes_with(isa)];
+        let mut session = Session::with_isa(model, &mut arena, isa).unwrap();
+        session.input(0).iter_mut().zip((0..=255u8).cycle()).for_each(|(code, i)| *code = i.wrapping_mul(37));
+        session.run();
+        session.output(0).to_vec()
+    };
+    let whole = in_a_row(None);
+    let expected = run(&whole, Isa::Reference);
+    assert!(expected.iter().any(|&code| code != expected[0]));
+    for rows in [2, 4, 6, 8] {
+        let staged = in_a_row(Some(rows));
+        assert!(Isa::available().all(|isa| run(&staged, isa) == expected), "in bands of {rows} rows");
+        let [whole, staged] = [&whole, &staged].map(|blob| Model::parse(blob).unwrap());
+        assert!(staged.arena_bytes() < whole.arena_bytes());
+        assert_eq!((staged.layers().len(), staged.layer_name(2)), (3, "Lc"));
+        assert_eq!([0, 1, 2, 3].map(|layer| staged.stage_of(layer)), [Some(0..3), Some(0..3), Some(0..3), None]);
+    }
+    // A band of the depthwise convolution would be half a row more than whole rows.
+    assert_eq!(Model::parse(&in_a_row(Some(3))).map(|_| ()), Err(FormatError::Stage { layer: 0 }));
+}
+
+#[test]
+fn a_damaged_stage_is_refused_or_runs() {
+    let blob = in_a_row(Some(4));
+    let mut outcomes = [0; 3];
+    for at in 0..Model::parse(&blob).unwrap().header().names as usize {
+        for flip in [1, 2, 3, 4, 8, 0x10, 0x40, 0x80, 0xff] {
+            let mut damaged = blob.clone();
+            damaged[at] ^= flip;
+            outcomes[fuzz::blob(&damaged) as usize] += 1;
+        }
+    }
+    let [refused, _too_large, ran] = outcomes;
+    assert!(refused > 500 && ran > 200, "refused, too large, ran: {outcomes:?}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use pare::deploy::deploy;
 use pare::eval::Net;
 use pare::ir::verify::verify;
 use pare::ir::{Graph, Node};
-use pare::lower::{Layouts, LowerConfig, Sums};
+use pare::lower::{Layouts, LowerConfig, Stages, Sums};
 use pare::passes::{Passes, simplify};
 use pare::policy::{LayerPolicy, Policy, WeightChoice, WeightFormat};
 use pare::quant::{BiasCorrection, CalibrationConfig, ClipMethod, CodeBank, QuantConfig, Rounding, calibrate};
@@ -75,7 +75,9 @@ proptest! {
         let fused = [Layout::Plain, Layout::Panels, Layout::Planes]
             .map(|layout| LowerConfig::new(layout).with(Layouts::All(layout)));
         let apart = LowerConfig { sums: Sums::Apart, ..fused[1].clone() };
-        for config in [apart].into_iter().chain(fused) {
+        let staged = [Layout::Plain, Layout::Panels, Layout::Planes, Layout::Words]
+            .map(|layout| LowerConfig { stages: Stages::Smallest, ..LowerConfig::new(layout) });
+        for config in [apart].into_iter().chain(fused).chain(staged) {
             let deployed = deploy(&bank, &policy, &config, "");
             let deployed = deployed.map_err(|error| TestCaseError::reject(error.to_string()))?;
             let blob = AlignedBytes::from(&deployed.blob.bytes[..]);

@@ -150,6 +150,7 @@ fn time(blob: &[u8], isa: Isa, codes: &[u8], runs: usize, threads: NonZeroUsize)
             let inputs = begin.elapsed().as_nanos() as f64 / inner as f64;
             set_inputs(&mut session, codes);
             run_probed(&mut session, &mut clocks);
+            clocks.end_run();
             let after = yardstick.time();
             samples.push(Sample { yardstick: before.max(after), total, inputs });
             before = after;
@@ -302,12 +303,18 @@ fn get_outputs(session: &Session<'_>, mut into: &mut [u8]) {
 
 struct LayerClocks {
     begin: Instant,
+    /// Of the run that goes on, since layers of a stage take several turns.
+    spent: Vec<f64>,
     samples: Vec<Vec<f64>>,
 }
 
 impl LayerClocks {
     fn new(layers: usize) -> Self {
-        LayerClocks { begin: Instant::now(), samples: vec![Vec::new(); layers] }
+        LayerClocks { begin: Instant::now(), spent: vec![0.0; layers], samples: vec![Vec::new(); layers] }
+    }
+
+    fn end_run(&mut self) {
+        self.samples.iter_mut().zip(&mut self.spent).for_each(|(samples, spent)| samples.push(std::mem::take(spent)));
     }
 }
 
@@ -317,6 +324,6 @@ impl Probe for LayerClocks {
     }
 
     fn after(&mut self, index: usize, _layer: &Layer<'_>, _output: &[u8]) {
-        self.samples[index].push(self.begin.elapsed().as_nanos() as f64);
+        self.spent[index] += self.begin.elapsed().as_nanos() as f64;
     }
 }

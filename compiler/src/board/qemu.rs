@@ -208,16 +208,18 @@ impl Board for Emulator {
             found.map(|&(_, ticks)| ticks).ok_or_else(ended)
         };
         let total = one("run")?;
-        let (mut layers, mut isas) = (Vec::new(), Vec::new());
+        let model = Model::parse(blob)?;
+        let mut isas = vec![None; model.layers().len()];
+        let mut layers = vec![vec![0.0]; isas.len()];
+        // A layer of a stage takes several turns.
         for (words, ticks) in &stretches {
-            if let Some(isa) = words.strip_prefix("layer ") {
-                layers.push(vec![*ticks]);
-                isas.push(isa.parse().map_err(|_| ended())?);
+            if let Some((index, isa)) = words.strip_prefix("layer ").and_then(|words| words.split_once(' ')) {
+                let index: usize = index.parse().map_err(|_| ended())?;
+                layers.get_mut(index).ok_or_else(ended)?[0] += *ticks;
+                isas[index] = Some(isa.parse().map_err(|_| ended())?);
             }
         }
-        if layers.len() != Model::parse(blob)?.layers().len() {
-            return Err(ended().into());
-        }
+        let isas = isas.into_iter().collect::<Option<Vec<_>>>().ok_or_else(ended)?;
         settle(&mut layers, total);
         let first = FirstInference { parse: one("parse")?, setup: one("setup")?, run: one("first")? };
         Ok(Timing { unit: self.unit(), total: vec![total], layers, isas, first, yardstick: 1.0, quiet: 1.0 })

@@ -14,7 +14,7 @@ use crate::compile::Settings;
 use crate::data::{self, DataSpec, Metric, Preprocessing, Split};
 use crate::import;
 use crate::ir::Graph;
-use crate::lower::{FUSE_RESIDUAL, Sums};
+use crate::lower::{FUSE_RESIDUAL, ROW_STAGES, Stages, Sums};
 use crate::models::{CARD_FILE, Card, bundled};
 use crate::passes::{Passes, Saving, Simplified, drop_softmax};
 use crate::search::exact::Exact;
@@ -46,7 +46,7 @@ pub(super) struct DataArgs {
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct PassArgs {
     /// Leave a pass out; give it once for each.
-    #[arg(long, value_name = "PASS", value_parser = PossibleValuesParser::new(Passes::names().chain([FUSE_RESIDUAL])))]
+    #[arg(long, value_name = "PASS", value_parser = PossibleValuesParser::new(Passes::names().chain([FUSE_RESIDUAL, ROW_STAGES])))]
     pub without: Vec<String>,
     /// Give logits rather than probabilities: the class is the same, the last softmax saved.
     #[arg(long)]
@@ -145,6 +145,11 @@ impl PassArgs {
     /// Where sums are computed: the pass over the integer network.
     pub(super) fn sums(&self) -> Sums {
         if self.without.iter().any(|name| name == FUSE_RESIDUAL) { Sums::Apart } else { Sums::Fused }
+    }
+
+    /// How layers follow one another, on a target on which they do so by `usual`: the pass over the plan.
+    pub(super) fn stages(&self, usual: Stages) -> Stages {
+        if self.without.iter().any(|name| name == ROW_STAGES) { Stages::Whole } else { usual }
     }
 
     /// Whether they are all applied, and nothing else.

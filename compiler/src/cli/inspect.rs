@@ -1,5 +1,6 @@
 //! `pare inspect`: what an artefact holds.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -109,6 +110,7 @@ fn describe_blob(model: &Model<'_>, args: &Args) -> Output {
                 "name": model.layer_name(i), "operator": operator(&layer.op), "weights": groups.join(" "),
                 "input": extents(&layer.input), "output": extents(&layer.output),
                 "a_bits": layer.output.bits, "scale": layer.output.scale, "zero": layer.output.zero,
+                "stage": model.stage_of(i).map(|stage| [stage.start, stage.end]),
             })
         })
         .collect();
@@ -147,23 +149,30 @@ fn describe_blob(model: &Model<'_>, args: &Args) -> Output {
     Output::new(json, text)
 }
 
-/// A line a layer: `i` operands, `o` output, over the arena in 64 columns.
+/// A line a layer: `i` operands, `o` output, over the arena in 64 columns; in a stage, the rows that there are at a time.
 fn memory_map(model: &Model<'_>) -> String {
     const COLUMNS: usize = 64;
     let arena = model.arena_bytes().max(1);
-    let mut text = format!("{:<24} 0 .. {arena} bytes, i operands, o output, * both\n", "layer");
+    let mut text =
+        format!("{:<24}   0 .. {arena} bytes, i operands, o output, * both; + | run together in bands\n", "layer");
     for (index, layer) in model.layers().enumerate() {
         let mut line = [b'.'; COLUMNS];
-        let mut mark = |tensor: &Tensor, with: u8| {
-            let range = tensor.range();
+        let mut mark = |range: Range<usize>, with: u8| {
             let (from, to) = (range.start * COLUMNS / arena, (range.end * COLUMNS).div_ceil(arena));
             for cell in &mut line[from.min(COLUMNS)..to.min(COLUMNS)] {
                 *cell = if *cell == b'.' || *cell == with { with } else { b'*' };
             }
         };
-        model.operands(&layer).for_each(|tensor| mark(&tensor, b'i'));
-        mark(&layer.output, b'o');
-        text += &format!("{:<24} {}\n", model.layer_name(index), String::from_utf8_lossy(&line));
+        model.operands(&layer).skip(1).for_each(|tensor| mark(tensor.range(), b'i'));
+        let [input, output] = model.memory_of(index).unwrap_or_default();
+        mark(input, b'i');
+        mark(output, b'o');
+        let stage = match model.stage_of(index) {
+            Some(stage) if stage.start == index => '+',
+            Some(_) => '|',
+            None => ' ',
+        };
+        text += &format!("{:<24} {stage} {}\n", model.layer_name(index), String::from_utf8_lossy(&line));
     }
     text
 }

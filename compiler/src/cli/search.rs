@@ -37,7 +37,8 @@ pub(super) struct Args {
 pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let progress = Progress::new(global);
     progress.stage("reading the network and its data");
-    let settings = Settings { sums: args.passes.sums(), ..args.target.settings(global)? };
+    let usual = args.target.settings(global)?;
+    let settings = Settings { sums: args.passes.sums(), stages: args.passes.stages(usual.stages), ..usual };
     let block = settings.target.channel_block;
     let (task, _) = args::task(args.model.as_deref(), &args.data, &args.passes, block)?;
     let calibration = OnceCell::new();

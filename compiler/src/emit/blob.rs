@@ -1,7 +1,7 @@
 //! The blob: records, tables and packed weights, as [`pare_runtime::format`] specifies.
 
 use pare_runtime::format::{
-    CODEBOOK_BYTES, HEADER_BYTES, Header, Layout, SECTION_ALIGN, Tensor, VERSION, WeightFormat, crc32, op,
+    CODEBOOK_BYTES, HEADER_BYTES, Header, Layout, SECTION_ALIGN, STAGE_BYTES, Tensor, VERSION, WeightFormat, crc32, op,
 };
 use sha2::{Digest, Sha256};
 
@@ -50,7 +50,12 @@ pub enum EmitError {
 pub fn emit(plan: &Plan, metadata: &str) -> Result<Blob, EmitError> {
     let mut tables = Tables::default();
     let mut layers = Vec::new();
-    for layer in &plan.layers {
+    for (index, layer) in plan.layers.iter().enumerate() {
+        if let Some(stage) = plan.stages.iter().find(|stage| stage.first == index) {
+            layers.extend([op::STAGE, small(stage.layers, "a stage")?]);
+            layers.extend((STAGE_BYTES as u16).to_le_bytes());
+            layers.extend(word(stage.rows)?.to_le_bytes());
+        }
         layers.extend(record(plan, layer, &mut tables)?);
     }
     let mut bytes = vec![0; HEADER_BYTES];

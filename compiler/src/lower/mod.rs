@@ -19,12 +19,14 @@ pub mod memory;
 mod place;
 mod plan;
 mod residual;
+mod stages;
 
 use pare_runtime::format::Layout;
 
 pub use layouts::{ConvKey, Layouts};
 pub use plan::{MemoryBlock, Plan, PlannedConv, PlannedLayer, PlannedOp, PlannedTensor, PlannedWeights, PlannedWindow};
 pub use residual::{FUSE_RESIDUAL, Sums};
+pub use stages::{PlannedStage, ROW_STAGES, Stages};
 
 use crate::quant::Quantized;
 use legalise::Lowering;
@@ -38,12 +40,14 @@ pub struct LowerConfig {
     pub layouts: Layouts,
     /// Where sums are computed.
     pub sums: Sums,
+    /// How layers follow one another.
+    pub stages: Stages,
 }
 
 impl LowerConfig {
     /// The usual way, for kernels that read layouts up to `layout`, chosen by rule of thumb.
     pub fn new(layout: Layout) -> LowerConfig {
-        LowerConfig { layout, layouts: Layouts::RuleOfThumb, sums: Sums::default() }
+        LowerConfig { layout, layouts: Layouts::RuleOfThumb, sums: Sums::default(), stages: Stages::default() }
     }
 
     /// The same, layouts chosen otherwise.

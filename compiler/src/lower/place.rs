@@ -4,22 +4,36 @@
 use pare_runtime::kernels::scratch;
 
 use super::legalise::Lowering;
-use super::memory::{self, Buffer};
+use super::memory::{self, Buffer, Overlap, Placement};
 use super::plan::{MemoryBlock, Plan, PlannedLayer, PlannedOp, PlannedWeights};
+use super::stages::PlannedStage;
 use crate::ir::ValueId;
+
+/// Where everything lies if these stages run together.
+struct Packed {
+    stages: Vec<PlannedStage>,
+    buffers: Vec<Buffer>,
+    overlaps: Vec<Overlap>,
+    placement: Placement,
+}
 
 impl Lowering<'_> {
     /// Shares memory between operands and results where the operator allows it, then packs the arena.
     pub(super) fn place(mut self) -> Plan {
         self.reuse_dying_operands();
-        let end = self.layers.len();
-        let mut buffers = self.lifetimes(end);
-        let scratch_of = buffers.len();
-        let scratch = self.layers.iter().map(|layer| self.scratch_bytes(layer)).enumerate();
-        buffers.extend(scratch.map(|(layer, bytes)| Buffer { bytes, first: layer, last: layer }));
-        let placement = memory::plan(&buffers);
+        let stages = self.chosen_stages();
+        let whole = self.pack(Vec::new());
+        let staged =
+            (!stages.is_empty()).then(|| self.pack(stages)).filter(|it| it.placement.bytes < whole.placement.bytes);
+        let Packed { stages, buffers, overlaps, placement } = staged.unwrap_or(whole);
+        let scratch_of = buffers.len() - self.layers.len();
         for (tensor, &buffer) in self.tensors.iter_mut().zip(&self.buffers) {
             tensor.offset = placement.offsets[buffer];
+        }
+        for stage in &stages {
+            for (layer, [before, _]) in self.layers[stage.first..].iter().zip(&stage.held) {
+                self.tensors[layer.output].offset += before;
+            }
         }
         for (layer, offset) in self.layers.iter_mut().zip(&placement.offsets[scratch_of..]) {
             layer.scratch = *offset;
@@ -42,10 +56,20 @@ impl Lowering<'_> {
             inputs: self.quantized.graph.inputs.iter().map(tensor).collect(),
             outputs: self.quantized.graph.outputs.iter().map(tensor).collect(),
             arena_bytes: placement.bytes,
-            arena_lower_bound: memory::lower_bound(&buffers),
+            arena_lower_bound: memory::lower_bound(&buffers, &overlaps),
+            stages,
             tensors: self.tensors,
             layers: self.layers,
         }
+    }
+
+    /// The buffers, then the scratch of every layer.
+    fn pack(&self, stages: Vec<PlannedStage>) -> Packed {
+        let (mut buffers, overlaps) = self.staged_lifetimes(&stages);
+        let scratch = self.staged_scratch(&stages).into_iter().enumerate();
+        buffers.extend(scratch.map(|(layer, bytes)| Buffer { bytes, first: layer, last: layer }));
+        let placement = memory::plan(&buffers, &overlaps);
+        Packed { stages, buffers, overlaps, placement }
     }
 
     /// An Add or a table whose first operand is read for the last time writes onto it.

@@ -2,6 +2,7 @@
 
 use pare_runtime::format::{Add, Conv, Layout, Requantise, Shape};
 
+use super::stages::PlannedStage;
 use crate::ir::NodeId;
 use crate::policy::WeightFormat;
 use crate::quant::ActivationCode;
@@ -15,6 +16,8 @@ pub struct Plan {
     pub tensors: Vec<PlannedTensor>,
     /// Layers, in the order they run.
     pub layers: Vec<PlannedLayer>,
+    /// Which of them run together in bands of rows.
+    pub stages: Vec<PlannedStage>,
     /// Graph inputs, as indices of `tensors`.
     pub inputs: Vec<usize>,
     /// Graph outputs, as indices of `tensors`.

@@ -65,13 +65,9 @@ impl Lowering<'_> {
     fn live_bytes(&mut self) -> Vec<usize> {
         let apart = self.buffers.clone();
         self.reuse_dying_operands();
-        let buffers = self.lifetimes(self.layers.len());
+        let needs = self.needs(&self.chosen_stages());
         self.buffers = apart;
-        let live = |(at, layer): (usize, &PlannedLayer)| {
-            let live = buffers.iter().filter(|buffer| buffer.first <= at && at <= buffer.last);
-            live.map(|buffer| buffer.bytes).sum::<usize>() + self.scratch_bytes(layer)
-        };
-        self.layers.iter().enumerate().map(live).collect()
+        needs
     }
 
     /// The convolution that can take in a sum, whichever operand it gives.
@@ -113,11 +109,11 @@ impl Lowering<'_> {
     }
 
     /// Whether a layer reads or writes a buffer.
-    fn touches(&self, layer: &PlannedLayer, buffer: usize) -> bool {
+    pub(super) fn touches(&self, layer: &PlannedLayer, buffer: usize) -> bool {
         layer.inputs.iter().chain([&layer.output]).any(|&tensor| self.buffers[tensor] == buffer)
     }
 
-    fn is_output(&self, buffer: usize) -> bool {
+    pub(super) fn is_output(&self, buffer: usize) -> bool {
         self.quantized.graph.outputs.iter().any(|&value| self.buffers[self.tensor(value)] == buffer)
     }
 

@@ -11,7 +11,7 @@
 //! 0        header, 64 bytes
 //! tensors  n_tensors records of 20 bytes
 //! io       n_inputs + n_outputs tensor indices, u16 each, padded to 4
-//! layers   n_layers records of varying length, each a multiple of 4
+//! layers   n_layers records of varying length, each a multiple of 4, and one in front of each stage
 //! names    a length byte and UTF-8 text for each layer; may be absent (offset 0)
 //! meta     UTF-8 JSON for host tools (preprocessing, provenance); the runtime never reads it
 //! aux      tables of the operators that need them (Lut, Resize)
@@ -62,6 +62,27 @@
 //! | 10 ResizeNearest | rows offset in aux u32 (u16 a row), columns offset in aux u32 |
 //! | 11 ResizeBilinear | rows offset in aux u32 ({low u16, high u16, frac u16} a row), columns offset u32 |
 //! | 12 DepthToSpace | block u8, order u8, 0, 0 |
+//!
+//! # Stage
+//! In front of the layers of a stage, and not one of the `n_layers` itself:
+//! ```text
+//! 0 13 u8   1 layers u8   2 record bytes u16 (8)   4 rows u32
+//! ```
+//! The layers that follow, so many, run together in *bands*, so that of the tensors between them no more than a few
+//! rows are there at a time. All are Convs; each reads what the one before it writes, which nothing else does; only the
+//! last may add.
+//! A layer computes `step` rows of its output in a band, `delay` rows later than the first: in band `k` from row
+//! `step * k - delay` up to `step * (k + 1) - delay`, both at least 0 and at most the rows there are. The first
+//! layer has a step of `rows` and a delay of 0. A layer whose input comes with step `s` and delay `d` has, its stride being
+//! `t` rows, its windows spanning `r` and its padding `p` above, a step of `s / t`, which must be whole, and a delay of
+//! `max(0, d + r - t - p) / t`, rounded up; it reads at most `max(0, t * delay + p - d)` rows of its input that
+//! came in earlier bands. Bands follow one another until the last layer's output is complete.
+//!
+//! A tensor between two layers of a stage holds the rows of a band from its offset on, and in front of it
+//! those of the bands before that are still read. After a layer has run, such rows of its input are moved there.
+//!
+//! The output of a stage may overlap its input if nothing is written where rows lie that will be read: see
+//! [`StageEnds::distance`]. Such a stage may have a single layer.
 //!
 //! A weight group is a run of output channels whose weights are coded alike:
 //! ```text
@@ -140,6 +161,7 @@
 //!   misses the input, or of more than 2^23 positions;
 //! * padding of dense panels, pairs and quads of format 0x08 that is not 0; codes beyond a segment of bit planes that are
 //!   not 0;
+//! * a stage whose layers do not follow from one another, or whose tensors meet in the arena;
 //! * a weight group of a wider layout than the header's, channel counts that do not add up, records whose
 //!   length is no multiple of 4.
 //!
@@ -153,6 +175,7 @@ use core::fmt;
 
 mod crc;
 mod layer;
+mod pace;
 mod part;
 mod read;
 mod records;
@@ -161,6 +184,7 @@ pub use crc::crc32;
 pub use layer::{
     Add, AvgPool, Conv, DepthToSpace, Layer, LayerOp, MaxPool, Pad, Pool, Requantise, Resize, WeightGroup, WeightGroups,
 };
+pub use pace::{Pace, StageEnds};
 pub use part::Part;
 pub use records::{Header, Shape, Tensor};
 
@@ -175,6 +199,8 @@ pub const VERSION: u16 = 1;
 pub const HEADER_BYTES: usize = 64;
 /// Size of a tensor record.
 pub const TENSOR_BYTES: usize = 20;
+/// Size of the record in front of a stage.
+pub const STAGE_BYTES: usize = 8;
 /// Alignment of the data of 8-bit groups, within the weights section and of it.
 pub const SECTION_ALIGN: usize = 64;
 /// Bytes of the level table in front of the codes of a codebook group.
@@ -215,6 +241,7 @@ pub mod op {
     pub const RESIZE_NEAREST: u8 = 10;
     pub const RESIZE_BILINEAR: u8 = 11;
     pub const DEPTH_TO_SPACE: u8 = 12;
+    pub const STAGE: u8 = 13;
 }
 
 /// How a stored code becomes a level.

@@ -58,7 +58,8 @@ uint8_t *pare_input(pare_session *session, size_t index, size_t *bytes);
 /* Runs the network. Inputs share the arena with everything else: fill them again before the next run. */
 void pare_invoke(pare_session *session);
 
-/* Called before each layer, `output` being null, and after it, with its output's codes. */
+/* Called before each layer, `output` being null, and after it, with its output's codes; for layers that run together in
+   bands of rows, in every band, with the rows computed. */
 typedef void (*pare_hook)(void *context, size_t layer, const uint8_t *output, size_t output_bytes);
 
 /* The same, the hook watching. */

@@ -39,7 +39,7 @@ extern "C" fn main() -> ! {
     done()
 }
 
-/// Writes a line a layer.
+/// Writes a line each time that a layer runs.
 struct Clock {
     counter: Counter,
     isa: Isa,
@@ -51,12 +51,12 @@ impl Probe for Clock {
         self.begin = self.counter.now();
     }
 
-    fn after(&mut self, _index: usize, layer: &Layer<'_>, _output: &[u8]) {
+    fn after(&mut self, index: usize, layer: &Layer<'_>, _output: &[u8]) {
         let ticks = self.counter.since(self.begin);
         let isa = match &layer.op {
             LayerOp::Conv(conv) => ConvKernel::choose(self.isa, conv).isa,
             _ => self.isa,
         };
-        Line::new("layer").word(isa.name()).number(ticks).end();
+        Line::new("layer").number(index as u64).word(isa.name()).number(ticks).end();
     }
 }
