@@ -393,7 +393,7 @@ impl<'a> Records<'a> {
 
     #[inline(always)]
     fn at_stage(&self) -> bool {
-        Reader(self.model.blob).u8(self.at) == Some(op::STAGE)
+        KernelSet::LINKED.has_operator(op::STAGE) && Reader(self.model.blob).u8(self.at) == Some(op::STAGE)
     }
 
     pub(crate) fn model(&self) -> &Model<'a> {

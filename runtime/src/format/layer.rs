@@ -781,6 +781,7 @@ fn decode_op<'a>(
             Ok(LayerOp::DepthToSpace(DepthToSpace { input: i, output: o, block, channel_first: order == 1 }))
         }
         op::CONV..=op::DEPTH_TO_SPACE => Err(FormatError::NotLinked),
+        op::STAGE if !KernelSet::LINKED.has_operator(op::STAGE) => Err(FormatError::NotLinked),
         _ => Err(FormatError::UnknownOp(code)),
     }
 }

@@ -69,8 +69,11 @@ impl KernelSet {
         let mut layers = half(blob, 22);
         while layers > 0 {
             set = set.union(KernelSet::of_layer(blob, at));
-            at = at.saturating_add(half(blob, at.saturating_add(2)));
-            layers -= 1;
+            let bytes = half(blob, at.saturating_add(2));
+            // A stage stands in front of its layers and is none; damaged, it is, or this would never end.
+            let is_stage = byte(blob, at) == op::STAGE && bytes > 0;
+            at = at.saturating_add(bytes);
+            layers -= if is_stage { 0 } else { 1 };
         }
         set
     }
