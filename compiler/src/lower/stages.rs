@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use pare_runtime::format::{Conv, Pace, StageEnds};
+use pare_runtime::format::{Conv, Pace, StageEnds, WeightFormat as RuntimeFormat};
 use pare_runtime::kernels::scratch;
 
 use super::legalise::Lowering;
@@ -26,6 +26,9 @@ const HEIGHTS: [usize; 9] = [1, 2, 3, 4, 6, 8, 12, 16, 24];
 const WINDOWS: usize = 3;
 /// What a layer costs in a band however little it computes, in multiply-accumulates: counted on a Cortex-M4.
 const CALL: u64 = 2500;
+/// What each weight of few bits costs in a band: it is taken apart anew, and packed multiplication has other work that
+/// is done once a band.
+const FEW_BITS: u64 = 16;
 /// Multiply-accumulates that one of a depthwise convolution costs there.
 const DEPTHWISE: u64 = 4;
 /// The share of a stage's work that bands may add, one in so many, unless memory is all that counts.
@@ -218,11 +221,13 @@ impl Lowering<'_> {
         let mut cost = 0;
         let mut scratch = Vec::new();
         for ((planned, conv), pace) in convs.iter().zip(&paces) {
+            let has_few_bits = planned.weights.iter().any(|group| RuntimeFormat::from(group.format).bits() <= 4);
+            let weights = if has_few_bits && !conv.is_depthwise() { conv.depth() * conv.output.c } else { 0 };
             let parts = (0..bands).map(|band| conv.part(pace.rows(band, conv.output.h)).conv);
             let mut kinds = BTreeSet::new();
             for part in parts {
                 let single = if conv.is_depthwise() { 0 } else { part.output.h * part.output.w % WINDOWS };
-                cost += CALL + (single * conv.depth() * conv.output.c) as u64;
+                cost += CALL + FEW_BITS * weights as u64 + (single * conv.depth() * conv.output.c) as u64;
                 kinds.insert((part.input.h, part.output.h, part.pad[0]));
             }
             scratch.push(kinds.into_iter().map(|kind| scratch_of(planned, conv, kind)).max().unwrap_or(0));
