@@ -409,6 +409,7 @@ fn an_emulated_microcontroller_is_a_target_like_any_other() {
     let counted: Value = serde_json::from_slice(&first.stdout).unwrap();
     assert_eq!(counted["unit"], "instructions");
     assert_eq!(counted["median"], counted["min"], "every run takes the same instructions");
+    assert!((256..8192).contains(&counted["stack_bytes"].as_u64().unwrap()), "{counted}");
     let again = bench.json(&["bench", &blob, "--target", "cortex-m4"]);
     assert_eq!(again["median"], counted["median"]);
 

@@ -172,6 +172,7 @@ fn time(blob: &[u8], isa: Isa, codes: &[u8], runs: usize, threads: NonZeroUsize)
     Ok(Timing {
         unit: TickUnit::Nanoseconds,
         quiet: total.len() as f64 / samples.len() as f64,
+        stack: None,
         total,
         layers,
         isas: model.layers().map(|layer| family(isa, &layer)).collect(),

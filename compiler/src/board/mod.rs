@@ -16,7 +16,7 @@ use pare_runtime::{FormatError, Isa, SetupError};
 
 use crate::emit::ObjectArch;
 use crate::target::{Runner, Target};
-use crate::units::{TickUnit, Ticks};
+use crate::units::{Bytes, TickUnit, Ticks};
 
 pub use aligned::AlignedBytes;
 use cycles::Timings;
@@ -111,6 +111,8 @@ pub struct Timing {
     pub yardstick: f64,
     /// The share of the samples taken that were quiet enough to be kept.
     pub quiet: f64,
+    /// The most of the stack that was in use, all of the program's calls included; where that is known.
+    pub stack: Option<Bytes>,
 }
 
 /// What the first output waits for: each part once, with nothing warm.

@@ -19,7 +19,7 @@ use super::cycles::{Timings, Trace};
 use super::firmware::{self, Core, Counter, Memory};
 use super::{Board, BoardError, FirstInference, Timing, settle};
 use crate::emit::ObjectArch;
-use crate::units::TickUnit;
+use crate::units::{Bytes, TickUnit};
 
 /// A machine of an emulator.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -118,20 +118,18 @@ impl Emulator {
         Ok(programs.join(name))
     }
 
-    /// The lines that `profile` writes for a job. The numbers at the end of those about stretches of work are cycles or
-    /// instructions, as this board counts them.
-    fn profile(&self, job: &[u8]) -> Result<Vec<(String, f64)>, BoardError> {
+    /// What `profile` says of a job, in cycles or instructions, as this board counts them.
+    fn profile(&self, job: &[u8]) -> Result<Profile, BoardError> {
         let program = self.program("profile")?;
         let Some(timings) = self.timings else {
             let lines = self.qemu.emulate(&program, job, None)?;
-            return Ok(lines.iter().filter_map(|line| stretch(line, |ticks| self.qemu.instructions(ticks))).collect());
+            return Ok(Profile::read(&lines, |ticks| self.qemu.instructions(ticks)));
         };
         let trace = timings.trace(&program, &self.qemu.memory)?;
         let lines = self.qemu.emulate(&program, job, Some(&trace))?;
         let mut cycles = trace.stretches()?.into_iter();
         // The plugin's readings are as many as the firmware's.
-        let told = lines.iter().filter_map(|line| stretch(line, |_| cycles.next().map_or(f64::NAN, |n| n as f64)));
-        Ok(told.collect())
+        Ok(Profile::read(&lines, |_| cycles.next().map_or(f64::NAN, |n| n as f64)))
     }
 
     /// The samples of `codes` back to back, in one job.
@@ -201,7 +199,7 @@ impl Board for Emulator {
     /// One run tells all: they are the same to the instruction.
     fn time(&self, blob: &[u8], isa: Isa, codes: &[u8], _runs: usize) -> Result<Timing, BoardError> {
         let Qemu { memory, counter, .. } = &self.qemu;
-        let stretches = self.profile(&firmware::job(memory, counter, isa, blob, codes)?)?;
+        let Profile { stretches, stack } = self.profile(&firmware::job(memory, counter, isa, blob, codes)?)?;
         let ended = || self.ended(stretches.last().map(|(words, _)| words));
         let one = |word: &str| {
             let found = stretches.iter().find(|(words, _)| words == word);
@@ -222,14 +220,31 @@ impl Board for Emulator {
         let isas = isas.into_iter().collect::<Option<Vec<_>>>().ok_or_else(ended)?;
         settle(&mut layers, total);
         let first = FirstInference { parse: one("parse")?, setup: one("setup")?, run: one("first")? };
-        Ok(Timing { unit: self.unit(), total: vec![total], layers, isas, first, yardstick: 1.0, quiet: 1.0 })
+        Ok(Timing { unit: self.unit(), total: vec![total], layers, isas, first, yardstick: 1.0, quiet: 1.0, stack })
     }
 }
 
-/// What a line says of a stretch of work, and how long it took: its last number, as `ticks` reads it.
-fn stretch(line: &str, ticks: impl FnOnce(u64) -> f64) -> Option<(String, f64)> {
-    let (words, number) = line.rsplit_once(' ').filter(|_| !line.starts_with("stack "))?;
-    Some((words.to_owned(), ticks(number.parse().ok()?)))
+/// What a run on the board was like.
+struct Profile {
+    /// Stretches of work: what each was, and how long it took.
+    stretches: Vec<(String, f64)>,
+    /// The most of the stack that was in use.
+    stack: Option<Bytes>,
+}
+
+impl Profile {
+    /// Out of lines that end in a number: of bytes, or of ticks, which `ticks` turns into what is counted.
+    fn read(lines: &[String], mut ticks: impl FnMut(u64) -> f64) -> Profile {
+        let mut profile = Profile { stretches: Vec::new(), stack: None };
+        for (words, number) in lines.iter().filter_map(|line| line.rsplit_once(' ')) {
+            match number.parse() {
+                Ok(bytes) if words == "stack" => profile.stack = Some(Bytes(bytes)),
+                Ok(number) => profile.stretches.push((words.to_owned(), ticks(number))),
+                Err(_) => {}
+            }
+        }
+        profile
+    }
 }
 
 impl Qemu {

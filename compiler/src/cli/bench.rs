@@ -96,7 +96,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
         "estimate": estimate.as_ref().map(|(time, how)| json!({ "value": time.value, "unit": time.unit, "how": how })),
         "target": target.name, "unit": timing.unit, "median": median, "p10": p10, "min": min, "runs": args.runs, "threads": threads,
         "first": timing.first.total(), "first_parse": timing.first.parse, "first_setup": timing.first.setup,
-        "first_run": timing.first.run, "isa": isa.to_string(), "predicted": predicted, "layers": layers, "quiet": timing.quiet, "yardstick": timing.yardstick,
+        "first_run": timing.first.run, "isa": isa.to_string(), "predicted": predicted, "layers": layers, "quiet": timing.quiet, "stack_bytes": timing.stack, "yardstick": timing.yardstick,
     });
     let (scale, unit, rate_unit) = match timing.unit {
         TickUnit::Nanoseconds => (1e3, "us", "GMAC/s"),
@@ -125,6 +125,9 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let FirstInference { parse, setup, run } = timing.first;
     let parts = format!("parse {}, set-up {}, run {}", us(parse), us(setup), us(run));
     text += &format!("  {:<10} {:>10} {unit}: {parts}\n", "first", us(timing.first.total()));
+    if let Some(stack) = timing.stack {
+        text += &format!("  {:<10} {:>10} B\n", "stack", stack.0);
+    }
     if args.layers {
         let width = |texts: &mut dyn Iterator<Item = &str>| texts.map(|t| t.chars().count()).max().unwrap_or(0).max(6);
         let names = width(&mut rows.iter().map(|row| row.name.as_str()));
