@@ -1,7 +1,7 @@
 //! Instructions of layers and of the bundled network on every emulated microcontroller, against the committed
 //! baseline.
 //!
-//!     cargo bench -p pare-benches --bench boards               # fails where anything takes over 6 % more
+//!     cargo bench -p pare-benches --bench boards               # fails where anything takes over 8 % more
 //!     PARE_BLESS=1 cargo bench -p pare-benches --bench boards  # writes the baseline anew
 //!
 //! The counts are exact, whatever else the machine does. `targets/setup` installs what this needs; boards that cannot
@@ -31,8 +31,8 @@ use pare_runtime::format::{Layout, WeightFormat};
 use pare_tests::blob::Builder;
 use pare_tests::problems::{ConvProblem, ConvSpec};
 
-// The same sources in another folder become other code, which was seen to take 3.6 % more (RISC-V, plain Rust).
-const BASELINE: Baseline = Baseline { title: "instructions of boards", file: "boards.tsv", tolerance: 0.06 };
+// The same sources in another folder become other code, which was seen to take 6.1 % more (RISC-V, plain Rust).
+const BASELINE: Baseline = Baseline { title: "instructions of boards", file: "boards.tsv", tolerance: 0.08 };
 
 /// Bits of weights and activations.
 const WIDTHS: [(u8, u8); 4] = [(8, 8), (4, 8), (4, 4), (2, 2)];
