@@ -31,7 +31,7 @@ fn mean_of_quads(p: &AvgPool, input: &[u8], output: &mut [u8]) -> Option<()> {
         return None;
     }
     let offset = (kh * kw) as i32 * i32::from(p.zero_in);
-    for (pixel, codes) in output.chunks_exact_mut(to.c).enumerate() {
+    for (pixel, codes) in output.chunks_exact_mut(to.c.max(1)).enumerate() {
         let [y, x] = [pixel / to.w * stride[0], pixel % to.w * stride[1]];
         for (quad, codes) in codes.as_chunks_mut::<4>().0.iter_mut().enumerate() {
             let mut sums = [0; 2];
