@@ -120,6 +120,12 @@ impl KernelSet {
         false
     }
 
+    /// Whether weights of less than 8 bits are.
+    #[inline(always)]
+    pub(super) const fn has_narrow_formats(self) -> bool {
+        self.formats & !format_bit(WeightFormat::Linear(8)) != 0
+    }
+
     /// Whether convolutions of a layout are.
     #[inline(always)]
     pub(crate) const fn has_layout(self, layout: Layout) -> bool {

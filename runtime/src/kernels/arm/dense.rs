@@ -10,8 +10,8 @@ use core::ops::Range;
 use super::tile::{self, Job, Rows, Runs, STEP, Scale, WINDOWS};
 use super::windows::Windows;
 use super::{levels, stream};
-use crate::format::{Conv, WORD_CHANNELS, WeightFormat, WeightGroup};
-use crate::kernels::scratch::{WordAlign, WordDense};
+use crate::format::{Conv, WORD_CHANNELS, WeightGroup};
+use crate::kernels::scratch::{WordAlign, WordDense, decodes};
 
 /// Dense convolution of weights in [`Layout::Words`](crate::format::Layout::Words); leaves the output alone if the
 /// arguments do not fit together.
@@ -37,7 +37,7 @@ fn group(conv: &Conv<'_>, group: &WeightGroup<'_>, input: &[u8], output: &mut [u
         return Some(());
     }
     let depth = conv.depth().next_multiple_of(STEP);
-    let in_place = group.format == WeightFormat::Linear(8);
+    let in_place = !decodes(group.format);
     let most = if in_place { group.channels } else { plan.levels.checked_div(depth)? };
     for first in (0..group.channels).step_by(most.max(1)) {
         let channels = most.min(group.channels - first);

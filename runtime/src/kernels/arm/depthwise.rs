@@ -8,9 +8,9 @@ use core::num::NonZero;
 use super::levels;
 use super::quad::{self, CHANNELS, Job};
 use super::tile::Scale;
-use crate::format::{Conv, WeightFormat, WeightGroup};
+use crate::format::{Conv, WeightGroup};
 use crate::kernels::arm::windows::Windows;
-use crate::kernels::scratch::{WordAlign, WordDepthwise};
+use crate::kernels::scratch::{WordAlign, WordDepthwise, decodes};
 
 /// Depthwise convolution of weights in [`Layout::Words`](crate::format::Layout::Words); leaves the output alone if the
 /// arguments do not fit together.
@@ -39,7 +39,7 @@ fn group(conv: &Conv<'_>, group: &WeightGroup<'_>, input: &[u8], output: &mut [u
     }
     let mut layer = Layer { conv, windows: Windows::of(conv), columns, input, inside, table, edge, part };
     let stream = taps.next_multiple_of(2) * CHANNELS;
-    let in_place = group.format == WeightFormat::Linear(8);
+    let in_place = !decodes(group.format);
     let most = if in_place { group.channels } else { plan.levels.checked_div(stream)? * CHANNELS };
     for first in (0..group.channels).step_by(most.max(1)) {
         let channels = most.min(group.channels - first);
