@@ -515,7 +515,8 @@ pub struct WeightGroups<'c, 'a> {
 impl<'a> Iterator for WeightGroups<'_, 'a> {
     type Item = WeightGroup<'a>;
 
-    #[inline]
+    #[cfg_attr(not(target_os = "none"), inline)]
+    #[cfg_attr(target_os = "none", inline(never))]
     fn next(&mut self) -> Option<WeightGroup<'a>> {
         let group = self.conv.group(self.at, self.first).ok()??;
         self.at += 1;

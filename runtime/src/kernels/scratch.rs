@@ -323,6 +323,13 @@ pub(super) const fn words(conv: &Conv<'_>, format: WeightFormat) -> usize {
 /// What the scratch of those kernels is aligned to.
 pub(super) type WordAlign = u32;
 
+/// Memory from its first aligned byte on.
+#[cfg(pare_dsp)]
+pub(super) fn aligned_words(bytes: &mut [u8]) -> &mut [u8] {
+    let skip = bytes.as_ptr().align_offset(align_of::<WordAlign>());
+    bytes.get_mut(skip..).unwrap_or_default()
+}
+
 /// Codes of a channel in a step of the kernel that multiplies weights as they are coded.
 pub(super) const STREAM_CODES: usize = 8;
 
