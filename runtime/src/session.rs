@@ -7,6 +7,7 @@ use crate::error::SetupError;
 use crate::format::{Conv, Layer, LayerOp, Record, Tensor, op};
 use crate::kernels::{ConvKernel, Isa, KernelSet};
 use crate::model::Model;
+use crate::moving::move_down;
 use crate::probe::Probe;
 use crate::stage::{Piece, Stage};
 use crate::team::{Shares, Team};
@@ -278,20 +279,6 @@ impl<'a> Session<'a> {
                 *slot = code;
             }
         }
-    }
-}
-
-/// Moves all bytes so many places to the front, over the first of them. (By pieces that do not overlap: the function
-/// that moves those that may would be another one to link.)
-fn move_down(mut bytes: &mut [u8], by: usize) {
-    while by > 0
-        && let Some((to, from)) = core::mem::take(&mut bytes).split_at_mut_checked(by)
-    {
-        let count = by.min(from.len());
-        if let (Some(to), Some(from)) = (to.get_mut(..count), from.get(..count)) {
-            to.copy_from_slice(from);
-        }
-        bytes = from;
     }
 }
 

@@ -10,8 +10,11 @@ use crate::format::{Conv, Requantise, WeightGroup};
 const SIDE: usize = 3;
 
 /// Whether there is a kernel, as far as geometry goes.
-pub(super) fn takes(conv: &Conv<'_>) -> bool {
-    conv.is_depthwise() && conv.kernel == [SIDE; 2] && conv.dilation == [1; 2] && matches!(conv.stride[1], 1 | 2)
+pub(super) const fn takes(conv: &Conv<'_>) -> bool {
+    conv.is_depthwise()
+        && matches!(conv.kernel, [SIDE, SIDE])
+        && matches!(conv.dilation, [1, 1])
+        && matches!(conv.stride[1], 1 | 2)
 }
 
 /// Depthwise convolution of weights in [`Layout::Plain`](crate::format::Layout::Plain); leaves the output alone if the
@@ -41,7 +44,7 @@ fn group(conv: &Conv<'_>, group: &WeightGroup<'_>, input: &[u8], output: &mut [u
                 requantise: conv.requantise,
                 channels: c,
             };
-            for (y, output) in output.chunks_exact_mut(conv.output.w * c).enumerate() {
+            for (y, output) in output.chunks_exact_mut((conv.output.w * c).max(1)).enumerate() {
                 let first = y * conv.stride[0] * pitch;
                 let mut rows: [&[u8]; SIDE] = [&[]; SIDE];
                 for (row, line) in rows.iter_mut().enumerate() {
@@ -88,7 +91,7 @@ fn row<const STRIDE: usize>(filter: &Filter, [upper, middle, lower]: [&[u8]; SID
         let second = next()?;
         (begun, after) = (add(begun, second, 1), add(filter.bias, second, 0));
     }
-    for code in output.iter_mut().step_by(filter.channels) {
+    for code in output.iter_mut().step_by(filter.channels.max(1)) {
         if STRIDE == 2 {
             begun = add(begun, next()?, 1);
         }

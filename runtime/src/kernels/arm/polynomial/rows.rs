@@ -6,6 +6,7 @@ use super::Levels;
 use crate::format::{Conv, Shape};
 use crate::kernels::polynomial::{Form, Polynomial, TAPS, TILE};
 use crate::kernels::scratch::padded;
+use crate::moving::move_down;
 
 /// The input as rows of pixels, padding included.
 pub(super) struct Rows<'a> {
@@ -28,7 +29,7 @@ impl Rows<'_> {
         let row_words = plan.row_steps() * TILE;
         let kept = self.kept(first);
         for to in to.chunks_exact_mut(plan.rows * row_words).take(plan.tiles).filter(|_| kept > 0) {
-            to.copy_within((plan.rows - kept) * row_words.., 0);
+            move_down(to, (plan.rows - kept) * row_words);
         }
         for row in kept..plan.rows {
             let y = (first * self.conv.stride[0] + row).wrapping_sub(self.conv.pad[0]);
@@ -110,7 +111,7 @@ impl Rows<'_> {
         let width = padded(conv, 1, self.plan.output.w);
         let (columns, kept) = (columns.get_mut(..width)?, self.kept(first));
         if kept > 0 {
-            sums.copy_within((self.plan.rows - kept) * width.., 0);
+            move_down(sums, (self.plan.rows - kept) * width);
         }
         for (row, sums) in (kept..).zip(sums.get_mut(kept * width..)?.chunks_exact_mut(width)) {
             self.sum_pixels(first * down + row, sums);
