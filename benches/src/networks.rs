@@ -4,9 +4,7 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 
 use pare::ir::Graph;
-use pare::quant::{
-    BiasCorrection, Calibration, CalibrationConfig, ClipMethod, QuantConfig, Rounding, calibrate,
-};
+use pare::quant::{BiasCorrection, Calibration, CalibrationConfig, ClipMethod, QuantConfig, Rounding, calibrate};
 
 /// Statistics over a pattern.
 ///

@@ -38,7 +38,8 @@ const NETWORKS: &[&[u8]] = include!(concat!(env!("OUT_DIR"), "/networks.rs"));
 #[cfg_attr(not(pare_dsp), allow(dead_code, reason = "some kernels ask less"))]
 impl KernelSet {
     /// No kernels.
-    pub const NONE: KernelSet = KernelSet { operators: 0, formats: 0, dense: 0, depthwise: 0, packed: 0, residual: 0, portable: 0 };
+    pub const NONE: KernelSet =
+        KernelSet { operators: 0, formats: 0, dense: 0, depthwise: 0, packed: 0, residual: 0, portable: 0 };
 
     /// All kernels there are.
     pub const ALL: KernelSet = KernelSet {

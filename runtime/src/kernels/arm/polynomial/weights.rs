@@ -34,7 +34,9 @@ pub(super) fn expand(
         Form::Taps if together && taps == TAPS => {
             let leaf = taps_leaf(plan.fields, bits)?;
             let (tap_bytes, quads) = (c / WORD_CODES * bits, c / WORD_CODES);
-            for (to, from) in weights.chunks_exact_mut((c * TILE).max(1)).zip(first.chunks_exact((TAPS * tap_bytes).max(1))) {
+            for (to, from) in
+                weights.chunks_exact_mut((c * TILE).max(1)).zip(first.chunks_exact((TAPS * tap_bytes).max(1)))
+            {
                 // SAFETY: `from` holds the codes of three taps, `to` a step for each channel, one at least.
                 unsafe { leaf(to.as_mut_ptr(), from.as_ptr(), tap_bytes, quads, flip) };
             }
