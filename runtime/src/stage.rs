@@ -55,7 +55,7 @@ impl<'m, 'a> Stage<'m, 'a> {
         let mut layers = self.layers();
         let first = layers.next()?;
         let (mut memory, mut last, mut count) = (first.input_memory()?, None, 1);
-        while let Some(layer) = layers.next() {
+        for layer in layers {
             let input = layer.input_memory()?;
             // Only the last may add.
             let before = last.as_ref().unwrap_or(&first);
