@@ -20,11 +20,10 @@ use pare::ir::Graph;
 use pare::lower::LowerConfig;
 use pare::models::bundled;
 use pare::policy::{self, EdgeLayers, Policy};
-use pare::quant::{
-    BiasCorrection, Calibration, CalibrationConfig, ClipMethod, CodeBank, QuantConfig, Rounding, calibrate,
-};
+use pare::quant::CodeBank;
 use pare::target::{Runner, Target};
 use pare_benches::baseline::Baseline;
+use pare_benches::networks::{PLAIN, pattern};
 use pare_benches::shapes;
 use pare_runtime::Model;
 use pare_runtime::format::{Layout, WeightFormat};
@@ -50,9 +49,7 @@ const SHAPES: [&str; 6] = [
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let network = bundled().graph;
     let calibration = pattern(&network)?;
-    let config =
-        QuantConfig { clip: ClipMethod::MinMax, rounding: Rounding::Nearest, bias_correction: BiasCorrection::Off };
-    let bank = CodeBank::new(&network, &calibration, &config)?;
+    let bank = CodeBank::new(&network, &calibration, &PLAIN)?;
     let mut counts = BTreeMap::new();
     for target in Target::built_in()?.iter().filter(|target| matches!(target.runner, Runner::Qemu(_))) {
         match count(target, &bank, &network) {
@@ -110,11 +107,4 @@ fn layers(format: WeightFormat, bits_in: u8, layout: Layout) -> AlignedBytes {
         }
     }
     AlignedBytes::from(&blob.finish()[..])
-}
-
-/// Statistics over a pattern: counts hardly depend on numbers.
-fn pattern(network: &Graph) -> Result<Calibration, Box<dyn Error>> {
-    let len: usize = network.inputs.iter().map(|&input| network.value(input).len()).sum();
-    let inputs: Vec<f32> = (0..4 * len).map(|i| (i * 37 % 256) as f32 / 256.0).collect();
-    Ok(calibrate(network, &inputs, 4, &CalibrationConfig::with_seed(0))?)
 }

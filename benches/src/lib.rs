@@ -3,6 +3,8 @@
 #![allow(clippy::print_stdout, reason = "reports")]
 
 pub mod baseline;
+#[cfg(feature = "compiler")]
+pub mod networks;
 
 use pare_runtime::format::{Layout, Shape, WeightFormat};
 use pare_tests::problems::ConvSpec;

@@ -115,7 +115,7 @@ impl<'a> Model<'a> {
 
     /// The layers, in the order they run.
     pub fn layers(&self) -> Layers<'a> {
-        Layers { records: self.records() }
+        Layers { model: *self, at: self.header.layers as usize, left: self.header.n_layers }
     }
 
     /// The layers of the stage that a layer is in: those that run together with it in bands of rows.
@@ -134,7 +134,7 @@ impl<'a> Model<'a> {
         }
     }
 
-    fn stages(&self) -> impl Iterator<Item = (Range<usize>, Stage<'a>)> {
+    fn stages(&self) -> impl Iterator<Item = (Range<usize>, Stage<'_, 'a>)> {
         let (mut records, layers) = (self.records(), usize::from(self.header.n_layers));
         core::iter::from_fn(move || {
             while records.left > 0 {
@@ -149,8 +149,8 @@ impl<'a> Model<'a> {
     }
 
     /// The records of the layers.
-    pub(crate) fn records(&self) -> Records<'a> {
-        Records { model: *self, at: self.header.layers as usize, left: self.header.n_layers }
+    pub(crate) fn records(&self) -> Records<'_, 'a> {
+        Records { model: self, at: self.header.layers as usize, left: self.header.n_layers }
     }
 
     /// What records refer to.
@@ -199,16 +199,21 @@ impl<'a> Model<'a> {
     }
 
     /// All operands of a layer, in order.
-    pub fn operands(&self, layer: &Layer<'a>) -> impl ExactSizeIterator<Item = Tensor> + '_ {
-        let (operands, first) = (Reader(layer.operands), layer.input);
-        (0..layer.operands.len() / 2).map(move |i| operands.u16(2 * i).and_then(|t| self.tensor(t)).unwrap_or(first))
+    pub fn operands<'m>(&'m self, layer: &'m Layer<'a>) -> impl ExactSizeIterator<Item = Tensor> + 'm {
+        (0..layer.operands.len() / 2).map(|i| self.operand(layer, i))
+    }
+
+    #[cfg_attr(not(target_os = "none"), inline)]
+    #[cfg_attr(target_os = "none", inline(never))]
+    pub(crate) fn operand(&self, layer: &Layer<'a>, index: usize) -> Tensor {
+        Reader(layer.operands).u16(2 * index).and_then(|tensor| self.tensor(tensor)).unwrap_or(layer.input)
     }
 
     /// An upper bound of the elements that one run touches, windows counted in full: what a host that runs
     /// the blobs of strangers may want to limit.
     pub fn work(&self) -> u64 {
         let turns =
-            |(layers, stage): (Range<usize>, Stage<'_>)| (stage.bands() as u64).saturating_mul(layers.len() as u64);
+            |(layers, stage): (Range<usize>, Stage<'_, '_>)| (stage.bands() as u64).saturating_mul(layers.len() as u64);
         self.layers().map(|layer| layer.work()).chain(self.stages().map(turns)).fold(0, u64::saturating_add)
     }
 
@@ -259,7 +264,7 @@ impl<'a> Model<'a> {
                 self.check_memory(&layer).ok_or(FormatError::Arena { layer: index })?;
                 continue;
             };
-            let mut layers = stage.records.clone();
+            let mut layers = stage.records;
             while layers.left > 0 {
                 let layer = self.check_layer(&mut layers)?;
                 self.check_sum(&layer).ok_or(FormatError::Arena { layer: index })?;
@@ -270,7 +275,7 @@ impl<'a> Model<'a> {
     }
 
     /// The next layer, except for where its tensors lie.
-    fn check_layer(&self, records: &mut Records<'a>) -> Result<Layer<'a>, FormatError> {
+    fn check_layer(&self, records: &mut Records<'_, 'a>) -> Result<Layer<'a>, FormatError> {
         let layer = records.read()?.layer(&self.sections)?;
         layer.check(self.header.layout)?;
         Ok(layer)
@@ -284,21 +289,23 @@ impl<'a> Model<'a> {
         if layer.scratch > self.arena_bytes() || !self.holds(&layer.output) {
             return None;
         }
-        let sound = |(i, operand): (usize, Tensor)| {
+        for (i, operand) in self.operands(layer).enumerate() {
             let range = operand.range();
-            match (&layer.op, i) {
+            let sound = match (&layer.op, i) {
                 (LayerOp::Conv(_), 1) => range == out,
                 (LayerOp::Add(_) | LayerOp::Lut(_), 0) => range == out || !overlap(&range, &out),
                 _ => !overlap(&range, &out),
+            };
+            if !sound || range.end > self.arena_bytes() {
+                return None;
             }
-        };
-        self.operands(layer).all(|operand| self.holds(&operand)).then_some(())?;
-        self.operands(layer).enumerate().all(sound).then_some(())
+        }
+        Some(())
     }
 
     /// The same for a layer of a stage, whose input and output the stage as a whole is asked about.
     fn check_sum(&self, layer: &Layer<'a>) -> Option<()> {
-        let onto_second = self.operands(layer).nth(1).is_none_or(|operand| operand.range() == layer.output.range());
+        let onto_second = layer.operands.len() < 4 || self.operand(layer, 1).range() == layer.output.range();
         (layer.scratch <= self.arena_bytes() && onto_second).then_some(())
     }
 
@@ -319,36 +326,39 @@ const EMPTY_TENSOR: Tensor =
 /// Iterator over the layers of a [`Model`].
 #[derive(Clone, Debug)]
 pub struct Layers<'a> {
-    records: Records<'a>,
+    model: Model<'a>,
+    at: usize,
+    left: u16,
 }
 
 impl<'a> Iterator for Layers<'a> {
     type Item = Layer<'a>;
 
     fn next(&mut self) -> Option<Layer<'a>> {
-        self.records.next()?.layer(&self.records.model.sections).ok()
+        let mut records = Records { model: &self.model, at: self.at, left: self.left };
+        let record = records.next();
+        (self.at, self.left) = (records.at, records.left);
+        record?.layer(&self.model.sections).ok()
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.records.left.into(), Some(self.records.left.into()))
+        (self.left.into(), Some(self.left.into()))
     }
 }
 
 impl ExactSizeIterator for Layers<'_> {}
 
 /// Iterator over their records.
-#[derive(Clone, Debug)]
-pub(crate) struct Records<'a> {
-    model: Model<'a>,
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Records<'m, 'a> {
+    model: &'m Model<'a>,
     at: usize,
     left: u16,
 }
 
-impl<'a> Iterator for Records<'a> {
+impl<'a> Iterator for Records<'_, 'a> {
     type Item = Record<'a>;
 
-    // A record is large: read where it is used.
-    #[inline(always)]
     fn next(&mut self) -> Option<Record<'a>> {
         if self.left > 0 && self.at_stage() {
             self.at = self.at.saturating_add(STAGE_BYTES);
@@ -357,9 +367,11 @@ impl<'a> Iterator for Records<'a> {
     }
 }
 
-impl<'a> Records<'a> {
+impl<'m, 'a> Records<'m, 'a> {
     /// The next record, or what is wrong with it.
-    #[inline(always)]
+    // A record is large: hosts read it where it is used.
+    #[cfg_attr(not(target_os = "none"), inline(always))]
+    #[cfg_attr(target_os = "none", inline(never))]
     fn read(&mut self) -> Result<Record<'a>, FormatError> {
         self.left = self.left.checked_sub(1).ok_or(FormatError::Truncated("the layer records"))?;
         let (record, bytes) = self.model.record(self.at)?;
@@ -369,16 +381,16 @@ impl<'a> Records<'a> {
 
     /// The stage that is next, if one is; this goes on behind it.
     #[inline(always)]
-    pub(crate) fn take_stage(&mut self) -> Option<Stage<'a>> {
+    pub(crate) fn take_stage(&mut self) -> Option<Stage<'m, 'a>> {
         if self.at_stage() { self.read_stage() } else { None }
     }
 
     #[inline(never)]
-    fn read_stage(&mut self) -> Option<Stage<'a>> {
+    fn read_stage(&mut self) -> Option<Stage<'m, 'a>> {
         let blob = Reader(self.model.blob);
         let marker = Reader(blob.bytes(self.at, STAGE_BYTES)?);
         let (layers, bytes, rows) = (marker.u8(1)?, marker.u16(2)?, marker.u32(4)? as usize);
-        let records = Records { at: self.at.checked_add(STAGE_BYTES)?, left: layers.into(), ..self.clone() };
+        let records = Records { at: self.at.checked_add(STAGE_BYTES)?, left: layers.into(), ..*self };
         let left = self.left.checked_sub(records.left)?;
         let mut at = records.at;
         for _ in 0..layers {
@@ -396,8 +408,8 @@ impl<'a> Records<'a> {
         KernelSet::LINKED.has_operator(op::STAGE) && Reader(self.model.blob).u8(self.at) == Some(op::STAGE)
     }
 
-    pub(crate) fn model(&self) -> &Model<'a> {
-        &self.model
+    pub(crate) fn model(&self) -> &'m Model<'a> {
+        self.model
     }
 
     /// Layers that are left.

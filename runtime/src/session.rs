@@ -7,6 +7,7 @@ use crate::error::SetupError;
 use crate::format::{Conv, Layer, LayerOp, Record, Tensor, op};
 use crate::kernels::{ConvKernel, Isa, KernelSet};
 use crate::model::Model;
+use crate::moving::move_down;
 use crate::probe::Probe;
 use crate::stage::{Piece, Stage};
 use crate::team::{Shares, Team};
@@ -64,7 +65,7 @@ impl<'a> Session<'a> {
         if let Some(layer) = short {
             return Err(SetupError::Scratch { layer, isa });
         }
-        let sharing = model.records().any(|record| gains(&model, &record, isa, threads));
+        let sharing = threads > NonZeroUsize::MIN && model.records().any(|record| gains(&model, &record, isa, threads));
         Ok(Session { model, arena, isa, threads: if sharing { threads } else { NonZeroUsize::MIN } })
     }
 
@@ -129,7 +130,8 @@ impl<'a> Session<'a> {
     /// Runs every layer, those that are in no stage by `run_record`.
     #[inline(always)]
     fn run_all(&mut self, run_record: impl Fn(&mut Session<'a>, &Record<'a>) -> Option<()>) {
-        let mut records = self.model.records();
+        let model = self.model;
+        let mut records = model.records();
         while records.len() > 0 {
             if let Some(stage) = records.take_stage() {
                 self.run_stage(&stage, &mut |session, _, piece| session.run_piece(piece));
@@ -165,7 +167,7 @@ impl<'a> Session<'a> {
     }
 
     /// Runs the layers of a stage in bands; `run` is told which of them it is.
-    fn run_stage(&mut self, stage: &Stage<'a>, run: &mut dyn FnMut(&mut Self, usize, &Piece<'a>) -> Option<()>) {
+    fn run_stage(&mut self, stage: &Stage<'_, 'a>, run: &mut dyn FnMut(&mut Self, usize, &Piece<'a>) -> Option<()>) {
         for band in 0..stage.bands() {
             for (at, layer) in stage.layers().enumerate() {
                 // As for whole layers.
@@ -181,8 +183,7 @@ impl<'a> Session<'a> {
         }
         if let Some((rows, to)) = &piece.halo {
             let moved = self.arena.get_mut(*to..rows.end)?;
-            let by = rows.start.checked_sub(*to).filter(|by| *by <= moved.len())?;
-            moved.copy_within(by.., 0);
+            move_down(moved, rows.start.checked_sub(*to)?);
         }
         Some(())
     }
@@ -215,6 +216,7 @@ impl<'a> Session<'a> {
         }
     }
 
+    #[cfg_attr(target_os = "none", inline(never))]
     fn run_conv(&mut self, conv: &Conv<'a>, from: &Range<usize>, to: &Range<usize>, scratch: usize) -> Option<()> {
         let kernel = ConvKernel::choose(self.isa, conv);
         let spare = self.model.arena_bytes();
@@ -233,7 +235,7 @@ impl<'a> Session<'a> {
         let (from, to) = (layer.input.range(), layer.output.range());
         match &layer.op {
             LayerOp::Add(p) if KernelSet::LINKED.has_operator(op::ADD) => {
-                let second = self.model.operands(layer).nth(1)?.range();
+                let second = self.model.operand(layer, 1).range();
                 self.carry_over(from, to.clone());
                 let [second, sum] = self.arena.get_disjoint_mut([second, to]).ok()?;
                 isa.add(p, sum, second);

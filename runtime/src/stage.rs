@@ -6,9 +6,9 @@ use crate::format::{Conv, Pace, Record, StageEnds, Tensor};
 use crate::model::Records;
 
 /// The layers of a stage: convolutions that each read what the one before writes.
-#[derive(Clone, Debug)]
-pub(crate) struct Stage<'a> {
-    pub(crate) records: Records<'a>,
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stage<'m, 'a> {
+    pub(crate) records: Records<'m, 'a>,
     /// Rows of the first layer's output in a band.
     pub(crate) rows: usize,
 }
@@ -38,10 +38,10 @@ pub(crate) struct Piece<'a> {
     pub(crate) halo: Option<(Range<usize>, usize)>,
 }
 
-impl<'a> Stage<'a> {
+impl<'m, 'a> Stage<'m, 'a> {
     /// The layers in order; ends early where they do not fit together.
-    pub(crate) fn layers(&self) -> StageLayers<'a> {
-        StageLayers { records: self.records.clone(), before: None, rows: self.rows }
+    pub(crate) fn layers(&self) -> StageLayers<'m, 'a> {
+        StageLayers { records: self.records, before: None, rows: self.rows }
     }
 
     /// How many bands it takes.
@@ -50,44 +50,46 @@ impl<'a> Stage<'a> {
     }
 
     /// Whether the layers fit together, and the memory of what they read and write.
+    #[inline(never)]
     pub(crate) fn check(&self, arena: usize) -> Option<()> {
-        let mut memory: Option<Range<usize>> = None;
-        let mut ends: Option<(StageLayer<'a>, StageLayer<'a>)> = None;
-        let mut count = 0;
-        for layer in self.layers() {
-            let input = layer.input_memory().filter(|input| input.end <= arena)?;
-            if memory.is_some_and(|before| !apart(&before, &input)) || (layer.conv.residual.is_some() && !layer.is_last)
-            {
+        let mut layers = self.layers();
+        let first = layers.next()?;
+        let (mut memory, mut last, mut count) = (first.input_memory()?, None, 1);
+        for layer in layers {
+            let input = layer.input_memory()?;
+            // Only the last may add.
+            let before = last.as_ref().unwrap_or(&first);
+            if !apart(&memory, &input) || memory.end > arena || before.conv.residual.is_some() {
                 return None;
             }
-            count += 1;
-            memory = Some(input);
-            ends = Some((ends.map_or_else(|| layer.clone(), |(first, _)| first), layer));
+            (memory, last, count) = (input, Some(layer), count + 1);
         }
-        let (first, last) = ends?;
-        let is_single = count == 1;
+        let is_single = last.is_none();
+        let last = last.as_ref().unwrap_or(&first);
         let distance = StageEnds { first: &first.conv, from: first.pace, last: &last.conv, to: last.pace, is_single };
         let (read, written) = (first.record.input.range(), last.record.output.range());
         let in_place = written.start.checked_add(distance.distance()).is_some_and(|end| end <= read.start);
         let sound = count == self.records.len()
+            && memory.end <= arena
             && written.end <= arena
             && (apart(&read, &written) || in_place)
-            && (is_single || apart(&memory?, &written));
+            && (is_single || apart(&memory, &written));
         sound.then_some(())
     }
 }
 
 /// Iterator over the layers of a [`Stage`].
-pub(crate) struct StageLayers<'a> {
-    records: Records<'a>,
+pub(crate) struct StageLayers<'m, 'a> {
+    records: Records<'m, 'a>,
     before: Option<(Tensor, Pace)>,
     rows: usize,
 }
 
-impl<'a> Iterator for StageLayers<'a> {
+impl<'a> Iterator for StageLayers<'_, 'a> {
     type Item = StageLayer<'a>;
 
-    #[inline]
+    #[cfg_attr(not(target_os = "none"), inline)]
+    #[cfg_attr(target_os = "none", inline(never))]
     fn next(&mut self) -> Option<StageLayer<'a>> {
         let record = self.records.next()?;
         let conv = record.conv(self.records.model().sections())?;
@@ -102,7 +104,8 @@ impl<'a> Iterator for StageLayers<'a> {
 
 impl<'a> StageLayer<'a> {
     /// What it computes in a band.
-    #[inline]
+    #[cfg_attr(not(target_os = "none"), inline)]
+    #[cfg_attr(target_os = "none", inline(never))]
     pub(crate) fn piece(&self, band: usize) -> Piece<'a> {
         let rows = self.pace.rows(band, self.conv.output.h);
         let part = self.conv.part(rows);
@@ -134,12 +137,13 @@ impl<'a> StageLayer<'a> {
         let mut last = None;
         let pieces = (0..self.pace.bands(self.conv.output.h)).map(|band| self.piece(band).conv);
         pieces.filter(move |conv| {
-            let kind = [conv.input.h, conv.output.h, conv.pad[0]];
+            let kind = (conv.input.h, conv.output.h, conv.pad[0]);
             conv.output.h > 0 && last.replace(kind) != Some(kind)
         })
     }
 
     /// Where its input lies in the arena: all of it, or the rows of it that there are at a time.
+    #[inline(never)]
     pub(crate) fn input_memory(&self) -> Option<Range<usize>> {
         let tensor = &self.record.input;
         let Some(source) = self.source else { return Some(tensor.range()) };

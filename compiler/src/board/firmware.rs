@@ -2,15 +2,17 @@
 //!
 //! One build serves all networks on a core: network and inputs lie beside it in memory, as a [`Job`].
 
-use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use object::{Object, ObjectSection};
 use pare_runtime::{Isa, Model, arena_bytes};
 use serde::{Deserialize, Serialize};
 
 use super::job::{self, CounterKind, Job};
 use crate::files;
+use crate::units::Bytes;
 
 /// What firmware is compiled for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,6 +119,44 @@ pub fn build(board: &str, core: &Core, memory: &Memory) -> Result<PathBuf, Firmw
     if std::fs::read_to_string(&map).ok().as_ref() != Some(&text) {
         files::replace(&map, text.as_bytes()).map_err(|source| io("the memory map", source))?;
     }
+    let [rustc, flags] = compiler(core)?;
+    let environment = [("RUSTC", rustc), ("CARGO_ENCODED_RUSTFLAGS", flags), ("PARE_MEMORY_MAP", map.into_os_string())];
+    let what = format!("the firmware for {}", core.cpu);
+    cargo_build(&sources, &target_dir, &what, &["--bins", "--target", &core.rust_target], &environment)?;
+    Ok(target_dir.join(&core.rust_target).join("release"))
+}
+
+/// What a program takes of flash besides its networks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Linked {
+    /// Its instructions.
+    pub code: Bytes,
+    /// Its constants.
+    pub constants: Bytes,
+}
+
+/// Builds the least program that runs a network, the file `network`, with the kernels that it wants alone, and tells
+/// what is linked; `target_dir` is for what Cargo makes on the way.
+///
+/// # Errors
+/// [`FirmwareError`] naming what is missing and how to get it.
+pub fn linked(core: &Core, network: &Path, target_dir: &Path) -> Result<Linked, FirmwareError> {
+    let network = network.canonicalize().map_err(|source| io("the network", source))?;
+    let [rustc, flags] = compiler(core)?;
+    let environment =
+        [("RUSTC", rustc), ("CARGO_ENCODED_RUSTFLAGS", flags), ("PARE_NETWORKS", network.into_os_string())];
+    let what = format!("the least program for {}", core.cpu);
+    cargo_build(&sources()?.join("../minimal"), target_dir, &what, &["--target", &core.rust_target], &environment)?;
+    let program = target_dir.join(&core.rust_target).join("release/pare-minimal");
+    let bytes = std::fs::read(program).map_err(|source| io("the least program", source))?;
+    let damaged = |log: object::Error| FirmwareError::Build { what: what.clone(), log: log.to_string() };
+    let file = object::File::parse(&*bytes).map_err(damaged)?;
+    let section = |name| Bytes(file.section_by_name(name).map_or(0, |section| section.size()));
+    Ok(Linked { code: section(".text"), constants: section(".rodata") })
+}
+
+/// The compiler for a core, and its flags as Cargo takes them.
+fn compiler(core: &Core) -> Result<[OsString; 2], FirmwareError> {
     let toolchain = Toolchain::find(&core.rust_target)?;
     let mut flags = format!("-Ctarget-cpu={}", core.cpu);
     if let Some(linker) = &toolchain.linker {
@@ -126,14 +166,7 @@ pub fn build(board: &str, core: &Core, memory: &Memory) -> Result<PathBuf, Firmw
             flags += "\x1f-Clink-arg=-melf32lriscv";
         }
     }
-    let environment: [(&str, &OsStr); 3] = [
-        ("RUSTC", toolchain.rustc.as_os_str()),
-        ("CARGO_ENCODED_RUSTFLAGS", flags.as_ref()),
-        ("PARE_MEMORY_MAP", map.as_os_str()),
-    ];
-    let what = format!("the firmware for {}", core.cpu);
-    cargo_build(&sources, &target_dir, &what, &["--bins", "--target", &core.rust_target], &environment)?;
-    Ok(target_dir.join(&core.rust_target).join("release"))
+    Ok([toolchain.rustc.into(), flags.into()])
 }
 
 /// Builds a workspace of `targets`; Cargo knows what is up to date.
@@ -142,7 +175,7 @@ pub(super) fn cargo_build(
     target_dir: &Path,
     what: &str,
     arguments: &[&str],
-    environment: &[(&str, &OsStr)],
+    environment: &[(&str, OsString)],
 ) -> Result<(), FirmwareError> {
     let output = Command::new("cargo")
         .args(["build", "--quiet", "--locked", "--release"])
@@ -150,7 +183,7 @@ pub(super) fn cargo_build(
         .arg("--target-dir")
         .arg(target_dir)
         .current_dir(sources)
-        .envs(environment.iter().copied())
+        .envs(environment.iter().map(|(name, value)| (name, value)))
         .output()
         .map_err(|source| io("cargo", source))?;
     if !output.status.success() {

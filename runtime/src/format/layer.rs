@@ -265,6 +265,8 @@ impl<'a> Conv<'a> {
     }
 
     /// Weights of one output channel.
+    #[cfg_attr(not(target_os = "none"), inline)]
+    #[cfg_attr(target_os = "none", inline(never))]
     pub const fn depth(&self) -> usize {
         self.kernel[0].saturating_mul(self.kernel[1]).saturating_mul(self.group_inputs())
     }
@@ -513,7 +515,8 @@ pub struct WeightGroups<'c, 'a> {
 impl<'a> Iterator for WeightGroups<'_, 'a> {
     type Item = WeightGroup<'a>;
 
-    #[inline]
+    #[cfg_attr(not(target_os = "none"), inline)]
+    #[cfg_attr(target_os = "none", inline(never))]
     fn next(&mut self) -> Option<WeightGroup<'a>> {
         let group = self.conv.group(self.at, self.first).ok()??;
         self.at += 1;
@@ -630,18 +633,16 @@ impl<'a> Record<'a> {
     #[cfg_attr(target_os = "none", inline(never))]
     pub(crate) fn read(bytes: &'a [u8], sections: &Sections<'a>) -> Result<(Record<'a>, usize), FormatError> {
         let cut = FormatError::Truncated("the layer records");
-        let r = Reader(bytes);
-        let code = r.u8(0).ok_or(cut)?;
-        let n_inputs = usize::from(r.u8(1).ok_or(cut)?);
-        let record_bytes = usize::from(r.u16(2).ok_or(cut)?);
-        let record = Reader(r.bytes(0, record_bytes).ok_or(cut)?);
-        let scratch = record.u32(4).ok_or(cut)? as usize;
-        let missing = FormatError::Layer("a tensor index");
-        let output = sections.tensor(record.u16(8).ok_or(cut)?).ok_or(missing)?;
+        // What every record has: up to its first operand.
+        let r = Reader(bytes.first_chunk::<12>().ok_or(cut)?);
+        let (code, n_inputs) = (r.u8(0).ok_or(cut)?, usize::from(r.u8(1).ok_or(cut)?));
+        let (record_bytes, scratch) = (usize::from(r.u16(2).ok_or(cut)?), r.u32(4).ok_or(cut)? as usize);
+        let (output, input) = (r.u16(8).ok_or(cut)?, r.u16(10).ok_or(cut)?);
+        let record = Reader(bytes.get(..record_bytes).ok_or(cut)?);
         let operands = record.bytes(10, 2 * n_inputs).ok_or(cut)?;
-        let input = Reader(operands).u16(0).and_then(|t| sections.tensor(t)).ok_or(missing)?;
-        let at = (10 + 2 * n_inputs).next_multiple_of(4);
-        let fields = Reader(record.0.get(at..).ok_or(cut)?);
+        let fields = Reader(record.0.get((10 + 2 * n_inputs).next_multiple_of(4)..).ok_or(cut)?);
+        let missing = FormatError::Layer("a tensor index");
+        let (output, input) = (sections.tensor(output).ok_or(missing)?, sections.tensor(input).ok_or(missing)?);
         let operands_fit = match code {
             op::CONV => matches!(n_inputs, 1 | 2),
             op::ADD => n_inputs == 2,

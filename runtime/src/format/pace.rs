@@ -78,24 +78,26 @@ impl StageEnds<'_, '_> {
     /// Bytes that the stage's input must lie above its output at least, for no row to be overwritten that will be
     /// read again: where it is the input's last reader, the two may overlap so far.
     pub fn distance(&self) -> usize {
-        let wide = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-        let row = |shape: Shape| wide(shape.w.saturating_mul(shape.c));
-        let (read, written) = (row(self.first.input), row(self.last.output));
         // What a band writes must not be read by the next one; of a single layer, not by itself.
-        let ahead = if self.is_single { 0 } else { 1 };
-        let excess = |band: usize| {
-            let done =
-                wide(self.to.step).saturating_mul(wide(band).saturating_add(1)).saturating_sub(wide(self.to.delay));
-            let step = wide(self.first.stride[0]).saturating_mul(wide(self.from.step));
-            let begun = step.saturating_mul(wide(band).saturating_add(ahead)).saturating_sub(wide(self.first.pad[0]));
-            written.saturating_mul(done).saturating_sub(read.saturating_mul(begun))
-        };
+        let (ahead, fewer) = if self.is_single { (0, 1) } else { (1, 2) };
         // It grows or falls from band to band, always by the same.
-        let bands = self.to.bands(self.last.output.h);
-        match bands.checked_sub(if self.is_single { 1 } else { 2 }) {
-            Some(last) => usize::try_from(excess(0).max(excess(last)).max(0)).unwrap_or(usize::MAX),
+        let excess = |band| self.excess(band, ahead).map_or(usize::MAX, |excess| excess.max(0).unsigned_abs());
+        match self.to.bands(self.last.output.h).checked_sub(fewer) {
+            Some(last) => excess(0).max(excess(last)),
             None => 0,
         }
+    }
+
+    /// Bytes written after a band, beyond those that are not read any more `ahead` bands later; `None` of extents that
+    /// no memory has.
+    #[inline(never)]
+    fn excess(&self, band: usize, ahead: usize) -> Option<isize> {
+        let signed = |n: usize| isize::try_from(n).ok();
+        let row = |shape: Shape| signed(shape.w.checked_mul(shape.c)?);
+        let done = signed(self.to.step.checked_mul(band.checked_add(1)?)?)?.checked_sub(signed(self.to.delay)?)?;
+        let step = self.first.stride[0].checked_mul(self.from.step)?;
+        let begun = signed(step.checked_mul(band.checked_add(ahead)?)?)?.checked_sub(signed(self.first.pad[0])?)?;
+        row(self.last.output)?.checked_mul(done)?.checked_sub(row(self.first.input)?.checked_mul(begun)?)
     }
 }
 

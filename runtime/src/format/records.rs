@@ -118,6 +118,8 @@ pub struct Shape {
 
 impl Shape {
     /// Elements; saturates, so that a hostile shape is merely too large.
+    #[cfg_attr(not(target_os = "none"), inline)]
+    #[cfg_attr(target_os = "none", inline(never))]
     pub const fn len(&self) -> usize {
         self.h.saturating_mul(self.w).saturating_mul(self.c)
     }
@@ -175,6 +177,8 @@ impl Tensor {
     }
 
     /// Its bytes in the arena.
+    #[cfg_attr(not(target_os = "none"), inline)]
+    #[cfg_attr(target_os = "none", inline(never))]
     pub const fn range(&self) -> core::ops::Range<usize> {
         self.offset..self.offset.saturating_add(self.shape.len())
     }

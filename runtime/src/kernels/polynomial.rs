@@ -199,9 +199,9 @@ impl Polynomial {
         let row = tiles.checked_mul(words)?.checked_mul(input.c)?.checked_mul(TILE * 4)?;
         let layer = LAYER_BYTES.saturating_add(words.saturating_sub(1).saturating_mul(WORD_BYTES));
         let strip = layer.saturating_sub(conv.input.len().saturating_add(conv.output.len())).max(STRIP_BYTES);
-        let fitting = (strip / row.max(1)).saturating_sub(kh) / conv.stride[0].max(1) + 1;
+        let fitting = (strip / row.max(1)).saturating_sub(kh) / conv.stride[0].max(1);
         // As many strips as there must be, of equal size.
-        let outputs = output.h.div_ceil(output.h.div_ceil(fitting).max(1));
+        let outputs = output.h.div_ceil(output.h.div_ceil(fitting.saturating_add(1)).max(1));
         Some(Polynomial {
             fields,
             form,
@@ -262,7 +262,10 @@ impl Polynomial {
 
     /// Runs, after which fields must be emptied: as many as the worst of weights need.
     pub(super) const fn runs(&self) -> usize {
-        self.steps.div_ceil(self.sure_steps)
+        match self.sure_steps {
+            0 => 0,
+            steps => self.steps.div_ceil(steps),
+        }
     }
 
     /// Whether the fields have room for steps of which a word of weights sums up to this.

@@ -84,7 +84,7 @@ const STRIP_BYTES: usize = 8192;
 
 /// Whether a dense kernel decodes weights of a format to scratch: codes of 8 bits are levels already.
 pub(super) const fn decodes(format: WeightFormat) -> bool {
-    format.bits() < 8
+    KernelSet::LINKED.has_narrow_formats() && format.bits() < 8
 }
 
 /// What dense kernels want: a strip of input rows and the levels of a few panels.
@@ -323,6 +323,13 @@ pub(super) const fn words(conv: &Conv<'_>, format: WeightFormat) -> usize {
 /// What the scratch of those kernels is aligned to.
 pub(super) type WordAlign = u32;
 
+/// Memory from its first aligned byte on.
+#[cfg(pare_dsp)]
+pub(super) fn aligned_words(bytes: &mut [u8]) -> &mut [u8] {
+    let skip = bytes.as_ptr().align_offset(align_of::<WordAlign>());
+    bytes.get_mut(skip..).unwrap_or_default()
+}
+
 /// Codes of a channel in a step of the kernel that multiplies weights as they are coded.
 pub(super) const STREAM_CODES: usize = 8;
 
@@ -372,6 +379,8 @@ impl WordDense {
     }
 
     /// Bytes of the windows of a tile.
+    #[cfg_attr(not(target_os = "none"), inline)]
+    #[cfg_attr(target_os = "none", inline(never))]
     pub(super) const fn tile_bytes(conv: &Conv<'_>) -> usize {
         let depth = conv.depth().div_ceil(WORD_CODES).saturating_mul(WORD_CODES);
         depth.saturating_mul(2 * WordDense::WINDOWS)
@@ -379,6 +388,8 @@ impl WordDense {
 
     /// Whether the windows of a tile lie in the end of the output, which is memory too until it is written: where that
     /// is a small part of it, since its pixels are done one by one, and windows need not be copied for that.
+    #[cfg_attr(not(target_os = "none"), inline)]
+    #[cfg_attr(target_os = "none", inline(never))]
     pub(super) const fn is_tailed(conv: &Conv<'_>) -> bool {
         let small = WordDense::tile_bytes(conv).saturating_add(align_of::<WordAlign>()) <= conv.output.len() / 16;
         small && conv.kernel[0] == 1 && conv.kernel[1] == 1 && WordDense::reads_in_place(conv)
@@ -391,13 +402,17 @@ impl WordDense {
 
     /// Whether weights are multiplied as they are coded: windows are few and whole steps, and sums leave room for levels
     /// in the highest bits of half a word.
+    #[cfg_attr(not(target_os = "none"), inline)]
+    #[cfg_attr(target_os = "none", inline(never))]
     pub(super) const fn streams(conv: &Conv<'_>, format: WeightFormat) -> bool {
         let largest = conv.depth().saturating_mul((1 << least(conv.bits_in as usize, 8)) - 1);
-        let coded = matches!(format, WeightFormat::Linear(2 | 4) | WeightFormat::Ternary);
+        let coded = decodes(format) && matches!(format, WeightFormat::Linear(2 | 4) | WeightFormat::Ternary);
         coded && !WordDense::is_tiled(conv) && conv.depth().is_multiple_of(STREAM_CODES) && largest < 1 << 16
     }
 
     /// Whether every window is whole words that lie in a row in the input.
+    #[cfg_attr(not(target_os = "none"), inline)]
+    #[cfg_attr(target_os = "none", inline(never))]
     pub(super) const fn reads_in_place(conv: &Conv<'_>) -> bool {
         let columns = conv.kernel[1] == 1 || conv.dilation[1] == 1;
         let rows = conv.kernel[0] == 1 || conv.dilation[0] == 1 && conv.kernel[1] == conv.input.w;

@@ -9,9 +9,9 @@
 //! (One constant of the build rather than a parameter of types: C takes part in the same way, and no parameter
 //! runs through every kernel.)
 
-use super::Isa;
 use super::polynomial::{Fields, Form};
-use crate::format::{Conv, HEADER_BYTES, Layout, TENSOR_BYTES, WeightFormat, op};
+use super::{Isa, scalar};
+use crate::format::{Conv, HEADER_BYTES, Layout, Shape, TENSOR_BYTES, WeightFormat, op};
 
 /// Kernels: those that a network wants, or those that are linked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub struct KernelSet {
     packed: u16,
     /// 1 for convolutions that add.
     residual: u8,
+    /// 1 for dense convolutions that are left to the portable kernels, 2 for depthwise ones.
+    portable: u8,
 }
 
 /// As `build.rs` has written it down: the blobs of the networks that are linked for; none if for all.
@@ -36,7 +38,8 @@ const NETWORKS: &[&[u8]] = include!(concat!(env!("OUT_DIR"), "/networks.rs"));
 #[cfg_attr(not(pare_dsp), allow(dead_code, reason = "some kernels ask less"))]
 impl KernelSet {
     /// No kernels.
-    pub const NONE: KernelSet = KernelSet { operators: 0, formats: 0, dense: 0, depthwise: 0, packed: 0, residual: 0 };
+    pub const NONE: KernelSet =
+        KernelSet { operators: 0, formats: 0, dense: 0, depthwise: 0, packed: 0, residual: 0, portable: 0 };
 
     /// All kernels there are.
     pub const ALL: KernelSet = KernelSet {
@@ -46,6 +49,7 @@ impl KernelSet {
         depthwise: u8::MAX,
         packed: u16::MAX,
         residual: u8::MAX,
+        portable: u8::MAX,
     };
 
     /// What this build links.
@@ -87,6 +91,7 @@ impl KernelSet {
             && both.depthwise == self.depthwise
             && both.packed == self.packed
             && both.residual == self.residual
+            && both.portable == self.portable
     }
 
     /// Those of either.
@@ -98,6 +103,7 @@ impl KernelSet {
             depthwise: self.depthwise | other.depthwise,
             packed: self.packed | other.packed,
             residual: self.residual | other.residual,
+            portable: self.portable | other.portable,
         }
     }
 
@@ -118,6 +124,12 @@ impl KernelSet {
             rest = others;
         }
         false
+    }
+
+    /// Whether weights of less than 8 bits are.
+    #[inline(always)]
+    pub(super) const fn has_narrow_formats(self) -> bool {
+        self.formats & !format_bit(WeightFormat::Linear(8)) != 0
     }
 
     /// Whether convolutions of a layout are.
@@ -160,14 +172,25 @@ impl KernelSet {
 
     /// Whether the kernels of a weight group are; of weights that could be packed, but are not by any, the others.
     pub(crate) const fn has_group(self, conv: &Conv<'_>, format: WeightFormat, layout: Layout) -> bool {
-        let is_depthwise = conv.is_depthwise();
-        let packed = if self.has_packing() && !is_depthwise && layout.number() == Layout::Words.number() {
-            packed(Form::of(conv.kernel[1], conv.stride[1], conv.dilation[1]), format, conv.bits_in)
-        } else {
-            0
+        let wanted = KernelSet::of_group(conv, format, layout);
+        let packed = if self.has_packing() { wanted.packed } else { 0 };
+        self.contains(KernelSet { packed, ..wanted })
+    }
+
+    /// What a weight group wants.
+    const fn of_group(conv: &Conv<'_>, format: WeightFormat, layout: Layout) -> KernelSet {
+        let (own, bit) = (has_own_kernel(conv, layout), 1 << layout.number());
+        let formats = format_bit(format);
+        if conv.is_depthwise() {
+            let portable = if own { 0 } else { PORTABLE_DEPTHWISE };
+            return KernelSet { formats, depthwise: bit, portable, ..KernelSet::NONE };
+        }
+        let packed = match layout {
+            Layout::Words => packed(Form::of(conv.kernel[1], conv.stride[1], conv.dilation[1]), format, conv.bits_in),
+            _ => 0,
         };
-        let has_layout = if is_depthwise { self.has_depthwise(layout) } else { self.has_dense(layout) };
-        has_layout && self.formats & format_bit(format) != 0 && self.packed | packed == self.packed
+        let portable = if own { 0 } else { PORTABLE_DENSE };
+        KernelSet { formats, dense: bit, packed, portable, ..KernelSet::NONE }
     }
 
     /// Whether any packed multiplication is.
@@ -185,7 +208,7 @@ impl KernelSet {
     /// Whether dense convolutions are that the portable kernels compute.
     #[inline(always)]
     pub(super) const fn has_portable_dense(self) -> bool {
-        self.dense & PORTABLE != 0
+        self.portable & PORTABLE_DENSE != 0
     }
 
     /// Whether any convolutions are that the portable kernels compute.
@@ -197,7 +220,7 @@ impl KernelSet {
     /// Whether depthwise convolutions are that the portable kernels compute.
     #[inline(always)]
     pub(super) const fn has_portable_depthwise(self) -> bool {
-        self.depthwise & PORTABLE != 0
+        self.portable & PORTABLE_DEPTHWISE != 0
     }
 
     /// What the layer whose record begins at `at` wants.
@@ -211,28 +234,21 @@ impl KernelSet {
         set.residual = (operands > 1) as u8;
         let (output, input) = (tensor(blob, at.saturating_add(8)), tensor(blob, at.saturating_add(10)));
         let fields = at.saturating_add((10 + 2 * operands).next_multiple_of(4));
-        let groups = half(blob, fields.saturating_add(14));
-        let is_depthwise = groups > 1 && groups == word(blob, input + 8) && groups == word(blob, output + 8);
-        let form = Form::of(
-            half(blob, fields.saturating_add(2)),
-            byte(blob, fields.saturating_add(5)) as usize,
-            byte(blob, fields.saturating_add(7)) as usize,
-        );
-        let bits_in = byte(blob, input + 16);
+        let mut conv = Conv::EMPTY;
+        (conv.input, conv.output) = (channels(blob, input), channels(blob, output));
+        conv.kernel = [half(blob, fields), half(blob, fields.saturating_add(2))];
+        conv.stride = bytes(blob, fields.saturating_add(4));
+        conv.dilation = bytes(blob, fields.saturating_add(6));
+        conv.groups = half(blob, fields.saturating_add(14));
+        conv.bits_in = byte(blob, input + 16);
         let mut left = byte(blob, fields.saturating_add(13));
         let mut group = fields.saturating_add(20);
         while left > 0 {
-            let layout = byte(blob, group.saturating_add(1)) & 7;
-            if is_depthwise {
-                set.depthwise |= 1 << layout;
-            } else {
-                set.dense |= 1 << layout;
-            }
-            if let Some(format) = WeightFormat::from_byte(byte(blob, group)) {
-                set.formats |= format_bit(format);
-                if !is_depthwise && layout as u16 == Layout::Words.number() {
-                    set.packed |= packed(form, format, bits_in);
-                }
+            if let (Some(format), Some(layout)) = (
+                WeightFormat::from_byte(byte(blob, group)),
+                Layout::from_number(byte(blob, group.saturating_add(1)) as u16),
+            ) {
+                set = set.union(KernelSet::of_group(&conv, format, layout));
             }
             group = group.saturating_add(8);
             left -= 1;
@@ -255,12 +271,20 @@ impl Isa {
     }
 }
 
-/// Layouts that the linked instruction set may leave to the portable kernels.
-const PORTABLE: u8 = {
-    let words = if cfg!(pare_dsp) { 1 << Layout::Words.number() } else { 0 };
-    let vectors = if cfg!(pare_mve) { 1 << Layout::Vectors.number() } else { 0 };
-    !(words | vectors)
-};
+/// Bits of [`KernelSet::portable`].
+const PORTABLE_DENSE: u8 = 1;
+const PORTABLE_DEPTHWISE: u8 = 2;
+
+/// Whether the instruction set that is linked has a kernel of its own for a convolution; else it leaves it to the
+/// portable ones.
+const fn has_own_kernel(conv: &Conv<'_>, layout: Layout) -> bool {
+    match layout {
+        Layout::Plain => cfg!(not(pare_dsp)) && scalar::takes(conv),
+        Layout::Words => cfg!(pare_dsp),
+        Layout::Vectors => cfg!(pare_mve),
+        Layout::Panels | Layout::Planes => false,
+    }
+}
 
 const fn format_bit(format: WeightFormat) -> u16 {
     match format {
@@ -291,6 +315,15 @@ const fn packed(form: Form, format: WeightFormat, bits_in: u8) -> u16 {
 /// Where the record is of the tensor whose index is at `at`.
 const fn tensor(blob: &[u8], at: usize) -> usize {
     HEADER_BYTES + TENSOR_BYTES * half(blob, at)
+}
+
+/// The channels of a tensor, by its record.
+const fn channels(blob: &[u8], record: usize) -> Shape {
+    Shape { h: 1, w: 1, c: word(blob, record + 8) }
+}
+
+const fn bytes(blob: &[u8], at: usize) -> [usize; 2] {
+    [byte(blob, at) as usize, byte(blob, at.saturating_add(1)) as usize]
 }
 
 const fn word(blob: &[u8], at: usize) -> usize {

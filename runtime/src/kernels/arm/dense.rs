@@ -10,14 +10,13 @@ use core::ops::Range;
 use super::tile::{self, Job, Rows, Runs, STEP, Scale, WINDOWS};
 use super::windows::Windows;
 use super::{levels, stream};
-use crate::format::{Conv, WORD_CHANNELS, WeightFormat, WeightGroup};
-use crate::kernels::scratch::{WordAlign, WordDense};
+use crate::format::{Conv, WORD_CHANNELS, WeightGroup};
+use crate::kernels::scratch::{WordAlign, WordDense, aligned_words, decodes};
 
 /// Dense convolution of weights in [`Layout::Words`](crate::format::Layout::Words); leaves the output alone if the
 /// arguments do not fit together.
 pub(super) fn run(conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) {
-    let skip = scratch.as_ptr().align_offset(align_of::<WordAlign>()).min(scratch.len());
-    let scratch = scratch.get_mut(skip..).unwrap_or_default();
+    let scratch = aligned_words(scratch);
     for group in conv.weight_groups() {
         // `None` would come of arguments that do not fit together.
         let _ran = self::group(conv, &group, input, output, scratch);
@@ -37,10 +36,12 @@ fn group(conv: &Conv<'_>, group: &WeightGroup<'_>, input: &[u8], output: &mut [u
         return Some(());
     }
     let depth = conv.depth().next_multiple_of(STEP);
-    let in_place = group.format == WeightFormat::Linear(8);
+    let in_place = !decodes(group.format);
     let most = if in_place { group.channels } else { plan.levels.checked_div(depth)? };
-    for first in (0..group.channels).step_by(most.max(1)) {
-        let channels = most.min(group.channels - first);
+    let mut begun = 0;
+    while begun < group.channels {
+        let (first, channels) = (begun, most.clamp(1, group.channels - begun));
+        begun += channels;
         let padded = channels.next_multiple_of(WORD_CHANNELS) * depth;
         let levels: &[i8] = if in_place {
             bytemuck::cast_slice(group.codes.get(..padded)?)
@@ -60,9 +61,8 @@ fn group(conv: &Conv<'_>, group: &WeightGroup<'_>, input: &[u8], output: &mut [u
         } else if group.channels == conv.output.c && WordDense::is_tailed(conv) {
             let tail = output.len().checked_sub(WordDense::tile_bytes(conv) + align_of::<WordAlign>())?;
             let (body, tail) = output.split_at_mut_checked(tail)?;
-            let skip = tail.as_ptr().align_offset(align_of::<WordAlign>()).min(tail.len());
             let tiled = body.len().checked_div(conv.output.c)?;
-            tiles(conv, &block, &mut gather, tiled, tail.get_mut(skip..)?, body)?;
+            tiles(conv, &block, &mut gather, tiled, aligned_words(tail), body)?;
             singles(conv, &block, &mut gather, tiled..pixels, output)?;
         } else {
             singles(conv, &block, &mut gather, 0..pixels, output)?;
@@ -187,9 +187,8 @@ impl Block<'_> {
         output: &mut [u8],
     ) -> Option<()> {
         let rest = self.bias.len() - whole;
-        let (mut bias, mut mult, mut codes) = ([0; MOST], [0; MOST], [0; MOST * WINDOWS]);
-        bias.iter_mut().zip(self.bias.get(whole..)?).for_each(|(to, &of)| *to = of);
-        mult.iter_mut().zip(self.mult.get(whole..)?).for_each(|(to, &of)| *to = of);
+        let (bias, mult) = (tile::quad_of(self.bias, whole), tile::quad_of(self.mult, whole));
+        let mut codes = [0; MOST * WINDOWS];
         job.levels = self.levels.get(whole * self.depth..)?.as_ptr();
         (job.bias, job.mult) = (bias.as_ptr(), mult.as_ptr());
         (job.output, job.step) = (codes.as_mut_ptr(), leaf.together);
@@ -199,7 +198,7 @@ impl Block<'_> {
         unsafe { (leaf.run)(job) };
         for pixel in 0..leaf.pixels {
             let (to, from) = (output.get_mut(pixel * step + whole..)?, codes.get(pixel * leaf.together..)?);
-            to.iter_mut().zip(from).take(rest).for_each(|(to, &code)| *to = code);
+            to.get_mut(..rest)?.copy_from_slice(from.get(..rest)?);
         }
         Some(())
     }
@@ -245,16 +244,17 @@ impl<'a> Gather<'a> {
         let to = to.as_mut_ptr();
         // Where the windows begin, if they lie inside.
         let starts = pixels.map(|pixel| self.start(pixel));
+        let inside = pixels.iter().all(|&pixel| self.windows.is_inside(pixel));
         // SAFETY: the runs are of windows that lie inside the input, of pixels that do, or of a pixel or windows in
         // `edges`; together they are as many words as a window has steps.
         unsafe {
             if !self.whole_words {
                 let depth = p.depth().next_multiple_of(STEP);
-                if p.kernel == [1; 2] && pixels.iter().all(|&pixel| self.is_readable(pixel, depth)) {
+                if p.kernel == [1; 2] && inside && self.is_readable(starts[WINDOWS - 1], depth) {
                     tile::take_apart(&Runs { from: starts, words: depth / STEP, rows: 1, skip: 0 }, to);
                     return;
                 }
-                if p.dilation[1] == 1 && pixels.iter().all(|&pixel| self.windows.is_inside(pixel)) {
+                if p.dilation[1] == 1 && inside {
                     let bytes = kw * p.input.c;
                     let rows = Rows { bytes, rows: kh, skip: p.dilation[0] * pitch - bytes };
                     for (from, window) in starts.into_iter().zip(self.edges.chunks_exact_mut(depth.max(1))) {
@@ -267,7 +267,7 @@ impl<'a> Gather<'a> {
                 }
                 let from = from_fn(|i| self.edges.as_ptr().wrapping_add(i * depth));
                 tile::take_apart(&Runs { from, words: depth / STEP, rows: 1, skip: 0 }, to);
-            } else if pixels.iter().all(|&pixel| self.windows.is_inside(pixel)) {
+            } else if inside {
                 if p.dilation[1] == 1 || kw == 1 {
                     let skip = (p.dilation[0] * pitch).wrapping_sub(kw * p.input.c);
                     tile::take_apart(&Runs { from: starts, words: kw * words, rows: kh, skip }, to);
@@ -306,11 +306,9 @@ impl<'a> Gather<'a> {
         Some(self.edges)
     }
 
-    /// Whether so many codes can be read from where the window of a pixel begins: those beyond it count for nothing.
-    fn is_readable(&self, [y, x]: [usize; 2], codes: usize) -> bool {
-        let p = self.conv;
-        let at = || ((y * p.stride[0] - p.pad[0]) * p.input.w + x * p.stride[1] - p.pad[1]) * p.input.c;
-        self.windows.is_inside([y, x]) && at() + codes <= self.input.len()
+    /// Whether so many codes can be read from where a window inside the input begins: those beyond it count for nothing.
+    fn is_readable(&self, start: *const u8, codes: usize) -> bool {
+        start.addr() - self.input.as_ptr().addr() + codes <= self.input.len()
     }
 
     /// The first code of the window of a pixel, if it lies inside the input.

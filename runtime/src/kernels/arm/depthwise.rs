@@ -7,16 +7,15 @@ use core::num::NonZero;
 
 use super::levels;
 use super::quad::{self, CHANNELS, Job};
-use super::tile::Scale;
-use crate::format::{Conv, WeightFormat, WeightGroup};
+use super::tile::{Scale, quad_of};
+use crate::format::{Conv, WeightGroup};
 use crate::kernels::arm::windows::Windows;
-use crate::kernels::scratch::{WordAlign, WordDepthwise};
+use crate::kernels::scratch::{WordDepthwise, aligned_words, decodes};
 
 /// Depthwise convolution of weights in [`Layout::Words`](crate::format::Layout::Words); leaves the output alone if the
 /// arguments do not fit together.
 pub(super) fn run(conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) {
-    let skip = scratch.as_ptr().align_offset(align_of::<WordAlign>()).min(scratch.len());
-    let scratch = scratch.get_mut(skip..).unwrap_or_default();
+    let scratch = aligned_words(scratch);
     for group in conv.weight_groups() {
         // `None` would come of arguments that do not fit together.
         let _ran = self::group(conv, &group, input, output, scratch);
@@ -33,16 +32,15 @@ fn group(conv: &Conv<'_>, group: &WeightGroup<'_>, input: &[u8], output: &mut [u
     let (tables, taps) = (bytemuck::try_cast_slice_mut(tables).ok()?, conv.depth());
     let (inside, table) = tables.split_at_mut_checked(taps)?;
     edge.fill(conv.zero_in);
-    for (tap, offset) in inside.iter_mut().enumerate() {
-        let [y, x] = [tap / columns * conv.dilation[0], tap % columns * conv.dilation[1]];
-        *offset = ((y * conv.input.w + x) * conv.input.c) as u32;
-    }
+    tabulate(conv, columns, [0; 2], 0, inside);
     let mut layer = Layer { conv, windows: Windows::of(conv), columns, input, inside, table, edge, part };
     let stream = taps.next_multiple_of(2) * CHANNELS;
-    let in_place = group.format == WeightFormat::Linear(8);
+    let in_place = !decodes(group.format);
     let most = if in_place { group.channels } else { plan.levels.checked_div(stream)? * CHANNELS };
-    for first in (0..group.channels).step_by(most.max(1)) {
-        let channels = most.min(group.channels - first);
+    let mut begun = 0;
+    while begun < group.channels {
+        let (first, channels) = (begun, most.clamp(1, group.channels - begun));
+        begun += channels;
         let coded = channels.div_ceil(CHANNELS) * stream;
         let levels: &[i8] = if in_place {
             bytemuck::cast_slice(group.codes.get(..coded)?)
@@ -57,6 +55,23 @@ fn group(conv: &Conv<'_>, group: &WeightGroup<'_>, input: &[u8], output: &mut [u
         layer.block(&Block { first, bias, mult, levels, stream }, output)?;
     }
     Some(())
+}
+
+/// Where the taps lie of a window whose first one is at `[y, x]`, from the start of the input on; those outside of it are
+/// at `edge`.
+#[inline(never)]
+fn tabulate(p: &Conv<'_>, columns: NonZero<usize>, [y, x]: [usize; 2], edge: u32, table: &mut [u32]) {
+    let mut y = y;
+    for row in table.chunks_exact_mut(columns.get()) {
+        // No column lies inside where the row does not.
+        let width = if y < p.input.h { p.input.w } else { 0 };
+        let (mut x, mut at) = (x, y.wrapping_mul(p.input.w).wrapping_add(x).wrapping_mul(p.input.c));
+        for offset in row {
+            *offset = if x < width { at as u32 } else { edge };
+            (x, at) = (x.wrapping_add(p.dilation[1]), at.wrapping_add(p.dilation[1] * p.input.c));
+        }
+        y = y.wrapping_add(p.dilation[0]);
+    }
 }
 
 /// A run of channels with their levels, `stream` for each quad.
@@ -130,10 +145,8 @@ impl Layer<'_> {
             (y * p.input.w + x) * p.input.c
         } else {
             let edge = (self.edge.as_ptr() as u32).wrapping_sub(self.input.as_ptr() as u32);
-            for (tap, offset) in self.table.iter_mut().enumerate() {
-                let source = self.windows.source(p, at, [tap / self.columns, tap % self.columns]);
-                *offset = source.map_or(edge, |[y, x]| ((y * p.input.w + x) * p.input.c) as u32);
-            }
+            let first = [0, 1].map(|axis| (at[axis] * p.stride[axis]).wrapping_sub(p.pad[axis]));
+            tabulate(p, self.columns, first, edge, self.table);
             0
         };
         let taps: &[u32] = if inside { self.inside } else { self.table };
@@ -150,28 +163,31 @@ impl Layer<'_> {
             unsafe { quad::quads(job) };
         }
         if whole < channels {
-            self.rest(job, start.wrapping_add(whole), inside, block, output.get_mut(..channels)?);
+            self.rest(job, start.wrapping_add(whole), inside, block, output.get_mut(..channels)?)?;
         }
         Some(())
     }
 
     /// Less than a quad of channels: its codes are copied, lest what is beyond the input be read.
-    fn rest(&mut self, job: &mut Job, start: *const u8, inside: bool, block: &Block<'_>, output: &mut [u8]) {
+    fn rest(
+        &mut self,
+        job: &mut Job,
+        start: *const u8,
+        inside: bool,
+        block: &Block<'_>,
+        output: &mut [u8],
+    ) -> Option<()> {
         let whole = block.bias.len() / CHANNELS * CHANNELS;
         let rest = block.bias.len() - whole;
-        let (mut bias, mut mult, mut codes) = ([0; CHANNELS], [0; CHANNELS], [0; CHANNELS]);
-        let fill = |to: &mut [i32], from: &[i32]| to.iter_mut().zip(from).for_each(|(to, &from)| *to = from);
-        fill(&mut bias, block.bias.get(whole..).unwrap_or(&[]));
-        fill(&mut mult, block.mult.get(whole..).unwrap_or(&[]));
-        let taps: &[u32] = if inside { self.inside } else { self.table };
-        for (&offset, part) in taps.iter().zip(self.part.chunks_exact_mut(CHANNELS)) {
+        let (bias, mult, mut codes) = (quad_of(block.bias, whole), quad_of(block.mult, whole), [0; CHANNELS]);
+        for (tap, part) in self.part.chunks_exact_mut(CHANNELS).enumerate().take(self.table.len()) {
+            let offset = if inside { self.inside.get(tap) } else { self.table.get(tap) };
+            let start = start.wrapping_add(*offset? as usize);
             for (channel, code) in part.iter_mut().enumerate().take(rest) {
                 // SAFETY: as for whole quads.
-                *code = unsafe { start.wrapping_add(offset as usize).wrapping_add(channel).read() };
+                *code = unsafe { start.wrapping_add(channel).read() };
             }
-        }
-        for (tap, offset) in self.table.iter_mut().enumerate() {
-            *offset = (tap * CHANNELS) as u32;
+            *self.table.get_mut(tap)? = (tap * CHANNELS) as u32;
         }
         (job.taps, job.end) = (self.table.as_ptr(), self.table.as_ptr().wrapping_add(self.table.len() / 2 * 2));
         job.levels = block.levels.as_ptr().wrapping_add(whole / CHANNELS * block.stream);
@@ -181,6 +197,7 @@ impl Layer<'_> {
         job.pixels = 1;
         // SAFETY: there is one quad of each of them.
         unsafe { quad::quads(job) };
-        output.iter_mut().skip(whole).zip(codes).for_each(|(to, code)| *to = code);
+        output.get_mut(whole..)?.copy_from_slice(codes.get(..rest)?);
+        Some(())
     }
 }

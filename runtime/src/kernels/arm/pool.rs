@@ -2,50 +2,51 @@
 
 use core::arch::naked_asm;
 
-use crate::format::{AvgPool, Pool};
-use crate::kernels::portable;
-
-/// Codes that surely add up within half a word.
-const MOST: usize = 257;
+use crate::format::AvgPool;
+use crate::kernels::portable::{self, Block, Fold, Mean, load};
 
 /// See [`reference::avg_pool`](crate::kernels::reference::avg_pool).
 pub(super) fn avg_pool(p: &AvgPool, input: &[u8], output: &mut [u8]) {
-    if mean_of_quads(p, input, output).is_none() {
-        portable::avg_pool(p, input, output);
+    portable::pool(&Quads(Mean::of(p)), &p.window, input, output);
+}
+
+/// The mean of four channels.
+struct Quads<'a>(Mean<'a>);
+
+impl Fold for Quads<'_> {
+    #[inline(always)]
+    fn fold<const N: usize>(&self, block: &Block<'_>) -> [u8; N] {
+        const { assert!(N == 4, "blocks of portable pools have four channels where words have four bytes") };
+        let mut sums = [0i32; N];
+        block.in_parts(self.0.part, |part| {
+            sums.iter_mut().zip(quad_sums(&part)).for_each(|(sum, part)| *sum = sum.wrapping_add(part));
+        });
+        self.0.codes(block, sums)
     }
 }
 
-/// `None`, and nothing done, where windows are not all inside the input and small, or channels no whole quads.
-fn mean_of_quads(p: &AvgPool, input: &[u8], output: &mut [u8]) -> Option<()> {
-    let Pool { input: from, output: to, kernel: [kh, kw], stride, pad, .. } = p.window;
-    let last = |outputs: usize, stride: usize| outputs.checked_sub(1)?.checked_mul(stride);
-    let whole = pad == [0; 2]
-        && from.c == to.c
-        && from.c.is_multiple_of(4)
-        && (1..=MOST).contains(&kh.saturating_mul(kw))
-        && last(to.h, stride[0])?.checked_add(kh)? <= from.h
-        && last(to.w, stride[1])?.checked_add(kw)? <= from.w
-        && input.len() == from.len()
-        && output.len() == to.len();
-    if !whole {
-        return None;
-    }
-    let offset = (kh * kw) as i32 * i32::from(p.zero_in);
-    for (pixel, codes) in output.chunks_exact_mut(to.c.max(1)).enumerate() {
-        let [y, x] = [pixel / to.w * stride[0], pixel % to.w * stride[1]];
-        for (quad, codes) in codes.as_chunks_mut::<4>().0.iter_mut().enumerate() {
-            let mut sums = [0; 2];
-            for row in y..y + kh {
-                let start = (row * from.w + x) * from.c + quad * 4;
-                // SAFETY: the pixels of the row of the window lie inside the input.
-                unsafe { add_row(input.as_ptr().wrapping_add(start), from.c, kw, &mut sums) };
+/// The sums of a block that fit half a word each.
+#[inline(never)]
+fn quad_sums(block: &Block<'_>) -> [i32; 4] {
+    let (pitch, columns) = (block.pool.input.c, block.columns.len());
+    let mut sums = [0; 2];
+    for y in block.rows.clone() {
+        let start = (y * block.pool.input.w + block.columns.start) * pitch + block.channel;
+        let row = block.input.get(start..).unwrap_or_default();
+        if columns > 0 && row.len() >= (columns - 1) * pitch + 4 {
+            // SAFETY: four channels of so many pixels, one at least, lie in the row.
+            unsafe { add_row(row.as_ptr(), pitch, columns, &mut sums) };
+        } else {
+            // The input ends with less than four channels.
+            for x in 0..columns {
+                let pixel: [u8; 4] = load(row, x * pitch);
+                // SAFETY: this is a pixel of four.
+                unsafe { add_row(pixel.as_ptr(), 0, 1, &mut sums) };
             }
-            let [even, odd]: [u32; 2] = sums;
-            *codes = [even & 0xffff, odd & 0xffff, even >> 16, odd >> 16]
-                .map(|sum| p.requantise.apply(sum as i32 - offset, p.mult));
         }
     }
-    Some(())
+    let [even, odd]: [u32; 2] = sums;
+    [even & 0xffff, odd & 0xffff, even >> 16, odd >> 16].map(|sum| sum as i32)
 }
 
 /// Adds the codes of four channels of `pixels` pixels, one at least, `pitch` bytes apart: those of even channels to the

@@ -92,6 +92,14 @@ impl Job {
     }
 }
 
+/// The numbers of at most four channels from `first` on, and 0 for those that make them four.
+#[inline(never)]
+pub(super) fn quad_of(numbers: &[i32], first: usize) -> [i32; 4] {
+    let mut quad = [0; 4];
+    quad.iter_mut().zip(numbers.get(first..).unwrap_or_default()).for_each(|(to, &number)| *to = number);
+    quad
+}
+
 /// Four levels of two channels by four activations of three windows.
 macro_rules! step {
     () => {

@@ -8,7 +8,7 @@ pub(super) type Lanes<T> = [T; LANES];
 
 /// The elements from `at` on; zeros beyond the end.
 #[inline(always)]
-pub(super) fn load<T: Copy + Default, const N: usize>(from: &[T], at: usize) -> [T; N] {
+pub(in crate::kernels) fn load<T: Copy + Default, const N: usize>(from: &[T], at: usize) -> [T; N] {
     let rest = from.get(at..).unwrap_or(&[]);
     if let Some(lanes) = rest.first_chunk() {
         return *lanes;

@@ -12,6 +12,10 @@ mod pool;
 mod rearrange;
 
 pub(super) use decode::Decoder;
+#[cfg(pare_dsp)]
+pub(super) use lanes::load;
+#[cfg(pare_dsp)]
+pub(super) use pool::{Block, Fold, Mean, pool};
 pub use pool::{avg_pool, max_pool, pool_work};
 pub use rearrange::{depth_to_space, pad, resize_bilinear, resize_nearest, transpose};
 

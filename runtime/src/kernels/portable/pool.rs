@@ -15,19 +15,18 @@ const NARROW: usize = if cfg!(target_pointer_width = "64") { LANES } else { 4 };
 const PARTIAL: usize = 257;
 
 /// The part of a window that lies inside the input, and the first of a block of channels.
-struct Block<'a> {
-    pool: &'a Pool,
-    input: &'a [u8],
-    rows: Range<usize>,
-    columns: Range<usize>,
-    channel: usize,
+pub(in crate::kernels) struct Block<'a> {
+    pub(in crate::kernels) pool: &'a Pool,
+    pub(in crate::kernels) input: &'a [u8],
+    pub(in crate::kernels) rows: Range<usize>,
+    pub(in crate::kernels) columns: Range<usize>,
+    pub(in crate::kernels) channel: usize,
 }
 
 /// See [`reference::avg_pool`](crate::kernels::reference::avg_pool).
 #[inline(always)]
 pub fn avg_pool(p: &AvgPool, input: &[u8], output: &mut [u8]) {
-    let columns = p.window.kernel[1].clamp(1, PARTIAL);
-    pool(&Mean { pool: p, part: [PARTIAL / columns, columns] }, &p.window, input, output);
+    pool(&Mean::of(p), &p.window, input, output);
 }
 
 /// See [`reference::max_pool`](crate::kernels::reference::max_pool).
@@ -53,23 +52,43 @@ pub fn pool_work(pool: &Pool) -> Work {
 }
 
 /// What becomes of a window. No closure: its code would be compiled without the instructions of whoever calls it.
-trait Fold {
+pub(in crate::kernels) trait Fold {
     /// The codes of `N` channels.
     fn fold<const N: usize>(&self, block: &Block<'_>) -> [u8; N];
 }
 
-struct Mean<'a> {
+pub(in crate::kernels) struct Mean<'a> {
     pool: &'a AvgPool,
     /// Rows and columns of which the codes add up within 16 bits.
-    part: [usize; 2],
+    pub(in crate::kernels) part: [usize; 2],
 }
 
 struct Highest<'a>(&'a MaxPool);
 
+impl<'a> Mean<'a> {
+    #[inline(always)]
+    pub(in crate::kernels) fn of(pool: &'a AvgPool) -> Mean<'a> {
+        let columns = pool.window.kernel[1].clamp(1, PARTIAL);
+        Mean { pool, part: [NonZero::new(columns).map_or(1, |columns| PARTIAL / columns), columns] }
+    }
+
+    /// What the sums of a block come to.
+    #[inline(always)]
+    pub(in crate::kernels) fn codes<const N: usize>(&self, block: &Block<'_>, mut sums: [i32; N]) -> [u8; N] {
+        let p = self.pool;
+        let [full, count] = [p.window.kernel[0] * p.window.kernel[1], block.rows.len() * block.columns.len()];
+        let offset = (count as i32).wrapping_mul(p.zero_in.into());
+        sums.iter_mut().for_each(|sum| *sum = sum.wrapping_sub(offset));
+        if count != full {
+            sums.iter_mut().for_each(|sum| *sum = whole(*sum, full as u32, count as u32));
+        }
+        sums.map(|sum| p.requantise.apply(sum, p.mult))
+    }
+}
+
 impl Fold for Mean<'_> {
     #[inline(always)]
     fn fold<const N: usize>(&self, block: &Block<'_>) -> [u8; N] {
-        let p = self.pool;
         let mut sums = [0i32; N];
         if cfg!(target_pointer_width = "64") {
             block.in_parts(self.part, |part| {
@@ -85,13 +104,7 @@ impl Fold for Mean<'_> {
                 sums.iter_mut().zip(pixel).for_each(|(sum, code)| *sum = sum.wrapping_add(code.into()));
             });
         }
-        let [full, count] = [p.window.kernel[0] * p.window.kernel[1], block.rows.len() * block.columns.len()];
-        let offset = (count as i32).wrapping_mul(p.zero_in.into());
-        sums.iter_mut().for_each(|sum| *sum = sum.wrapping_sub(offset));
-        if count != full {
-            sums.iter_mut().for_each(|sum| *sum = whole(*sum, full as u32, count as u32));
-        }
-        sums.map(|sum| p.requantise.apply(sum, p.mult))
+        self.codes(block, sums)
     }
 }
 
@@ -108,7 +121,7 @@ impl Fold for Highest<'_> {
 impl Block<'_> {
     /// Shows the block in parts of at most so many rows and columns.
     #[inline(always)]
-    fn in_parts(&self, [rows, columns]: [usize; 2], mut visit: impl FnMut(Block<'_>)) {
+    pub(in crate::kernels) fn in_parts(&self, [rows, columns]: [usize; 2], mut visit: impl FnMut(Block<'_>)) {
         let mut y = self.rows.start;
         while y < self.rows.end {
             let below = self.rows.end.min(y + rows);
@@ -124,7 +137,7 @@ impl Block<'_> {
 
     /// Shows the channels of every pixel.
     #[inline(always)]
-    fn for_each<const N: usize>(&self, mut visit: impl FnMut([u8; N])) {
+    pub(in crate::kernels) fn for_each<const N: usize>(&self, mut visit: impl FnMut([u8; N])) {
         let Pool { input: shape, .. } = self.pool;
         for y in self.rows.clone() {
             for x in self.columns.clone() {
@@ -151,7 +164,7 @@ fn whole(sum: i32, full: u32, count: u32) -> i32 {
 
 /// Every pixel of the output, block by block.
 #[inline(always)]
-fn pool(fold: &impl Fold, pool: &Pool, input: &[u8], output: &mut [u8]) {
+pub(in crate::kernels) fn pool(fold: &impl Fold, pool: &Pool, input: &[u8], output: &mut [u8]) {
     let mut pixels = output.chunks_exact_mut(pool.output.c.max(1));
     for y in 0..pool.output.h {
         let rows = inside(y, pool.stride[0], pool.kernel[0], pool.pad[0], pool.input.h);

@@ -1,6 +1,7 @@
 //! The loop nest of dense convolution: strip by strip, a few filters at a time, tile by tile.
 
 use core::array::from_fn;
+use core::num::NonZero;
 use core::ops::Range;
 
 use super::codes::{Bytes, Codes};
@@ -8,6 +9,7 @@ use super::plan::Plan;
 use super::tile::{FILTERS, Runs, WINDOWS};
 use super::{stream, strip};
 use crate::format::{Conv, WeightGroup};
+use crate::kernels::scratch::decodes;
 
 /// Convolution of weights in [`Layout::Plain`](crate::format::Layout::Plain); leaves the output alone if the
 /// arguments do not fit together.
@@ -21,7 +23,7 @@ pub(super) fn run(conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mu
 fn group(conv: &Conv<'_>, group: &WeightGroup<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) -> Option<()> {
     let plan = Plan::of(conv, group.format);
     match plan.packing {
-        Some(packing) => {
+        Some(packing) if decodes(group.format) => {
             let skip = scratch.as_ptr().align_offset(align_of::<u32>());
             let bytes = scratch.len().checked_sub(skip)? / size_of::<u32>() * size_of::<u32>();
             let scratch = bytemuck::try_cast_slice_mut(scratch.get_mut(skip..skip + bytes)?).ok()?;
@@ -31,7 +33,7 @@ fn group(conv: &Conv<'_>, group: &WeightGroup<'_>, input: &[u8], output: &mut [u
             }
             Nest { conv, group, plan, codes: packing }.strips(input, strip, levels, output)
         }
-        None => {
+        _ => {
             let (strip, levels) = scratch.split_at_mut_checked(plan.strip())?;
             let levels = bytemuck::cast_slice_mut(levels);
             Nest { conv, group, plan, codes: Bytes }.strips(input, strip, levels, output)
@@ -80,7 +82,7 @@ impl<C: Codes> Nest<'_, C> {
                 Some(levels) => levels.get(first * len..(first + count) * len)?,
                 None => {
                     let levels = levels.get_mut(..count * len)?;
-                    for (filter, to) in (first..).zip(levels.chunks_exact_mut(len)) {
+                    for (filter, to) in (first..).zip(levels.chunks_exact_mut(len.max(1))) {
                         self.codes.expand(p, self.group, filter, to);
                     }
                     levels
@@ -125,7 +127,8 @@ impl<C: Codes> Strip<'_, C> {
             if first > last {
                 // It meets the tile before it.
                 first = last;
-                at = [last / self.nest.conv.output.w, last % self.nest.conv.output.w];
+                let columns = NonZero::new(self.nest.conv.output.w)?;
+                at = [last / columns, last % columns];
             }
             self.tile::<WINDOWS>(first, &mut at, filters, output)?;
         }
@@ -151,7 +154,7 @@ impl<C: Codes> Strip<'_, C> {
         }
         let sums = codes.tile(windows, filters.filters, &self.runs)?;
         let pixels = output.get_mut(first * p.output.c + filters.first..)?;
-        for (pixel, sums) in pixels.chunks_mut(p.output.c).zip(sums) {
+        for (pixel, sums) in pixels.chunks_mut(p.output.c.max(1)).zip(sums) {
             for (((code, sum), &bias), &mult) in pixel.iter_mut().zip(sums).zip(filters.bias).zip(filters.mult) {
                 *code = p.requantise.apply(bias.wrapping_add(sum), mult);
             }

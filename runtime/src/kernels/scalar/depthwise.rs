@@ -1,6 +1,8 @@
 //! Depthwise convolution of three by three taps: along a row of one channel, whose levels and whose window stay in
 //! registers as far as there are some.
 
+use core::num::NonZero;
+
 use super::codes::{Bytes, Codes};
 use super::plan::Plan;
 use super::strip;
@@ -10,8 +12,11 @@ use crate::format::{Conv, Requantise, WeightGroup};
 const SIDE: usize = 3;
 
 /// Whether there is a kernel, as far as geometry goes.
-pub(super) fn takes(conv: &Conv<'_>) -> bool {
-    conv.is_depthwise() && conv.kernel == [SIDE; 2] && conv.dilation == [1; 2] && matches!(conv.stride[1], 1 | 2)
+pub(super) const fn takes(conv: &Conv<'_>) -> bool {
+    conv.is_depthwise()
+        && matches!(conv.kernel, [SIDE, SIDE])
+        && matches!(conv.dilation, [1, 1])
+        && matches!(conv.stride[1], 1 | 2)
 }
 
 /// Depthwise convolution of weights in [`Layout::Plain`](crate::format::Layout::Plain); leaves the output alone if the
@@ -27,7 +32,8 @@ fn group(conv: &Conv<'_>, group: &WeightGroup<'_>, input: &[u8], output: &mut [u
     let plan = Plan::of(conv, group.format);
     let (strip, _) = scratch.split_at_mut_checked(plan.strip())?;
     let along = if conv.stride[1] == 1 { row::<1> } else { row::<2> };
-    let (c, pitch) = (conv.output.c, plan.width * conv.input.c);
+    let (channels, pitch) = (NonZero::new(conv.output.c)?, plan.width * conv.input.c);
+    let c = channels.get();
     strip::each(conv, &plan, Bytes, input, strip, |rows, codes| {
         let output = output.get_mut(rows.start * conv.output.w * c..rows.end * conv.output.w * c)?;
         for index in 0..group.channels {
@@ -39,9 +45,9 @@ fn group(conv: &Conv<'_>, group: &WeightGroup<'_>, input: &[u8], output: &mut [u
                 bias: *conv.bias.get(channel)?,
                 mult: *conv.mult.get(channel)?,
                 requantise: conv.requantise,
-                channels: c,
+                channels,
             };
-            for (y, output) in output.chunks_exact_mut(conv.output.w * c).enumerate() {
+            for (y, output) in output.chunks_exact_mut((conv.output.w * c).max(1)).enumerate() {
                 let first = y * conv.stride[0] * pitch;
                 let mut rows: [&[u8]; SIDE] = [&[]; SIDE];
                 for (row, line) in rows.iter_mut().enumerate() {
@@ -61,7 +67,7 @@ struct Filter {
     mult: i32,
     requantise: Requantise,
     /// Of a pixel.
-    channels: usize,
+    channels: NonZero<usize>,
 }
 
 /// A row of output, windows `STRIDE` pixels apart, 1 or 2. Rows and output begin with the channel of their first pixel.
@@ -74,7 +80,7 @@ fn row<const STRIDE: usize>(filter: &Filter, [upper, middle, lower]: [&[u8]; SID
     let mut at = 0;
     let mut next = || {
         let column = (at < upper.len()).then(|| [upper[at], middle[at], lower[at]].map(i32::from));
-        at += filter.channels;
+        at += filter.channels.get();
         column
     };
     let levels = filter.levels;
@@ -88,7 +94,7 @@ fn row<const STRIDE: usize>(filter: &Filter, [upper, middle, lower]: [&[u8]; SID
         let second = next()?;
         (begun, after) = (add(begun, second, 1), add(filter.bias, second, 0));
     }
-    for code in output.iter_mut().step_by(filter.channels) {
+    for code in output.iter_mut().step_by(filter.channels.get()) {
         if STRIDE == 2 {
             begun = add(begun, next()?, 1);
         }

@@ -32,7 +32,7 @@ pub(super) fn conv_kernel(conv: &Conv<'_>) -> ConvKernel {
 }
 
 /// Whether there is a kernel, as far as geometry goes.
-fn takes(conv: &Conv<'_>) -> bool {
+pub(super) const fn takes(conv: &Conv<'_>) -> bool {
     conv.groups == 1 && conv.dilation[1] == 1 || depthwise::takes(conv)
 }
 

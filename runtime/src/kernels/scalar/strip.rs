@@ -5,6 +5,7 @@ use core::ops::Range;
 use super::codes::Codes;
 use super::plan::Plan;
 use crate::format::Conv;
+use crate::moving::move_down;
 
 /// Shows strip after strip: some rows of output, and the activations of their windows from the first row on. They are
 /// brought together in `strip`, unless they are read where they lie.
@@ -41,7 +42,7 @@ fn fill<C: Codes>(
     // Rows that the strip before had too.
     let kept = if first == 0 { 0 } else { rows.saturating_sub(outputs * p.stride[0]) };
     if kept > 0 {
-        strip.copy_within((rows - kept) * pitch.., 0);
+        move_down(strip.get_mut(..rows * pitch)?, (rows - kept) * pitch);
     }
     for (row, to) in strip.chunks_exact_mut(pitch.max(1)).enumerate().skip(kept) {
         let y = (first * p.stride[0] + row).wrapping_sub(p.pad[0]);

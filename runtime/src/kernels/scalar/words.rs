@@ -10,6 +10,7 @@
 
 use super::stream;
 use crate::format::{Conv, WeightFormat};
+use crate::kernels::scratch::decodes;
 
 /// Words of a block.
 pub(super) const BLOCK: usize = 4;
@@ -27,7 +28,7 @@ impl Packing {
     /// The one of most codes a word for which there is room; `None` if there is none at all, or pixels are no whole
     /// blocks.
     pub(super) fn of(conv: &Conv<'_>, format: WeightFormat) -> Option<Packing> {
-        if !matches!(format, WeightFormat::Linear(1..=4) | WeightFormat::Ternary) {
+        if !decodes(format) || !matches!(format, WeightFormat::Linear(1..=4) | WeightFormat::Ternary) {
             return None;
         }
         let Numbers { bits, less, .. } = Numbers::of(format);
@@ -35,7 +36,8 @@ impl Packing {
         let (most, sign) = if stream::takes(conv) { ((1 << bits) - 1, 0) } else { (less, 1) };
         let highest = (1 << conv.bits_in.clamp(1, 8)) - 1;
         [4, 2].into_iter().find_map(|codes| {
-            let room = ((1 << (32 / codes - sign)) - 1) / (codes * most as usize * highest) / BLOCK * BLOCK;
+            let largest = (codes * most as usize * highest).max(1);
+            let room = ((1 << (32 / codes - sign)) - 1) / largest / BLOCK * BLOCK;
             // The codes of a block of weights are read as one word.
             let fits = codes * BLOCK * bits as usize <= 32 && conv.input.c.is_multiple_of(codes * BLOCK);
             (fits && room > 0).then_some(Packing { codes, room })
@@ -44,7 +46,7 @@ impl Packing {
 
     /// Bits of a field.
     const fn bits(&self) -> u32 {
-        32 / self.codes as u32
+        if self.codes == 2 { 16 } else { 8 }
     }
 
     /// How far the sum of products lies from the lowest bit.
@@ -70,7 +72,7 @@ impl Packing {
         let Numbers { bits, flip, scale, less } = Numbers::of(format);
         let (mask, less) = (self.every((1 << bits) - 1), self.every(less));
         let bytes = self.codes * BLOCK * bits as usize / 8;
-        for (block, codes) in words.as_chunks_mut::<BLOCK>().0.iter_mut().zip(codes.chunks_exact(bytes)) {
+        for (block, codes) in words.as_chunks_mut::<BLOCK>().0.iter_mut().zip(codes.chunks_exact(bytes.max(1))) {
             let codes = match codes.first_chunk() {
                 Some(word) => u32::from_le_bytes(*word),
                 None => codes.iter().rev().fold(0, |word, &byte| word << 8 | u32::from(byte)),
@@ -122,7 +124,7 @@ impl Numbers {
             WeightFormat::Linear(2) => Numbers { bits, flip: 0, scale: 2, less: 3 },
             _ => {
                 let sign = 1 << (bits - 1);
-                let flip = (0..32 / bits).fold(0, |word, i| word | sign << (i * bits));
+                let flip = (0..32 / bits.max(1)).fold(0, |word, i| word | sign << (i * bits));
                 Numbers { bits, flip, scale: 1, less: sign }
             }
         }

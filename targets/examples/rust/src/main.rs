@@ -8,13 +8,16 @@
 #[path = "../../model/glyphs.rs"]
 mod glyphs;
 
+use core::fmt::{Display, Write};
+
 #[cfg(target_arch = "arm")]
 use cortex_m_rt::entry;
 use pare_runtime::format::Layer;
 use pare_runtime::{Arena, Probe, Session};
 #[cfg(target_arch = "riscv32")]
 use riscv_rt::entry;
-use semihosting::{println, process};
+use semihosting::process;
+use semihosting::sys::arm_compat::sys_writec;
 
 const EDGE: usize = 32;
 
@@ -51,17 +54,18 @@ fn main() -> ! {
 
     for (i, pixel) in session.input(0).iter_mut().enumerate() {
         let (y, x) = (i / EDGE, i % EDGE);
-        *pixel = if DRAWING[y / 2] << (x / 2) & 0x8000 != 0 { INK } else { PAPER };
+        let row = DRAWING.get(y / 2).copied().unwrap_or(0);
+        *pixel = if row << (x / 2) & 0x8000 != 0 { INK } else { PAPER };
     }
     let mut watch = Watch { layers: 0 };
     session.run_probed(&mut watch);
 
     let scores = session.output(0);
-    let best = (0..scores.len()).rev().max_by_key(|&class| scores[class]).unwrap_or(0);
-    println!("layers {}", watch.layers);
-    println!("digit {best}");
+    let best = scores.iter().enumerate().rev().max_by_key(|(_, score)| **score).map_or(0, |(class, _)| class);
+    print(&format_args!("layers {}", watch.layers));
+    print(&format_args!("digit {best}"));
     for score in scores {
-        println!("score {score}");
+        print(&format_args!("score {score}"));
     }
     process::exit(0)
 }
@@ -79,7 +83,23 @@ impl Probe for Watch {
     }
 }
 
-fn fail(error: &dyn core::fmt::Display) -> ! {
-    println!("the network does not run: {error}");
+fn fail(error: &dyn Display) -> ! {
+    print(&format_args!("the network does not run: {error}"));
     process::exit(1)
+}
+
+/// A line of text.
+fn print(line: &dyn Display) {
+    // Writing to the console never fails.
+    let _infallible = writeln!(Console, "{line}");
+}
+
+/// Where text goes: through the debugger or the emulator, byte by byte.
+struct Console;
+
+impl Write for Console {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        text.bytes().for_each(sys_writec);
+        Ok(())
+    }
 }

@@ -27,7 +27,7 @@ fn group(conv: &Conv<'_>, group: &WeightGroup<'_>, input: &[u8], output: &mut [u
     let edge = scratch.get_mut(..plan.edge)?;
     let depth = padded_depth(conv);
     let in_place = group.format == WeightFormat::Linear(8);
-    let most = if in_place { group.channels } else { plan.levels / depth };
+    let most = if in_place { group.channels } else { plan.levels.checked_div(depth)? };
     for first in (0..group.channels).step_by(most.max(1)) {
         let channels = most.min(group.channels - first);
         let padded = channels.next_multiple_of(CHANNELS) * depth;
@@ -46,7 +46,7 @@ fn group(conv: &Conv<'_>, group: &WeightGroup<'_>, input: &[u8], output: &mut [u
             None => block.in_place(input, windows, output)?,
             Some(columns) => {
                 let mut strip = Strip::new(conv, input, columns, windows, edge)?;
-                for (y, row) in output.chunks_exact_mut(conv.output.w * conv.output.c).enumerate() {
+                for (y, row) in output.chunks_exact_mut((conv.output.w * conv.output.c).max(1)).enumerate() {
                     let pitch = strip.pitch();
                     block.windows(strip.row(y), pitch, conv.output.w, row)?;
                 }
@@ -76,10 +76,10 @@ impl Block<'_> {
             (p.output.h, p.output.w)
         };
         let row_step = p.stride[0] * p.input.w * p.input.c;
-        for (row, output) in (0..rows).zip(output.chunks_exact_mut(windows * p.output.c)) {
+        for (row, output) in (0..rows).zip(output.chunks_exact_mut((windows * p.output.c).max(1))) {
             let input = input.get(row * row_step..)?;
             let whole = match input.len().checked_sub(depth) {
-                Some(last) => (last / pitch + 1).min(windows),
+                Some(last) => (last.checked_div(pitch)? + 1).min(windows),
                 None => 0,
             };
             let (head, tail) = output.split_at_mut_checked(whole * p.output.c)?;

@@ -1,5 +1,7 @@
 //! Depthwise convolution: panels of 16 channels, a strip of rows at a time.
 
+use core::num::NonZero;
+
 use super::cells::{self, Panel, Rows};
 use super::levels;
 use super::tile::Scale;
@@ -38,8 +40,9 @@ fn group(conv: &Conv<'_>, group: &WeightGroup<'_>, input: &[u8], output: &mut [u
         return None;
     }
     let table: &mut [u32] = bytemuck::try_cast_slice_mut(table).ok()?;
+    let across = NonZero::new(plan.blocks[1])?;
     for (block, offset) in table.iter_mut().enumerate() {
-        let [rows, columns] = [block / plan.blocks[1], block % plan.blocks[1]];
+        let [rows, columns] = [block / across, block % across];
         *offset = ((rows * plan.width + columns * CELL * conv.dilation[1]) * CELLS) as u32;
     }
     // Columns beyond the input are never written again.
@@ -109,9 +112,10 @@ impl Layer<'_> {
     fn panel(&mut self, first: usize, channels: usize, weights: &[u8], output: &mut [u8]) -> Option<()> {
         let (p, together, sets) = (self.conv, self.plan.together, self.plan.sets);
         let mut y = 0;
+        let together = NonZero::new(together)?;
         while y < p.output.h {
             // Sets of rows, or a last one that meets the one before.
-            let sets = sets.min((p.output.h - y) / together).max(1);
+            let (sets, together) = (sets.min((p.output.h - y) / together).max(1), together.get());
             let from = y.min(p.output.h - together);
             for set in 0..sets {
                 self.fill(from + set * together, set, first, channels)?;

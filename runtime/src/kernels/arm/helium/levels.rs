@@ -16,7 +16,7 @@ pub(super) fn decode(conv: &Conv<'_>, group: &WeightGroup<'_>, first: usize, lev
     let together = group.format.interleaved();
     let quad = conv.depth().next_multiple_of(VECTOR_CODES) * VECTOR_CHANNELS;
     let spread = if together == 1 { 0 } else { quad / VECTOR_CODES / together * VECTOR_CODES };
-    for (levels, stream) in levels.chunks_exact_mut(quad).zip(stream.chunks(bytes(VECTOR_CHANNELS))) {
+    for (levels, stream) in levels.chunks_exact_mut(quad.max(1)).zip(stream.chunks(bytes(VECTOR_CHANNELS).max(1))) {
         let (interleaved, sequence) = stream.split_at_checked(spread)?;
         let (head, tail) = levels.split_at_mut_checked(spread * together)?;
         meaning.of_interleaved(interleaved, head)?;
@@ -63,7 +63,7 @@ impl Meaning {
 
     /// The levels of codes that interleave.
     fn of_interleaved(&self, stream: &[u8], levels: &mut [u8]) -> Option<()> {
-        let fields = u8::BITS as usize / self.bits;
+        let fields = u8::BITS as usize / self.bits.max(1);
         if stream.is_empty() {
             return Some(());
         }
@@ -228,7 +228,7 @@ fn clear_padding(depth: usize, levels: &mut [u8]) {
     if counted == 0 {
         return;
     }
-    for quad in levels.chunks_exact_mut(depth.next_multiple_of(VECTOR_CODES) * VECTOR_CHANNELS) {
+    for quad in levels.chunks_exact_mut((depth.next_multiple_of(VECTOR_CODES) * VECTOR_CHANNELS).max(1)) {
         let last = quad.rchunks_exact_mut(VECTOR_CODES).take(VECTOR_CHANNELS);
         last.flat_map(|vector| vector.iter_mut().skip(counted)).for_each(|level| *level = 0);
     }

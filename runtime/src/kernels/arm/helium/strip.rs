@@ -39,6 +39,7 @@ impl<'a> Strip<'a> {
     pub(super) fn row(&mut self, y: usize) -> &[u8] {
         let (p, c) = (self.conv, self.conv.input.c);
         let Columns { column, step, run, stride, runs } = self.columns;
+        let stride = stride.max(1);
         let to_step = if runs == 1 { column } else { step * column };
         for series in 0..runs {
             // Columns of the series, counted from the edge of the padding on, that lie inside the input.

@@ -65,7 +65,8 @@ impl Finish {
 
     /// The codes of a row of pixels, as many as there are in `output`.
     pub(super) fn row(&mut self, sums: &[i32], windows: &[i32], output: &mut [u8]) -> Option<()> {
-        let pixels = if output.len() == self.row_bytes { windows.len() } else { output.len() / self.pitch };
+        let pixels =
+            if output.len() == self.row_bytes { windows.len() } else { output.len().checked_div(self.pitch)? };
         let fits = pixels <= windows.len()
             && pixels * self.pitch <= output.len()
             && pixels * self.filters <= sums.len()

@@ -75,7 +75,7 @@ fn strips(conv: &Conv<'_>, group: &WeightGroup<'_>, input: &[u8], output: &mut [
             weights::expand(plan, conv, group, channel, levels.flip, weights)?;
             let mut tiles = Tiles::new(plan, activations, weights, weights::cut(plan, weights, runs)?)?;
             let mut finish = Finish::new(plan, conv, group, channel, &levels)?;
-            let rows = to.chunks_mut(row_bytes).zip(windows.chunks_exact(plan.output.w));
+            let rows = to.chunks_mut(row_bytes).zip(windows.chunks_exact(plan.output.w.max(1)));
             for (row, (to, windows)) in rows.enumerate() {
                 tiles.row(row * conv.stride[0], sums)?;
                 finish.row(sums.get(plan.skipped_sums()..)?, windows, to)?;

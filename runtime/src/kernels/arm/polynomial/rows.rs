@@ -6,6 +6,7 @@ use super::Levels;
 use crate::format::{Conv, Shape};
 use crate::kernels::polynomial::{Form, Polynomial, TAPS, TILE};
 use crate::kernels::scratch::padded;
+use crate::moving::move_down;
 
 /// The input as rows of pixels, padding included.
 pub(super) struct Rows<'a> {
@@ -27,8 +28,8 @@ impl Rows<'_> {
         let span = (pixels - 1) * step;
         let row_words = plan.row_steps() * TILE;
         let kept = self.kept(first);
-        for to in to.chunks_exact_mut(plan.rows * row_words).take(plan.tiles).filter(|_| kept > 0) {
-            to.copy_within((plan.rows - kept) * row_words.., 0);
+        for to in to.chunks_exact_mut((plan.rows * row_words).max(1)).take(plan.tiles).filter(|_| kept > 0) {
+            move_down(to, (plan.rows - kept) * row_words);
         }
         for row in kept..plan.rows {
             let y = (first * self.conv.stride[0] + row).wrapping_sub(self.conv.pad[0]);
@@ -43,10 +44,10 @@ impl Rows<'_> {
                     match line.get(x.wrapping_mul(c)..).filter(|from| inside && from.len() >= (span + 1) * c) {
                         Some(from) => self.pack_words(from, step * c, to)?,
                         None => {
-                            for (i, pixel) in edge.chunks_exact_mut(c).enumerate().take(pixels) {
+                            for (i, pixel) in edge.chunks_exact_mut(c.max(1)).enumerate().take(pixels) {
                                 let x = x.wrapping_add(i * step);
                                 match line.get(x.wrapping_mul(c)..).and_then(|of| of.get(..c)).filter(|_| x < w) {
-                                    Some(of) => pixel.copy_from_slice(of),
+                                    Some(of) => pixel.iter_mut().zip(of).for_each(|(to, &code)| *to = code),
                                     None => pixel.fill(self.conv.zero_in),
                                 }
                             }
@@ -86,7 +87,7 @@ impl Rows<'_> {
         }
         for (channel, to) in to.as_chunks_mut::<TILE>().0.iter_mut().enumerate().skip(c / 4 * 4) {
             for (half, to) in to.iter_mut().enumerate() {
-                let codes = from.iter().skip(half * pixels * pitch + channel).step_by(pitch).take(pixels);
+                let codes = from.iter().skip(half * pixels * pitch + channel).step_by(pitch.max(1)).take(pixels);
                 *to = codes.rev().fold(0, |word, &code| word << self.plan.fields.bits() | u32::from(code));
             }
         }
@@ -110,15 +111,15 @@ impl Rows<'_> {
         let width = padded(conv, 1, self.plan.output.w);
         let (columns, kept) = (columns.get_mut(..width)?, self.kept(first));
         if kept > 0 {
-            sums.copy_within((self.plan.rows - kept) * width.., 0);
+            move_down(sums, (self.plan.rows - kept) * width);
         }
-        for (row, sums) in (kept..).zip(sums.get_mut(kept * width..)?.chunks_exact_mut(width)) {
+        for (row, sums) in (kept..).zip(sums.get_mut(kept * width..)?.chunks_exact_mut(width.max(1))) {
             self.sum_pixels(first * down + row, sums);
             sums.iter_mut().for_each(|sum| *sum = sum.wrapping_mul(offset));
         }
-        for (row, windows) in windows.chunks_exact_mut(self.plan.output.w).take(outputs).enumerate() {
-            let mut rows = sums.get(row * down * width..)?.get(..kh * width)?.chunks_exact(width);
-            columns.copy_from_slice(rows.next()?);
+        for (row, windows) in windows.chunks_exact_mut(self.plan.output.w.max(1)).take(outputs).enumerate() {
+            let mut rows = sums.get(row * down * width..)?.get(..kh * width)?.chunks_exact(width.max(1));
+            columns.get_mut(..width)?.copy_from_slice(rows.next()?.get(..width)?);
             rows.for_each(|sums| add(columns, sums.iter()));
             windows.fill(0);
             for tap in 0..kw {
@@ -126,7 +127,7 @@ impl Rows<'_> {
                 if right == 1 {
                     add(windows, columns.iter());
                 } else {
-                    add(windows, columns.iter().step_by(right));
+                    add(windows, columns.iter().step_by(right.max(1)));
                 }
             }
         }
@@ -140,13 +141,13 @@ impl Rows<'_> {
         let y = row.wrapping_sub(self.conv.pad[0]);
         let (Some(sums), true) = (sums.get_mut(self.conv.pad[1]..), y < h) else { return };
         let line = self.input.get(y * w * c..).unwrap_or_default();
-        let pixels = w.min(line.len() / c).min(sums.len());
+        let pixels = w.min(line.len() / c.max(1)).min(sums.len());
         if c.is_multiple_of(4) && pixels > 0 {
             let (leaf, codes): (SumLeaf, _) = if c.is_multiple_of(16) { (sum_16, 16) } else { (sum_4, 4) };
             // SAFETY: there are so many pixels, one at least, and sums.
             unsafe { leaf(sums.as_mut_ptr(), line.as_ptr(), c / codes, pixels) };
         } else {
-            for (sum, pixel) in sums.iter_mut().zip(line.chunks_exact(c)).take(pixels) {
+            for (sum, pixel) in sums.iter_mut().zip(line.chunks_exact(c.max(1))).take(pixels) {
                 *sum = pixel.iter().map(|&code| i32::from(code)).sum();
             }
         }

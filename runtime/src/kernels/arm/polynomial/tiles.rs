@@ -39,7 +39,7 @@ impl<'a> Tiles<'a> {
         let row_words = plan.row_steps().checked_mul(TILE)?;
         let tile_words = plan.rows.checked_mul(row_words)?;
         let read = plan.tiles.checked_sub(1)?.checked_mul(tile_words)?.checked_add(weights.len())?;
-        let rows = activations.len().checked_sub(read)? / row_words + 1;
+        let rows = activations.len().checked_sub(read)?.checked_div(row_words)? + 1;
         let all = weights.as_ptr_range();
         let job = Job {
             activations: activations.as_ptr(),

@@ -1,6 +1,7 @@
 //! Codes of weights as words.
 
 use core::arch::naked_asm;
+use core::num::NonZero;
 
 use crate::bits::read_code;
 use crate::format::{Conv, WORD_CHANNELS, WORD_CODES, WeightGroup};
@@ -33,7 +34,9 @@ pub(super) fn expand(
         Form::Taps if together && taps == TAPS => {
             let leaf = taps_leaf(plan.fields, bits)?;
             let (tap_bytes, quads) = (c / WORD_CODES * bits, c / WORD_CODES);
-            for (to, from) in weights.chunks_exact_mut(c * TILE).zip(first.chunks_exact(TAPS * tap_bytes)) {
+            for (to, from) in
+                weights.chunks_exact_mut((c * TILE).max(1)).zip(first.chunks_exact((TAPS * tap_bytes).max(1)))
+            {
                 // SAFETY: `from` holds the codes of three taps, `to` a step for each channel, one at least.
                 unsafe { leaf(to.as_mut_ptr(), from.as_ptr(), tap_bytes, quads, flip) };
             }
@@ -48,11 +51,13 @@ pub(super) fn expand(
             unsafe { leaf(weights.as_mut_ptr(), first.as_ptr(), second.as_ptr(), quads, flip) };
         }
         Form::Taps => {
+            let (steps, words) = (NonZero::new(plan.row_steps())?, NonZero::new(plan.words)?);
+            let c = NonZero::new(c)?;
             for (index, to) in weights.chunks_exact_mut(TILE).enumerate() {
-                let (row, word, channel) = (index / plan.row_steps(), index / c % plan.words, index % c);
+                let (row, word, channel) = (index / steps, index / c % words, index % c);
                 for (filter, to) in to.iter_mut().enumerate() {
                     *to = (word * TAPS..).take(TAPS).fold(0, |word, tap| {
-                        let code = || code_at(first, bits, filter, (row * taps + tap) * c + channel, flip);
+                        let code = || code_at(first, bits, filter, (row * taps + tap) * c.get() + channel, flip);
                         word << plan.fields.bits() | if tap < taps { code() } else { 0 }
                     });
                 }
@@ -74,7 +79,7 @@ pub(super) fn expand(
 /// all runs.
 pub(super) fn cut<'a>(plan: &Polynomial, weights: &[u32], runs: &'a mut [u32]) -> Option<&'a [u32]> {
     let (mut sums, mut bytes, mut count) = ([0; TILE], 0, 0);
-    for steps in weights.chunks(plan.sure_steps * TILE).take(plan.runs()) {
+    for steps in weights.chunks((plan.sure_steps * TILE).max(1)).take(plan.runs()) {
         if plan.runs() > 1 {
             let before = sums;
             // SAFETY: there are whole blocks of steps, one at least.
