@@ -371,10 +371,10 @@ impl WordDense {
         WordDense { windows, edges, levels }
     }
 
-    /// Bytes of the windows of a tile.
+    /// Bytes of the windows of a tile, and of their sums.
     pub(super) const fn tile_bytes(conv: &Conv<'_>) -> usize {
         let depth = conv.depth().div_ceil(WORD_CODES).saturating_mul(WORD_CODES);
-        depth.saturating_mul(2 * WordDense::WINDOWS)
+        depth.saturating_mul(2).saturating_add(size_of::<u32>()).saturating_mul(WordDense::WINDOWS)
     }
 
     /// Whether the windows of a tile lie in the end of the output, which is memory too until it is written: where that

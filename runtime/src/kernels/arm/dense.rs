@@ -90,16 +90,17 @@ fn tiles(
     windows: &mut [u8],
     output: &mut [u8],
 ) -> Option<()> {
-    let window = windows.get_mut(..block.depth * 2 * WINDOWS)?;
+    let window = windows.get_mut(..WordDense::tile_bytes(conv))?;
+    let (codes, sums) = window.split_last_chunk_mut::<{ size_of::<[u32; WINDOWS]>() }>()?;
+    let sums: &mut [u32; WINDOWS] = bytemuck::try_cast_mut(sums).ok()?;
     let mut job = Job::of_tiles(Scale::new(&conv.requantise), block.depth);
-    job.end = window.as_ptr_range().end;
+    (job.window, job.end) = (codes.as_ptr(), codes.as_ptr_range().end);
     for first in (0..pixels).step_by(WINDOWS) {
         // The last tile meets the one before it.
         let first = first.min(pixels.checked_sub(WINDOWS)?);
-        gather.tile(first, window);
-        job.window = window.as_ptr();
+        gather.tile(first, codes, sums);
         let output = output.get_mut(first * conv.output.c..)?.get_mut(..WINDOWS * conv.output.c)?;
-        // SAFETY: `gather` has filled the window.
+        // SAFETY: `gather` has filled the windows and their sums, which follow.
         unsafe { block.multiply(&mut job, &Leaf::TILE, conv.output.c, output)? };
     }
     Some(())
@@ -118,6 +119,8 @@ fn singles(
         let output = output.get_mut(pixel * conv.output.c..)?.get_mut(..conv.output.c)?;
         let window = gather.single(pixel)?.get(..block.depth)?.as_ptr_range();
         (job.window, job.end) = (window.start, window.end);
+        // SAFETY: the window is whole words, one at least.
+        job.offset = unsafe { tile::sum(window.start, block.depth / STEP) } << 7;
         // SAFETY: the window has as many codes as channels have levels.
         unsafe { block.multiply(&mut job, &Leaf::SINGLE, conv.output.c, output)? };
     }
@@ -228,8 +231,9 @@ impl<'a> Gather<'a> {
         (input.len() == conv.input.len()).then_some(Gather { conv, input, edges, windows, row, whole_words })
     }
 
-    /// Three windows from pixel `first` on, taken apart.
-    fn tile(&mut self, first: usize, to: &mut [u8]) {
+    /// Three windows from pixel `first` on, taken apart, and their sums.
+    fn tile(&mut self, first: usize, to: &mut [u8], sums: &mut [u32; WINDOWS]) {
+        *sums = [0; WINDOWS];
         let mut at = [first / self.row, first % self.row];
         let pixels: [[usize; 2]; WINDOWS] = from_fn(|_| {
             let pixel = at;
@@ -251,7 +255,7 @@ impl<'a> Gather<'a> {
             if !self.whole_words {
                 let depth = p.depth().next_multiple_of(STEP);
                 if p.kernel == [1; 2] && pixels.iter().all(|&pixel| self.is_readable(pixel, depth)) {
-                    tile::take_apart(&Runs { from: starts, words: depth / STEP, rows: 1, skip: 0 }, to);
+                    tile::take_apart(&Runs { from: starts, words: depth / STEP, rows: 1, skip: 0 }, to, sums);
                     return;
                 }
                 if p.dilation[1] == 1 && pixels.iter().all(|&pixel| self.windows.is_inside(pixel)) {
@@ -266,16 +270,16 @@ impl<'a> Gather<'a> {
                     }
                 }
                 let from = from_fn(|i| self.edges.as_ptr().wrapping_add(i * depth));
-                tile::take_apart(&Runs { from, words: depth / STEP, rows: 1, skip: 0 }, to);
+                tile::take_apart(&Runs { from, words: depth / STEP, rows: 1, skip: 0 }, to, sums);
             } else if pixels.iter().all(|&pixel| self.windows.is_inside(pixel)) {
                 if p.dilation[1] == 1 || kw == 1 {
                     let skip = (p.dilation[0] * pitch).wrapping_sub(kw * p.input.c);
-                    tile::take_apart(&Runs { from: starts, words: kw * words, rows: kh, skip }, to);
+                    tile::take_apart(&Runs { from: starts, words: kw * words, rows: kh, skip }, to, sums);
                 } else {
                     let (mut from, mut to) = (starts, to);
                     let skip = (p.dilation[1] - 1) * p.input.c;
                     for _ in 0..kh {
-                        to = tile::take_apart(&Runs { from, words, rows: kw, skip }, to);
+                        to = tile::take_apart(&Runs { from, words, rows: kw, skip }, to, sums);
                         from = from.map(|from| from.wrapping_add(p.dilation[0] * pitch));
                     }
                 }
@@ -287,7 +291,7 @@ impl<'a> Gather<'a> {
                             Some([y, x]) => self.code(y, x),
                             None => self.edges.as_ptr(),
                         });
-                        to = tile::take_apart(&Runs { from, words, rows: 1, skip: 0 }, to);
+                        to = tile::take_apart(&Runs { from, words, rows: 1, skip: 0 }, to, sums);
                     }
                 }
             }

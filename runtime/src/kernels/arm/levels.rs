@@ -10,8 +10,8 @@ use crate::format::{Conv, Layout, WORD_CHANNELS, WORD_CODES, WeightFormat, Weigh
 use crate::kernels::KernelSet;
 use crate::kernels::portable::Decoder;
 
-/// Fills `levels` with those of channels from `first` on, the first of a stream, in the order of [`Layout::Words`]; 0 at
-/// the padding of a dense convolution. `None` if `levels` are no whole words, or more than there are.
+/// Fills `levels` with those of channels from `first` on, the first of a stream, as codes of 8 bits lie in
+/// [`Layout::Words`]; 0 at the padding of a dense convolution. `None` if `levels` are no whole words, or more than there are.
 pub(super) fn decode(conv: &Conv<'_>, group: &WeightGroup<'_>, first: usize, levels: &mut [i8]) -> Option<()> {
     let stream = || group.codes.get(conv.packed_bytes(first, group.format, Layout::Words)..);
     match group.format {
@@ -34,6 +34,7 @@ pub(super) fn decode(conv: &Conv<'_>, group: &WeightGroup<'_>, first: usize, lev
     }
     if !conv.is_depthwise() {
         clear_padding(conv.depth(), levels);
+        join(levels)?;
     }
     Some(())
 }
@@ -229,4 +230,17 @@ fn clear_padding(depth: usize, levels: &mut [i8]) {
         let last = pair.rchunks_exact_mut(WORD_CODES).take(WORD_CHANNELS);
         last.flat_map(|word| word.iter_mut().skip(counted)).for_each(|level| *level = 0);
     }
+}
+
+/// Brings the levels of pairs of channels, four of each in turn, into halves of words.
+fn join(levels: &mut [i8]) -> Option<()> {
+    const EVEN: u32 = 0x00ff_00ff;
+    // To the lower bytes 128 is added.
+    const OFFSET: u32 = 0x0080_0080;
+    let words: &mut [u32] = bytemuck::try_cast_slice_mut(levels).ok()?;
+    for [a, b] in words.as_chunks_mut::<WORD_CHANNELS>().0 {
+        let (first, second) = (*a ^ (OFFSET | OFFSET << 8), *b);
+        (*a, *b) = (first & EVEN | (second & EVEN) << 8, first >> 8 & EVEN | second & !EVEN);
+    }
+    Some(())
 }
