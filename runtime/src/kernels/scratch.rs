@@ -332,7 +332,7 @@ pub(super) struct WordDense {
     pub(super) windows: usize,
     /// Bytes of a pixel of padding, or of copies of windows.
     pub(super) edges: usize,
-    /// Bytes of decoded levels.
+    /// Bytes of decoded or copied levels; 0 where these are read as they lie.
     pub(super) levels: usize,
 }
 
@@ -341,6 +341,10 @@ impl WordDense {
     const WINDOWS: usize = 3;
     /// Bytes of levels that are decoded at once, unless a pair of channels takes more.
     const LEVELS: usize = 2048;
+    /// Bytes of levels of 8 bits that are copied at once, at most: flash keeps the core waiting whenever they are read.
+    const COPIED: usize = 2560;
+    /// Pairs of channels that are copied at once, at least, unless these are all.
+    const COPIED_PAIRS: usize = 8;
 
     pub(super) const fn of(conv: &Conv<'_>, format: WeightFormat) -> WordDense {
         let depth = conv.depth().div_ceil(WORD_CODES).saturating_mul(WORD_CODES);
@@ -348,12 +352,14 @@ impl WordDense {
             let edges = if WordDense::reads_in_place(conv) { 0 } else { depth };
             return WordDense { windows: depth.saturating_mul(2), edges, levels: 0 };
         }
+        let (pair, pairs) = (depth.saturating_mul(WORD_CHANNELS), conv.output.c.div_ceil(WORD_CHANNELS));
         let levels = if decodes(format) {
-            let pair = depth.saturating_mul(WORD_CHANNELS);
-            let pairs = most(WordDense::LEVELS / most(pair, 1), 1);
-            pair.saturating_mul(least(pairs, conv.output.c.div_ceil(WORD_CHANNELS)))
+            pair.saturating_mul(least(most(WordDense::LEVELS / most(pair, 1), 1), pairs))
         } else {
-            0
+            // A block that is copied is worth that windows are gathered again for it.
+            let copied = least(WordDense::COPIED / most(pair, 1), pairs);
+            let pays = copied >= least(WordDense::COPIED_PAIRS, pairs) && WordDense::is_reused(conv);
+            if pays { pair.saturating_mul(copied) } else { 0 }
         };
         let (windows, edges) = if !WordDense::is_tiled(conv) {
             (0, if WordDense::reads_in_place(conv) { 0 } else { depth })
@@ -365,7 +371,7 @@ impl WordDense {
             } else {
                 conv.input.c
             };
-            let in_tail = !decodes(format) && WordDense::is_tailed(conv);
+            let in_tail = levels == 0 && WordDense::is_tailed(conv);
             (if in_tail { 0 } else { WordDense::tile_bytes(conv) }, edges)
         };
         WordDense { windows, edges, levels }
@@ -387,6 +393,11 @@ impl WordDense {
     /// Whether there are windows enough for a tile.
     pub(super) const fn is_tiled(conv: &Conv<'_>) -> bool {
         conv.output.h.saturating_mul(conv.output.w) >= WordDense::WINDOWS
+    }
+
+    /// Whether weights are read often enough that it pays to copy them.
+    const fn is_reused(conv: &Conv<'_>) -> bool {
+        conv.output.h.saturating_mul(conv.output.w) >= 4 * WordDense::WINDOWS
     }
 
     /// Whether weights are multiplied as they are coded: windows are few and whole steps, and sums leave room for levels

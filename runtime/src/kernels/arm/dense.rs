@@ -37,7 +37,7 @@ fn group(conv: &Conv<'_>, group: &WeightGroup<'_>, input: &[u8], output: &mut [u
         return Some(());
     }
     let depth = conv.depth().next_multiple_of(STEP);
-    let in_place = group.format == WeightFormat::Linear(8);
+    let in_place = plan.levels == 0;
     let most = if in_place { group.channels } else { plan.levels.checked_div(depth)? };
     for first in (0..group.channels).step_by(most.max(1)) {
         let channels = most.min(group.channels - first);

@@ -14,6 +14,10 @@ use crate::kernels::portable::Decoder;
 /// [`Layout::Words`]; 0 at the padding of a dense convolution. `None` if `levels` are no whole words, or more than there are.
 pub(super) fn decode(conv: &Conv<'_>, group: &WeightGroup<'_>, first: usize, levels: &mut [i8]) -> Option<()> {
     let stream = || group.codes.get(conv.packed_bytes(first, group.format, Layout::Words)..);
+    if group.format == Linear(8) {
+        levels.copy_from_slice(bytemuck::cast_slice(stream()?.get(..levels.len())?));
+        return Some(());
+    }
     match group.format {
         Linear(1) if const { linked(&[Linear(1)]) } => expand(ones, [0, 1], stream()?, levels)?,
         Linear(2) if const { linked(&[Linear(2)]) } => expand(twos::<1>, [0, 3], stream()?, levels)?,
