@@ -313,7 +313,7 @@ impl Aarch64Rows {
 /// Bytes that the kernels which read [`Layout::Words`] want.
 pub(super) const fn words(conv: &Conv<'_>, format: WeightFormat) -> usize {
     let used = match conv.is_depthwise() {
-        true if KernelSet::LINKED.has_depthwise(Layout::Words) => WordDepthwise::of(conv, format).total(),
+        true if KernelSet::LINKED.has_depthwise(Layout::Words) => WordDepthwise::of(conv).total(),
         false if KernelSet::LINKED.has_dense(Layout::Words) => WordDense::of(conv, format).total(),
         _ => 0,
     };
@@ -428,26 +428,34 @@ pub(super) struct WordDepthwise {
     pub(super) edge: usize,
     /// Bytes of a window for less than four channels.
     pub(super) part: usize,
-    /// Bytes of decoded levels.
-    pub(super) levels: usize,
+    /// Quads of channels of a block.
+    pub(super) quads: usize,
+    /// Bytes of the levels of a quad, two for each.
+    pub(super) quad: usize,
 }
 
 impl WordDepthwise {
-    pub(super) const fn of(conv: &Conv<'_>, format: WeightFormat) -> WordDepthwise {
+    pub(super) const fn of(conv: &Conv<'_>) -> WordDepthwise {
         let taps = conv.depth();
-        let levels = if decodes(format) {
-            let quad = taps.saturating_add(taps % 2).saturating_mul(WORD_CODES);
-            let quads = most(WordDense::LEVELS / most(quad, 1), 1);
-            quad.saturating_mul(least(quads, conv.output.c.div_ceil(WORD_CODES)))
-        } else {
-            0
-        };
+        let quad = taps.saturating_add(taps % 2).saturating_mul(2 * WORD_CODES);
+        let quads = least(most(WordDense::LEVELS / most(quad, 1), 1), conv.output.c.div_ceil(WORD_CODES));
         let edge = conv.input.c.div_ceil(WORD_CODES).saturating_mul(WORD_CODES);
-        WordDepthwise { tables: taps.saturating_mul(8), edge, part: taps.saturating_mul(WORD_CODES), levels }
+        WordDepthwise { tables: taps.saturating_mul(8), edge, part: taps.saturating_mul(WORD_CODES), quads, quad }
+    }
+
+    /// Bytes of the biases and multipliers of a block.
+    pub(super) const fn numbers(&self) -> usize {
+        self.quads.saturating_mul(WORD_CODES * 2 * size_of::<i32>())
+    }
+
+    /// Bytes of its levels.
+    pub(super) const fn levels(&self) -> usize {
+        self.quads.saturating_mul(self.quad)
     }
 
     const fn total(&self) -> usize {
-        self.tables.saturating_add(self.edge).saturating_add(self.part).saturating_add(self.levels)
+        let block = self.numbers().saturating_add(self.levels());
+        self.tables.saturating_add(self.edge).saturating_add(self.part).saturating_add(block)
     }
 }
 

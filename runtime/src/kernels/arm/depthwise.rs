@@ -8,7 +8,7 @@ use core::num::NonZero;
 use super::levels;
 use super::quad::{self, CHANNELS, Job};
 use super::tile::Scale;
-use crate::format::{Conv, WeightFormat, WeightGroup};
+use crate::format::{Conv, WeightGroup};
 use crate::kernels::arm::windows::Windows;
 use crate::kernels::scratch::{WordAlign, WordDepthwise};
 
@@ -25,10 +25,13 @@ pub(super) fn run(conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mu
 
 /// Block after block of channels, as many as are decoded at once.
 fn group(conv: &Conv<'_>, group: &WeightGroup<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) -> Option<()> {
-    let plan = WordDepthwise::of(conv, group.format);
+    let plan = WordDepthwise::of(conv);
     let (tables, scratch) = scratch.split_at_mut_checked(plan.tables)?;
     let (edge, scratch) = scratch.split_at_mut_checked(plan.edge)?;
-    let (part, levels) = scratch.split_at_mut_checked(plan.part)?;
+    let (part, scratch) = scratch.split_at_mut_checked(plan.part)?;
+    let (numbers, levels) = scratch.split_at_mut_checked(plan.numbers())?;
+    let (bias, mult) = numbers.split_at_mut(numbers.len() / 2);
+    let (bias, mult) = (bytemuck::try_cast_slice_mut(bias).ok()?, bytemuck::try_cast_slice_mut(mult).ok()?);
     let columns = NonZero::new(conv.kernel[1])?;
     let (tables, taps) = (bytemuck::try_cast_slice_mut(tables).ok()?, conv.depth());
     let (inside, table) = tables.split_at_mut_checked(taps)?;
@@ -39,32 +42,29 @@ fn group(conv: &Conv<'_>, group: &WeightGroup<'_>, input: &[u8], output: &mut [u
     }
     let mut layer = Layer { conv, windows: Windows::of(conv), columns, input, inside, table, edge, part };
     let stream = taps.next_multiple_of(2) * CHANNELS;
-    let in_place = group.format == WeightFormat::Linear(8);
-    let most = if in_place { group.channels } else { plan.levels.checked_div(stream)? * CHANNELS };
-    for first in (0..group.channels).step_by(most.max(1)) {
-        let channels = most.min(group.channels - first);
-        let coded = channels.div_ceil(CHANNELS) * stream;
-        let levels: &[i8] = if in_place {
-            bytemuck::cast_slice(group.codes.get(..coded)?)
-        } else {
-            let levels = bytemuck::cast_slice_mut(levels.get_mut(..coded)?);
-            levels::decode(conv, group, first, levels)?;
-            levels
-        };
+    for first in (0..group.channels).step_by((plan.quads * CHANNELS).max(1)) {
+        let channels = (plan.quads * CHANNELS).min(group.channels - first);
+        let levels = levels.get_mut(..channels.div_ceil(CHANNELS) * plan.quad)?;
+        // Decoded to the second half, and spread from there.
+        levels::decode(conv, group, first, bytemuck::cast_slice_mut(levels.get_mut(levels.len() / 2..)?))?;
+        let levels = levels::widen(levels)?;
         let first = group.first + first;
         let numbers = first..first + channels;
-        let (bias, mult) = (conv.bias.get(numbers.clone())?, conv.mult.get(numbers)?);
+        let (bias, mult): (&mut [i32], &mut [i32]) = (bias.get_mut(..channels)?, mult.get_mut(..channels)?);
+        bias.copy_from_slice(conv.bias.get(numbers.clone())?);
+        mult.copy_from_slice(conv.mult.get(numbers)?);
         layer.block(&Block { first, bias, mult, levels, stream }, output)?;
     }
     Some(())
 }
 
-/// A run of channels with their levels, `stream` for each quad.
+/// A run of channels with their levels, `stream` for each quad: all in memory that never waits, since each pixel wants
+/// them anew.
 struct Block<'a> {
     first: usize,
     bias: &'a [i32],
     mult: &'a [i32],
-    levels: &'a [i8],
+    levels: &'a [i16],
     stream: usize,
 }
 

@@ -248,3 +248,15 @@ fn join(levels: &mut [i8]) -> Option<()> {
     }
     Some(())
 }
+
+/// Makes 16 bits each of the levels in the second half of `bytes`: of four, the even ones first. `None` if they are no
+/// whole words.
+pub(super) fn widen(bytes: &mut [u8]) -> Option<&[i16]> {
+    let words: &mut [u32] = bytemuck::try_cast_slice_mut(bytes).ok()?;
+    let half = words.len() / 2;
+    for i in 0..half {
+        let [a, b, c, d] = words.get(half + i)?.to_ne_bytes().map(|level| u32::from(level as i8 as u16));
+        words.get_mut(2 * i..)?.first_chunk_mut().map(|pair| *pair = [a | c << 16, b | d << 16])?;
+    }
+    bytemuck::try_cast_slice(words).ok()
+}
