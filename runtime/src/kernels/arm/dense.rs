@@ -10,7 +10,7 @@ use core::ops::Range;
 use super::tile::{self, Job, Rows, Runs, STEP, Scale, WINDOWS};
 use super::windows::Windows;
 use super::{levels, stream};
-use crate::format::{Conv, WORD_CHANNELS, WeightFormat, WeightGroup};
+use crate::format::{Conv, WORD_CHANNELS, WeightGroup};
 use crate::kernels::scratch::{WordAlign, WordDense};
 
 /// Dense convolution of weights in [`Layout::Words`](crate::format::Layout::Words); leaves the output alone if the
@@ -218,6 +218,8 @@ struct Gather<'a> {
     /// Pixels of a row of output.
     row: NonZero<usize>,
     whole_words: bool,
+    /// Whether windows are the pixels of the input, one after another, whole words each.
+    are_pixels: bool,
 }
 
 impl<'a> Gather<'a> {
@@ -228,12 +230,22 @@ impl<'a> Gather<'a> {
         if whole_words {
             edges.fill(conv.zero_in);
         }
-        (input.len() == conv.input.len()).then_some(Gather { conv, input, edges, windows, row, whole_words })
+        let same = conv.input.h == conv.output.h && conv.input.w == conv.output.w && conv.pad == [0; 2];
+        let are_pixels = whole_words && conv.kernel == [1; 2] && conv.stride == [1; 2] && same;
+        let gather = Gather { conv, input, edges, windows, row, whole_words, are_pixels };
+        (input.len() == conv.input.len()).then_some(gather)
     }
 
     /// Three windows from pixel `first` on, taken apart, and their sums.
     fn tile(&mut self, first: usize, to: &mut [u8], sums: &mut [u32; WINDOWS]) {
         *sums = [0; WINDOWS];
+        if self.are_pixels {
+            let c = self.conv.input.c;
+            let from = from_fn(|i| self.input.as_ptr().wrapping_add((first + i) * c));
+            // SAFETY: there are as many pixels of input as of output, and each is as many words as a window.
+            unsafe { tile::take_apart(&Runs { from, words: c / STEP, rows: 1, skip: 0 }, to.as_mut_ptr(), sums) };
+            return;
+        }
         let mut at = [first / self.row, first % self.row];
         let pixels: [[usize; 2]; WINDOWS] = from_fn(|_| {
             let pixel = at;
