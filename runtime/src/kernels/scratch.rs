@@ -323,6 +323,9 @@ pub(super) const fn words(conv: &Conv<'_>, format: WeightFormat) -> usize {
 /// What the scratch of those kernels is aligned to.
 pub(super) type WordAlign = u32;
 
+/// Bytes of the bias and the multiplier of a channel.
+const NUMBERS: usize = 2 * size_of::<i32>();
+
 /// Codes of a channel in a step of the kernel that multiplies weights as they are coded.
 pub(super) const STREAM_CODES: usize = 8;
 
@@ -332,6 +335,8 @@ pub(super) struct WordDense {
     pub(super) windows: usize,
     /// Bytes of a pixel of padding, or of copies of windows.
     pub(super) edges: usize,
+    /// Bytes of the biases and multipliers of copied levels.
+    pub(super) numbers: usize,
     /// Bytes of decoded or copied levels; 0 where these are read as they lie.
     pub(super) levels: usize,
 }
@@ -350,16 +355,16 @@ impl WordDense {
         let depth = conv.depth().div_ceil(WORD_CODES).saturating_mul(WORD_CODES);
         if WordDense::streams(conv, format) {
             let edges = if WordDense::reads_in_place(conv) { 0 } else { depth };
-            return WordDense { windows: depth.saturating_mul(2), edges, levels: 0 };
+            return WordDense { windows: depth.saturating_mul(2), edges, numbers: 0, levels: 0 };
         }
         let (pair, pairs) = (depth.saturating_mul(WORD_CHANNELS), conv.output.c.div_ceil(WORD_CHANNELS));
-        let levels = if decodes(format) {
-            pair.saturating_mul(least(most(WordDense::LEVELS / most(pair, 1), 1), pairs))
+        let (numbers, levels) = if decodes(format) {
+            (0, pair.saturating_mul(least(most(WordDense::LEVELS / most(pair, 1), 1), pairs)))
         } else {
             // A block that is copied is worth that windows are gathered again for it.
             let copied = least(WordDense::COPIED / most(pair, 1), pairs);
             let pays = copied >= least(WordDense::COPIED_PAIRS, pairs) && WordDense::is_reused(conv);
-            if pays { pair.saturating_mul(copied) } else { 0 }
+            if pays { (copied * WORD_CHANNELS * NUMBERS, pair.saturating_mul(copied)) } else { (0, 0) }
         };
         let (windows, edges) = if !WordDense::is_tiled(conv) {
             (0, if WordDense::reads_in_place(conv) { 0 } else { depth })
@@ -374,7 +379,7 @@ impl WordDense {
             let in_tail = levels == 0 && WordDense::is_tailed(conv);
             (if in_tail { 0 } else { WordDense::tile_bytes(conv) }, edges)
         };
-        WordDense { windows, edges, levels }
+        WordDense { windows, edges, numbers, levels }
     }
 
     /// Bytes of the windows of a tile, and of their sums.
@@ -416,7 +421,7 @@ impl WordDense {
     }
 
     const fn total(&self) -> usize {
-        self.windows.saturating_add(self.edges).saturating_add(self.levels)
+        self.windows.saturating_add(self.edges).saturating_add(self.numbers).saturating_add(self.levels)
     }
 }
 
@@ -445,7 +450,7 @@ impl WordDepthwise {
 
     /// Bytes of the biases and multipliers of a block.
     pub(super) const fn numbers(&self) -> usize {
-        self.quads.saturating_mul(WORD_CODES * 2 * size_of::<i32>())
+        self.quads.saturating_mul(WORD_CODES * NUMBERS)
     }
 
     /// Bytes of its levels.

@@ -29,6 +29,7 @@ fn group(conv: &Conv<'_>, group: &WeightGroup<'_>, input: &[u8], output: &mut [u
     let plan = WordDense::of(conv, group.format);
     let (windows, scratch) = scratch.split_at_mut_checked(plan.windows)?;
     let (edges, scratch) = scratch.split_at_mut_checked(plan.edges)?;
+    let (copied, scratch) = scratch.split_at_mut_checked(plan.numbers)?;
     if WordDense::streams(conv, group.format) {
         let mut gather = Gather::new(conv, input, edges)?;
         for (pixel, output) in output.chunks_exact_mut(conv.output.c.max(1)).enumerate() {
@@ -51,7 +52,10 @@ fn group(conv: &Conv<'_>, group: &WeightGroup<'_>, input: &[u8], output: &mut [u
         };
         let first = group.first + first;
         let numbers = first..first + channels;
-        let (bias, mult) = (conv.bias.get(numbers.clone())?, conv.mult.get(numbers)?);
+        let [bias, mult] = match plan.numbers {
+            0 => [conv.bias.get(numbers.clone())?, conv.mult.get(numbers)?],
+            _ => levels::numbers(conv, numbers, copied)?,
+        };
         let block = Block { first, bias, mult, levels, depth };
         let mut gather = Gather::new(conv, input, edges)?;
         let pixels = conv.output.h * conv.output.w;

@@ -30,8 +30,6 @@ fn group(conv: &Conv<'_>, group: &WeightGroup<'_>, input: &[u8], output: &mut [u
     let (edge, scratch) = scratch.split_at_mut_checked(plan.edge)?;
     let (part, scratch) = scratch.split_at_mut_checked(plan.part)?;
     let (numbers, levels) = scratch.split_at_mut_checked(plan.numbers())?;
-    let (bias, mult) = numbers.split_at_mut(numbers.len() / 2);
-    let (bias, mult) = (bytemuck::try_cast_slice_mut(bias).ok()?, bytemuck::try_cast_slice_mut(mult).ok()?);
     let columns = NonZero::new(conv.kernel[1])?;
     let (tables, taps) = (bytemuck::try_cast_slice_mut(tables).ok()?, conv.depth());
     let (inside, table) = tables.split_at_mut_checked(taps)?;
@@ -49,10 +47,7 @@ fn group(conv: &Conv<'_>, group: &WeightGroup<'_>, input: &[u8], output: &mut [u
         levels::decode(conv, group, first, bytemuck::cast_slice_mut(levels.get_mut(levels.len() / 2..)?))?;
         let levels = levels::widen(levels)?;
         let first = group.first + first;
-        let numbers = first..first + channels;
-        let (bias, mult): (&mut [i32], &mut [i32]) = (bias.get_mut(..channels)?, mult.get_mut(..channels)?);
-        bias.copy_from_slice(conv.bias.get(numbers.clone())?);
-        mult.copy_from_slice(conv.mult.get(numbers)?);
+        let [bias, mult] = levels::numbers(conv, first..first + channels, numbers)?;
         layer.block(&Block { first, bias, mult, levels, stream }, output)?;
     }
     Some(())

@@ -4,6 +4,7 @@
 //! assembly, since a compiler knows neither that nor PKHBT, and unrolls such loops to kilobytes.
 
 use core::arch::naked_asm;
+use core::ops::Range;
 
 use crate::format::WeightFormat::{Codebook, Linear, Ternary};
 use crate::format::{Conv, Layout, WORD_CHANNELS, WORD_CODES, WeightFormat, WeightGroup};
@@ -41,6 +42,16 @@ pub(super) fn decode(conv: &Conv<'_>, group: &WeightGroup<'_>, first: usize, lev
         join(levels)?;
     }
     Some(())
+}
+
+/// Copies of the biases of some channels, and of their multipliers.
+pub(super) fn numbers<'a>(conv: &Conv<'_>, channels: Range<usize>, to: &'a mut [u8]) -> Option<[&'a [i32]; 2]> {
+    let to: &mut [i32] = bytemuck::try_cast_slice_mut(to).ok()?;
+    let (bias, rest) = to.split_at_mut_checked(channels.len())?;
+    let mult = rest.get_mut(..channels.len())?;
+    bias.copy_from_slice(conv.bias.get(channels.clone())?);
+    mult.copy_from_slice(conv.mult.get(channels)?);
+    Some([bias, mult])
 }
 
 /// Whether any of these formats is linked.

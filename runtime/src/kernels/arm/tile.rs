@@ -18,8 +18,10 @@ use crate::format::Requantise;
 pub(super) const WINDOWS: usize = 3;
 /// Codes of a window that are multiplied together, and what its depth is padded to.
 pub(super) const STEP: usize = 4;
-/// Steps of a turn of the loops of [`tile`] and [`single`].
-const TURN: usize = 8;
+/// Steps of a turn of the loop of [`tile`], which shares a small cache of code with what gathers windows.
+const TILE_TURN: usize = 4;
+/// Steps of a turn of the loop of [`single`].
+const SINGLE_TURN: usize = 8;
 /// Bytes of the instructions of a step of each: turns are begun at any step.
 const TILE_CODE: usize = 4 * 17;
 const SINGLE_CODE: usize = 4 * 19;
@@ -74,20 +76,20 @@ pub(super) struct Job {
 impl Job {
     /// For [`tile`], and windows of `depth` activations, a multiple of [`STEP`]; to be filled in.
     pub(super) fn of_tiles(scale: Scale, depth: usize) -> Job {
-        Job::new(scale, depth, TILE_CODE)
+        Job::new(scale, (depth / STEP).wrapping_neg() % TILE_TURN * TILE_CODE)
     }
 
     /// For [`single`], as above.
     pub(super) fn of_singles(scale: Scale, depth: usize) -> Job {
-        Job::new(scale, depth, SINGLE_CODE)
+        Job::new(scale, (depth / STEP).wrapping_neg() % SINGLE_TURN * SINGLE_CODE)
     }
 
-    fn new(scale: Scale, depth: usize, step_code: usize) -> Job {
+    fn new(scale: Scale, skipped: usize) -> Job {
         Job {
             window: core::ptr::null(),
             end: core::ptr::null(),
             offset: 0,
-            skipped: (depth / STEP).wrapping_neg() % TURN * step_code,
+            skipped,
             pair: 0,
             levels: core::ptr::null(),
             bias: core::ptr::null(),
@@ -158,10 +160,6 @@ pub(super) unsafe extern "C" fn tile(job: &mut Job) {
         "mov pc, r10",
         ".p2align 2",
         "20:",
-        step!(),
-        step!(),
-        step!(),
-        step!(),
         step!(),
         step!(),
         step!(),
