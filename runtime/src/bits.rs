@@ -110,18 +110,25 @@ impl Conv<'_> {
                 Position { offset: channel / PANEL_CHANNELS * panel, index, inverted: 0 }
             }
             Layout::Words => {
-                let (together, index) = if self.is_depthwise() {
-                    (WORD_CODES, k / 2 * 8 + channel % 4 / 2 * 4 + k % 2 * 2 + channel % 2)
+                let (step, of_pair) = (k / WORD_CODES * WORD_CODES * WORD_CHANNELS, channel % WORD_CHANNELS);
+                let (together, index, inverted) = if self.is_depthwise() {
+                    (WORD_CODES, k / 2 * 8 + channel % 4 / 2 * 4 + k % 2 * 2 + channel % 2, 0)
+                } else if format == WeightFormat::Linear(8) {
+                    let index = step + k % 2 * WORD_CODES + k % WORD_CODES / 2 * WORD_CHANNELS + of_pair;
+                    (WORD_CHANNELS, index, if of_pair == 0 { 0x80 } else { 0 })
                 } else {
-                    let word = k / WORD_CODES * WORD_CHANNELS + channel % WORD_CHANNELS;
-                    (WORD_CHANNELS, word * WORD_CODES + k % WORD_CODES)
+                    (WORD_CHANNELS, step + of_pair * WORD_CODES + k % WORD_CODES, 0)
                 };
-                Position {
-                    offset: channel / together * self.packed_bytes(together, format, layout),
-                    index,
-                    inverted: 0,
-                }
+                Position { offset: channel / together * self.packed_bytes(together, format, layout), index, inverted }
             }
+        }
+    }
+
+    /// Fills `codes`, the packed codes of some channels, with what is to be where no weight of theirs is.
+    pub fn clear(&self, layout: Layout, format: WeightFormat, codes: &mut [u8]) {
+        codes.fill(0);
+        if layout == Layout::Words && format == WeightFormat::Linear(8) && !self.is_depthwise() {
+            codes.iter_mut().step_by(WORD_CHANNELS).for_each(|code| *code = 0x80);
         }
     }
 }

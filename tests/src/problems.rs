@@ -145,6 +145,7 @@ impl ConvProblem {
             let highest = every.max_by_key(|&code| format.level(code, levels)).unwrap_or(0);
             let shape = self.shape();
             let mut codes = vec![0; shape.packed_bytes(channels, format, layout)];
+            shape.clear(layout, format, &mut codes);
             for channel in 0..channels {
                 for k in 0..shape.depth() {
                     let code = match self.spec.numbers {

@@ -28,6 +28,7 @@ pub fn pack(geometry: &Conv<'_>, group: &PlannedWeights) -> Result<Vec<u8>, Pack
     let format = WeightFormat::from(group.format);
     let depth = geometry.depth();
     let mut codes = vec![0; geometry.packed_bytes(group.channels, format, group.layout)];
+    geometry.clear(group.layout, format, &mut codes);
     for (channel, levels) in group.levels.chunks(depth).enumerate() {
         for (k, &level) in levels.iter().enumerate() {
             let code = code_of(format, level, &group.codebook).ok_or(PackError { level, channel, format })?;

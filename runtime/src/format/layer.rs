@@ -405,14 +405,24 @@ impl<'a> Conv<'a> {
         Ok(())
     }
 
-    /// Whether the padding of dense panels and pairs of 8 bits is 0, since kernels multiply it.
+    /// Whether the padding of dense panels and pairs of 8 bits is of level 0, since kernels multiply it.
     fn is_dense_padding_clear(&self, group: &WeightGroup<'_>) -> bool {
         let linked = |layout| KernelSet::LINKED.has_dense(layout);
         // Runs of codes that are padded, to a multiple of what, and channels that are padded at once.
         let (len, codes, channels) = match group.layout {
             _ if self.is_depthwise() || group.format != WeightFormat::Linear(8) => return true,
             Layout::Panels if linked(Layout::Panels) => (self.segments().1, PANEL_DEPTH, PANEL_CHANNELS),
-            Layout::Words if linked(Layout::Words) => (self.depth(), WORD_CODES, WORD_CHANNELS),
+            // Four codes of two channels, in the order 0, 2, 1, 3.
+            Layout::Words if linked(Layout::Words) => {
+                let counted = self.depth() % WORD_CODES;
+                let stream = self.packed_bytes(WORD_CHANNELS, group.format, group.layout);
+                let is_clear = |step: &[u8; WORD_CODES * WORD_CHANNELS]| {
+                    let codes = step.as_chunks::<WORD_CHANNELS>().0.iter().zip([0, 2, 1, 3]);
+                    codes.into_iter().all(|(&pair, k)| k < counted || pair == [0x80, 0])
+                };
+                let mut streams = group.codes.chunks_exact(stream.max(1));
+                return counted == 0 || streams.all(|stream| stream.last_chunk().is_some_and(is_clear));
+            }
             Layout::Vectors if linked(Layout::Vectors) => (self.depth(), VECTOR_CODES, VECTOR_CHANNELS),
             _ => return true,
         };

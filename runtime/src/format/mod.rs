@@ -132,7 +132,9 @@
 //!   channel `o`, tap `t` at `t * 16 + o % 16`. One stream a panel.
 //! * [`Layout::Words`], dense: pairs of output channels. The `K` weights of a channel, padded to a multiple of 4,
 //!   are taken four at a time, those of one channel of the pair after those of the other: the code of channel `o`,
-//!   weight `k` is number `(k / 4 * 2 + o % 2) * 4 + k % 4`. One stream a pair. At 8 bits four codes are a word.
+//!   weight `k` is number `(k / 4 * 2 + o % 2) * 4 + k % 4`. One stream a pair. At 8 bits the channels of a pair lie
+//!   side by side, number `k / 4 * 8 + k % 2 * 4 + k % 4 / 2 * 2 + o % 2`, and codes of the first have their highest bit
+//!   inverted: as bytes without a sign they are levels that count from -128.
 //! * [`Layout::Words`], depthwise: quads of 4 channels, two taps at a time: code of channel `o`, tap `t` at
 //!   `t / 2 * 8 + o % 4 / 2 * 4 + t % 2 * 2 + o % 2`. One stream a quad, of an even number of taps.
 //! * [`Layout::Planes`], dense, formats 0x01, 0x02 and 0x12: panels of 16 output channels; within a panel, segment

@@ -313,7 +313,7 @@ impl Aarch64Rows {
 /// Bytes that the kernels which read [`Layout::Words`] want.
 pub(super) const fn words(conv: &Conv<'_>, format: WeightFormat) -> usize {
     let used = match conv.is_depthwise() {
-        true if KernelSet::LINKED.has_depthwise(Layout::Words) => WordDepthwise::of(conv, format).total(),
+        true if KernelSet::LINKED.has_depthwise(Layout::Words) => WordDepthwise::of(conv).total(),
         false if KernelSet::LINKED.has_dense(Layout::Words) => WordDense::of(conv, format).total(),
         _ => 0,
     };
@@ -330,6 +330,9 @@ pub(super) fn aligned_words(bytes: &mut [u8]) -> &mut [u8] {
     bytes.get_mut(skip..).unwrap_or_default()
 }
 
+/// Bytes of the bias and the multiplier of a channel.
+const NUMBERS: usize = 2 * size_of::<i32>();
+
 /// Codes of a channel in a step of the kernel that multiplies weights as they are coded.
 pub(super) const STREAM_CODES: usize = 8;
 
@@ -339,7 +342,9 @@ pub(super) struct WordDense {
     pub(super) windows: usize,
     /// Bytes of a pixel of padding, or of copies of windows.
     pub(super) edges: usize,
-    /// Bytes of decoded levels.
+    /// Bytes of the biases and multipliers of copied levels.
+    pub(super) numbers: usize,
+    /// Bytes of decoded or copied levels; 0 where these are read as they lie.
     pub(super) levels: usize,
 }
 
@@ -348,19 +353,25 @@ impl WordDense {
     const WINDOWS: usize = 3;
     /// Bytes of levels that are decoded at once, unless a pair of channels takes more.
     const LEVELS: usize = 2048;
+    /// Bytes of levels of 8 bits that are copied at once, at most: flash keeps the core waiting whenever they are read.
+    const COPIED: usize = 2560;
+    /// Pairs of channels that are copied at once, at least, unless these are all.
+    const COPIED_PAIRS: usize = 8;
 
     pub(super) const fn of(conv: &Conv<'_>, format: WeightFormat) -> WordDense {
         let depth = conv.depth().div_ceil(WORD_CODES).saturating_mul(WORD_CODES);
         if WordDense::streams(conv, format) {
             let edges = if WordDense::reads_in_place(conv) { 0 } else { depth };
-            return WordDense { windows: depth.saturating_mul(2), edges, levels: 0 };
+            return WordDense { windows: depth.saturating_mul(2), edges, numbers: 0, levels: 0 };
         }
-        let levels = if decodes(format) {
-            let pair = depth.saturating_mul(WORD_CHANNELS);
-            let pairs = most(WordDense::LEVELS / most(pair, 1), 1);
-            pair.saturating_mul(least(pairs, conv.output.c.div_ceil(WORD_CHANNELS)))
+        let (pair, pairs) = (depth.saturating_mul(WORD_CHANNELS), conv.output.c.div_ceil(WORD_CHANNELS));
+        let (numbers, levels) = if decodes(format) {
+            (0, pair.saturating_mul(least(most(WordDense::LEVELS / most(pair, 1), 1), pairs)))
         } else {
-            0
+            // A block that is copied is worth that windows are gathered again for it.
+            let copied = least(WordDense::COPIED / most(pair, 1), pairs);
+            let pays = copied >= least(WordDense::COPIED_PAIRS, pairs) && WordDense::is_reused(conv);
+            if pays { (copied * WORD_CHANNELS * NUMBERS, pair.saturating_mul(copied)) } else { (0, 0) }
         };
         let (windows, edges) = if !WordDense::is_tiled(conv) {
             (0, if WordDense::reads_in_place(conv) { 0 } else { depth })
@@ -372,18 +383,18 @@ impl WordDense {
             } else {
                 conv.input.c
             };
-            let in_tail = !decodes(format) && WordDense::is_tailed(conv);
+            let in_tail = levels == 0 && WordDense::is_tailed(conv);
             (if in_tail { 0 } else { WordDense::tile_bytes(conv) }, edges)
         };
-        WordDense { windows, edges, levels }
+        WordDense { windows, edges, numbers, levels }
     }
 
-    /// Bytes of the windows of a tile.
+    /// Bytes of the windows of a tile, and of their sums.
     #[cfg_attr(not(target_os = "none"), inline)]
     #[cfg_attr(target_os = "none", inline(never))]
     pub(super) const fn tile_bytes(conv: &Conv<'_>) -> usize {
         let depth = conv.depth().div_ceil(WORD_CODES).saturating_mul(WORD_CODES);
-        depth.saturating_mul(2 * WordDense::WINDOWS)
+        depth.saturating_mul(2).saturating_add(size_of::<u32>()).saturating_mul(WordDense::WINDOWS)
     }
 
     /// Whether the windows of a tile lie in the end of the output, which is memory too until it is written: where that
@@ -398,6 +409,11 @@ impl WordDense {
     /// Whether there are windows enough for a tile.
     pub(super) const fn is_tiled(conv: &Conv<'_>) -> bool {
         conv.output.h.saturating_mul(conv.output.w) >= WordDense::WINDOWS
+    }
+
+    /// Whether weights are read often enough that it pays to copy them.
+    const fn is_reused(conv: &Conv<'_>) -> bool {
+        conv.output.h.saturating_mul(conv.output.w) >= 4 * WordDense::WINDOWS
     }
 
     /// Whether weights are multiplied as they are coded: windows are few and whole steps, and sums leave room for levels
@@ -420,7 +436,7 @@ impl WordDense {
     }
 
     const fn total(&self) -> usize {
-        self.windows.saturating_add(self.edges).saturating_add(self.levels)
+        self.windows.saturating_add(self.edges).saturating_add(self.numbers).saturating_add(self.levels)
     }
 }
 
@@ -432,26 +448,34 @@ pub(super) struct WordDepthwise {
     pub(super) edge: usize,
     /// Bytes of a window for less than four channels.
     pub(super) part: usize,
-    /// Bytes of decoded levels.
-    pub(super) levels: usize,
+    /// Quads of channels of a block.
+    pub(super) quads: usize,
+    /// Bytes of the levels of a quad, two for each.
+    pub(super) quad: usize,
 }
 
 impl WordDepthwise {
-    pub(super) const fn of(conv: &Conv<'_>, format: WeightFormat) -> WordDepthwise {
+    pub(super) const fn of(conv: &Conv<'_>) -> WordDepthwise {
         let taps = conv.depth();
-        let levels = if decodes(format) {
-            let quad = taps.saturating_add(taps % 2).saturating_mul(WORD_CODES);
-            let quads = most(WordDense::LEVELS / most(quad, 1), 1);
-            quad.saturating_mul(least(quads, conv.output.c.div_ceil(WORD_CODES)))
-        } else {
-            0
-        };
+        let quad = taps.saturating_add(taps % 2).saturating_mul(2 * WORD_CODES);
+        let quads = least(most(WordDense::LEVELS / most(quad, 1), 1), conv.output.c.div_ceil(WORD_CODES));
         let edge = conv.input.c.div_ceil(WORD_CODES).saturating_mul(WORD_CODES);
-        WordDepthwise { tables: taps.saturating_mul(8), edge, part: taps.saturating_mul(WORD_CODES), levels }
+        WordDepthwise { tables: taps.saturating_mul(8), edge, part: taps.saturating_mul(WORD_CODES), quads, quad }
+    }
+
+    /// Bytes of the biases and multipliers of a block.
+    pub(super) const fn numbers(&self) -> usize {
+        self.quads.saturating_mul(WORD_CODES * NUMBERS)
+    }
+
+    /// Bytes of its levels.
+    pub(super) const fn levels(&self) -> usize {
+        self.quads.saturating_mul(self.quad)
     }
 
     const fn total(&self) -> usize {
-        self.tables.saturating_add(self.edge).saturating_add(self.part).saturating_add(self.levels)
+        let block = self.numbers().saturating_add(self.levels());
+        self.tables.saturating_add(self.edge).saturating_add(self.part).saturating_add(block)
     }
 }
 

@@ -36,6 +36,7 @@ unsafe extern "C" {
         accesses: c_int,
         data: *mut c_void,
     );
+    fn qemu_plugin_mem_is_store(how: u32) -> bool;
     fn qemu_plugin_register_atexit_cb(id: u64, call: Ended, data: *mut c_void);
     fn qemu_plugin_tb_n_insns(block: *const c_void) -> usize;
     fn qemu_plugin_tb_get_insn(block: *const c_void, index: usize) -> *mut c_void;
@@ -46,8 +47,8 @@ unsafe extern "C" {
 
 /// `QEMU_PLUGIN_CB_NO_REGS`.
 const NO_REGISTERS: c_int = 0;
-/// `QEMU_PLUGIN_MEM_R`.
-const READS: c_int = 1;
+/// `QEMU_PLUGIN_MEM_RW`. QEMU 7 takes `QEMU_PLUGIN_MEM_R` for writes.
+const ACCESSES: c_int = 3;
 
 /// The one emulation of this process.
 static TRACE: Mutex<Option<Trace>> = Mutex::new(None);
@@ -71,8 +72,11 @@ extern "C" fn executed(_processor: c_uint, data: *mut c_void) {
     with_clock(|clock| clock.execute(placed));
 }
 
-extern "C" fn accessed(_processor: c_uint, _how: u32, address: u64, _data: *mut c_void) {
-    with_clock(|clock| clock.read(address as u32));
+extern "C" fn accessed(_processor: c_uint, how: u32, address: u64, _data: *mut c_void) {
+    // SAFETY: QEMU says how.
+    if !unsafe { qemu_plugin_mem_is_store(how) } {
+        with_clock(|clock| clock.read(address as u32));
+    }
 }
 
 extern "C" fn translated(_id: u64, block: *mut c_void) {
@@ -89,7 +93,7 @@ extern "C" fn translated(_id: u64, block: *mut c_void) {
             // QEMU keeps the pointer for as long as it runs.
             let placed: *mut Placed = Box::leak(Box::new(placed));
             qemu_plugin_register_vcpu_insn_exec_cb(instruction, executed, NO_REGISTERS, placed.cast());
-            qemu_plugin_register_vcpu_mem_cb(instruction, accessed, NO_REGISTERS, READS, std::ptr::null_mut());
+            qemu_plugin_register_vcpu_mem_cb(instruction, accessed, NO_REGISTERS, ACCESSES, std::ptr::null_mut());
         }
     }
 }

@@ -11,7 +11,7 @@ use super::tile::{self, Job, Rows, Runs, STEP, Scale, WINDOWS};
 use super::windows::Windows;
 use super::{levels, stream};
 use crate::format::{Conv, WORD_CHANNELS, WeightGroup};
-use crate::kernels::scratch::{WordAlign, WordDense, aligned_words, decodes};
+use crate::kernels::scratch::{WordAlign, WordDense, aligned_words};
 
 /// Dense convolution of weights in [`Layout::Words`](crate::format::Layout::Words); leaves the output alone if the
 /// arguments do not fit together.
@@ -28,6 +28,7 @@ fn group(conv: &Conv<'_>, group: &WeightGroup<'_>, input: &[u8], output: &mut [u
     let plan = WordDense::of(conv, group.format);
     let (windows, scratch) = scratch.split_at_mut_checked(plan.windows)?;
     let (edges, scratch) = scratch.split_at_mut_checked(plan.edges)?;
+    let (copied, scratch) = scratch.split_at_mut_checked(plan.numbers)?;
     if WordDense::streams(conv, group.format) {
         let mut gather = Gather::new(conv, input, edges)?;
         for (pixel, output) in output.chunks_exact_mut(conv.output.c.max(1)).enumerate() {
@@ -36,7 +37,7 @@ fn group(conv: &Conv<'_>, group: &WeightGroup<'_>, input: &[u8], output: &mut [u
         return Some(());
     }
     let depth = conv.depth().next_multiple_of(STEP);
-    let in_place = !decodes(group.format);
+    let in_place = plan.levels == 0;
     let most = if in_place { group.channels } else { plan.levels.checked_div(depth)? };
     let mut begun = 0;
     while begun < group.channels {
@@ -52,7 +53,10 @@ fn group(conv: &Conv<'_>, group: &WeightGroup<'_>, input: &[u8], output: &mut [u
         };
         let first = group.first + first;
         let numbers = first..first + channels;
-        let (bias, mult) = (conv.bias.get(numbers.clone())?, conv.mult.get(numbers)?);
+        let [bias, mult] = match plan.numbers {
+            0 => [conv.bias.get(numbers.clone())?, conv.mult.get(numbers)?],
+            _ => levels::numbers(conv, numbers, copied)?,
+        };
         let block = Block { first, bias, mult, levels, depth };
         let mut gather = Gather::new(conv, input, edges)?;
         let pixels = conv.output.h * conv.output.w;
@@ -90,16 +94,17 @@ fn tiles(
     windows: &mut [u8],
     output: &mut [u8],
 ) -> Option<()> {
-    let window = windows.get_mut(..block.depth * 2 * WINDOWS)?;
+    let window = windows.get_mut(..WordDense::tile_bytes(conv))?;
+    let (codes, sums) = window.split_last_chunk_mut::<{ size_of::<[u32; WINDOWS]>() }>()?;
+    let sums: &mut [u32; WINDOWS] = bytemuck::try_cast_mut(sums).ok()?;
     let mut job = Job::of_tiles(Scale::new(&conv.requantise), block.depth);
-    job.end = window.as_ptr_range().end;
+    (job.window, job.end) = (codes.as_ptr(), codes.as_ptr_range().end);
     for first in (0..pixels).step_by(WINDOWS) {
         // The last tile meets the one before it.
         let first = first.min(pixels.checked_sub(WINDOWS)?);
-        gather.tile(first, window);
-        job.window = window.as_ptr();
+        gather.tile(first, codes, sums);
         let output = output.get_mut(first * conv.output.c..)?.get_mut(..WINDOWS * conv.output.c)?;
-        // SAFETY: `gather` has filled the window.
+        // SAFETY: `gather` has filled the windows and their sums, which follow.
         unsafe { block.multiply(&mut job, &Leaf::TILE, conv.output.c, output)? };
     }
     Some(())
@@ -118,6 +123,8 @@ fn singles(
         let output = output.get_mut(pixel * conv.output.c..)?.get_mut(..conv.output.c)?;
         let window = gather.single(pixel)?.get(..block.depth)?.as_ptr_range();
         (job.window, job.end) = (window.start, window.end);
+        // SAFETY: the window is whole words, one at least.
+        job.offset = unsafe { tile::sum(window.start, block.depth / STEP) } << 7;
         // SAFETY: the window has as many codes as channels have levels.
         unsafe { block.multiply(&mut job, &Leaf::SINGLE, conv.output.c, output)? };
     }
@@ -214,6 +221,8 @@ struct Gather<'a> {
     /// Pixels of a row of output.
     row: NonZero<usize>,
     whole_words: bool,
+    /// Whether windows are the pixels of the input, one after another, whole words each.
+    are_pixels: bool,
 }
 
 impl<'a> Gather<'a> {
@@ -224,11 +233,22 @@ impl<'a> Gather<'a> {
         if whole_words {
             edges.fill(conv.zero_in);
         }
-        (input.len() == conv.input.len()).then_some(Gather { conv, input, edges, windows, row, whole_words })
+        let same = conv.input.h == conv.output.h && conv.input.w == conv.output.w && conv.pad == [0; 2];
+        let are_pixels = whole_words && conv.kernel == [1; 2] && conv.stride == [1; 2] && same;
+        let gather = Gather { conv, input, edges, windows, row, whole_words, are_pixels };
+        (input.len() == conv.input.len()).then_some(gather)
     }
 
-    /// Three windows from pixel `first` on, taken apart.
-    fn tile(&mut self, first: usize, to: &mut [u8]) {
+    /// Three windows from pixel `first` on, taken apart, and their sums.
+    fn tile(&mut self, first: usize, to: &mut [u8], sums: &mut [u32; WINDOWS]) {
+        *sums = [0; WINDOWS];
+        if self.are_pixels {
+            let c = self.conv.input.c;
+            let from = from_fn(|i| self.input.as_ptr().wrapping_add((first + i) * c));
+            // SAFETY: there are as many pixels of input as of output, and each is as many words as a window.
+            unsafe { tile::take_apart(&Runs { from, words: c / STEP, rows: 1, skip: 0 }, to.as_mut_ptr(), sums) };
+            return;
+        }
         let mut at = [first / self.row, first % self.row];
         let pixels: [[usize; 2]; WINDOWS] = from_fn(|_| {
             let pixel = at;
@@ -251,7 +271,7 @@ impl<'a> Gather<'a> {
             if !self.whole_words {
                 let depth = p.depth().next_multiple_of(STEP);
                 if p.kernel == [1; 2] && inside && self.is_readable(starts[WINDOWS - 1], depth) {
-                    tile::take_apart(&Runs { from: starts, words: depth / STEP, rows: 1, skip: 0 }, to);
+                    tile::take_apart(&Runs { from: starts, words: depth / STEP, rows: 1, skip: 0 }, to, sums);
                     return;
                 }
                 if p.dilation[1] == 1 && inside {
@@ -266,16 +286,16 @@ impl<'a> Gather<'a> {
                     }
                 }
                 let from = from_fn(|i| self.edges.as_ptr().wrapping_add(i * depth));
-                tile::take_apart(&Runs { from, words: depth / STEP, rows: 1, skip: 0 }, to);
+                tile::take_apart(&Runs { from, words: depth / STEP, rows: 1, skip: 0 }, to, sums);
             } else if inside {
                 if p.dilation[1] == 1 || kw == 1 {
                     let skip = (p.dilation[0] * pitch).wrapping_sub(kw * p.input.c);
-                    tile::take_apart(&Runs { from: starts, words: kw * words, rows: kh, skip }, to);
+                    tile::take_apart(&Runs { from: starts, words: kw * words, rows: kh, skip }, to, sums);
                 } else {
                     let (mut from, mut to) = (starts, to);
                     let skip = (p.dilation[1] - 1) * p.input.c;
                     for _ in 0..kh {
-                        to = tile::take_apart(&Runs { from, words, rows: kw, skip }, to);
+                        to = tile::take_apart(&Runs { from, words, rows: kw, skip }, to, sums);
                         from = from.map(|from| from.wrapping_add(p.dilation[0] * pitch));
                     }
                 }
@@ -287,7 +307,7 @@ impl<'a> Gather<'a> {
                             Some([y, x]) => self.code(y, x),
                             None => self.edges.as_ptr(),
                         });
-                        to = tile::take_apart(&Runs { from, words, rows: 1, skip: 0 }, to);
+                        to = tile::take_apart(&Runs { from, words, rows: 1, skip: 0 }, to, sums);
                     }
                 }
             }

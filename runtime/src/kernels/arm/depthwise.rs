@@ -10,7 +10,7 @@ use super::quad::{self, CHANNELS, Job};
 use super::tile::{Scale, quad_of};
 use crate::format::{Conv, WeightGroup};
 use crate::kernels::arm::windows::Windows;
-use crate::kernels::scratch::{WordDepthwise, aligned_words, decodes};
+use crate::kernels::scratch::{WordDepthwise, aligned_words};
 
 /// Depthwise convolution of weights in [`Layout::Words`](crate::format::Layout::Words); leaves the output alone if the
 /// arguments do not fit together.
@@ -24,10 +24,11 @@ pub(super) fn run(conv: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mu
 
 /// Block after block of channels, as many as are decoded at once.
 fn group(conv: &Conv<'_>, group: &WeightGroup<'_>, input: &[u8], output: &mut [u8], scratch: &mut [u8]) -> Option<()> {
-    let plan = WordDepthwise::of(conv, group.format);
+    let plan = WordDepthwise::of(conv);
     let (tables, scratch) = scratch.split_at_mut_checked(plan.tables)?;
     let (edge, scratch) = scratch.split_at_mut_checked(plan.edge)?;
-    let (part, levels) = scratch.split_at_mut_checked(plan.part)?;
+    let (part, scratch) = scratch.split_at_mut_checked(plan.part)?;
+    let (numbers, levels) = scratch.split_at_mut_checked(plan.numbers())?;
     let columns = NonZero::new(conv.kernel[1])?;
     let (tables, taps) = (bytemuck::try_cast_slice_mut(tables).ok()?, conv.depth());
     let (inside, table) = tables.split_at_mut_checked(taps)?;
@@ -35,23 +36,16 @@ fn group(conv: &Conv<'_>, group: &WeightGroup<'_>, input: &[u8], output: &mut [u
     tabulate(conv, columns, [0; 2], 0, inside);
     let mut layer = Layer { conv, windows: Windows::of(conv), columns, input, inside, table, edge, part };
     let stream = taps.next_multiple_of(2) * CHANNELS;
-    let in_place = !decodes(group.format);
-    let most = if in_place { group.channels } else { plan.levels.checked_div(stream)? * CHANNELS };
     let mut begun = 0;
     while begun < group.channels {
-        let (first, channels) = (begun, most.clamp(1, group.channels - begun));
+        let (first, channels) = (begun, (plan.quads * CHANNELS).clamp(1, group.channels - begun));
         begun += channels;
-        let coded = channels.div_ceil(CHANNELS) * stream;
-        let levels: &[i8] = if in_place {
-            bytemuck::cast_slice(group.codes.get(..coded)?)
-        } else {
-            let levels = bytemuck::cast_slice_mut(levels.get_mut(..coded)?);
-            levels::decode(conv, group, first, levels)?;
-            levels
-        };
+        let levels = levels.get_mut(..channels.div_ceil(CHANNELS) * plan.quad)?;
+        // Decoded to the second half, and spread from there.
+        levels::decode(conv, group, first, bytemuck::cast_slice_mut(levels.get_mut(levels.len() / 2..)?))?;
+        let levels = levels::widen(levels)?;
         let first = group.first + first;
-        let numbers = first..first + channels;
-        let (bias, mult) = (conv.bias.get(numbers.clone())?, conv.mult.get(numbers)?);
+        let [bias, mult] = levels::numbers(conv, first..first + channels, numbers)?;
         layer.block(&Block { first, bias, mult, levels, stream }, output)?;
     }
     Some(())
@@ -74,12 +68,13 @@ fn tabulate(p: &Conv<'_>, columns: NonZero<usize>, [y, x]: [usize; 2], edge: u32
     }
 }
 
-/// A run of channels with their levels, `stream` for each quad.
+/// A run of channels with their levels, `stream` for each quad: all in memory that never waits, since each pixel wants
+/// them anew.
 struct Block<'a> {
     first: usize,
     bias: &'a [i32],
     mult: &'a [i32],
-    levels: &'a [i8],
+    levels: &'a [i16],
     stream: usize,
 }
 

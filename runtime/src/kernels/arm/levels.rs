@@ -4,16 +4,21 @@
 //! assembly, since a compiler knows neither that nor PKHBT, and unrolls such loops to kilobytes.
 
 use core::arch::naked_asm;
+use core::ops::Range;
 
 use crate::format::WeightFormat::{Codebook, Linear, Ternary};
 use crate::format::{Conv, Layout, WORD_CHANNELS, WORD_CODES, WeightFormat, WeightGroup};
 use crate::kernels::KernelSet;
 use crate::kernels::portable::Decoder;
 
-/// Fills `levels` with those of channels from `first` on, the first of a stream, in the order of [`Layout::Words`]; 0 at
-/// the padding of a dense convolution. `None` if `levels` are no whole words, or more than there are.
+/// Fills `levels` with those of channels from `first` on, the first of a stream, as codes of 8 bits lie in
+/// [`Layout::Words`]; 0 at the padding of a dense convolution. `None` if `levels` are no whole words, or more than there are.
 pub(super) fn decode(conv: &Conv<'_>, group: &WeightGroup<'_>, first: usize, levels: &mut [i8]) -> Option<()> {
     let stream = || group.codes.get(conv.packed_bytes(first, group.format, Layout::Words)..);
+    if group.format == Linear(8) {
+        levels.copy_from_slice(bytemuck::cast_slice(stream()?.get(..levels.len())?));
+        return Some(());
+    }
     match group.format {
         Linear(1) if const { linked(&[Linear(1)]) } => expand(ones, [0, 1], stream()?, levels)?,
         Linear(2) if const { linked(&[Linear(2)]) } => expand(twos::<1>, [0, 3], stream()?, levels)?,
@@ -34,8 +39,19 @@ pub(super) fn decode(conv: &Conv<'_>, group: &WeightGroup<'_>, first: usize, lev
     }
     if !conv.is_depthwise() {
         clear_padding(conv.depth(), levels);
+        join(levels)?;
     }
     Some(())
+}
+
+/// Copies of the biases of some channels, and of their multipliers.
+pub(super) fn numbers<'a>(conv: &Conv<'_>, channels: Range<usize>, to: &'a mut [u8]) -> Option<[&'a [i32]; 2]> {
+    let to: &mut [i32] = bytemuck::try_cast_slice_mut(to).ok()?;
+    let (bias, rest) = to.split_at_mut_checked(channels.len())?;
+    let mult = rest.get_mut(..channels.len())?;
+    bias.copy_from_slice(conv.bias.get(channels.clone())?);
+    mult.copy_from_slice(conv.mult.get(channels)?);
+    Some([bias, mult])
 }
 
 /// Whether any of these formats is linked.
@@ -229,4 +245,29 @@ fn clear_padding(depth: usize, levels: &mut [i8]) {
         let last = pair.rchunks_exact_mut(WORD_CODES).take(WORD_CHANNELS);
         last.flat_map(|word| word.iter_mut().skip(counted)).for_each(|level| *level = 0);
     }
+}
+
+/// Brings the levels of pairs of channels, four of each in turn, into halves of words.
+fn join(levels: &mut [i8]) -> Option<()> {
+    const EVEN: u32 = 0x00ff_00ff;
+    // To the lower bytes 128 is added.
+    const OFFSET: u32 = 0x0080_0080;
+    let words: &mut [u32] = bytemuck::try_cast_slice_mut(levels).ok()?;
+    for [a, b] in words.as_chunks_mut::<WORD_CHANNELS>().0 {
+        let (first, second) = (*a ^ (OFFSET | OFFSET << 8), *b);
+        (*a, *b) = (first & EVEN | (second & EVEN) << 8, first >> 8 & EVEN | second & !EVEN);
+    }
+    Some(())
+}
+
+/// Makes 16 bits each of the levels in the second half of `bytes`: of four, the even ones first. `None` if they are no
+/// whole words.
+pub(super) fn widen(bytes: &mut [u8]) -> Option<&[i16]> {
+    let words: &mut [u32] = bytemuck::try_cast_slice_mut(bytes).ok()?;
+    let half = words.len() / 2;
+    for i in 0..half {
+        let [a, b, c, d] = words.get(half + i)?.to_ne_bytes().map(|level| u32::from(level as i8 as u16));
+        words.get_mut(2 * i..)?.first_chunk_mut().map(|pair| *pair = [a | c << 16, b | d << 16])?;
+    }
+    bytemuck::try_cast_slice(words).ok()
 }

@@ -1,7 +1,7 @@
 //! Sums of products of four channels by themselves: the taps of a window in pairs.
 //!
 //! In assembly for the reasons of [`tile`](super::tile). PKHBT and PKHTB join the halves of the words of two taps, and
-//! UXTB16 makes pairs of them, one for each channel; the layout of the levels needs SXTB16 alone.
+//! UXTB16 makes pairs of them, one for each channel; levels are 16 bits wide already.
 
 use core::arch::naked_asm;
 
@@ -12,7 +12,7 @@ pub(super) const CHANNELS: usize = 4;
 /// Pairs of taps of a turn of the loop of [`quads`].
 const TURN: usize = 4;
 /// Bytes of the instructions of a pair of taps: the loop is begun at any pair of a turn.
-const PAIR_CODE: usize = 4 * 18;
+const PAIR_CODE: usize = 4 * 14;
 
 /// What the loop goes through. Pointers may be read, or for `output` written, as far as it goes.
 #[repr(C)]
@@ -22,7 +22,7 @@ pub(super) struct Job {
     /// Their end, but for the last of an odd number.
     pub(super) end: *const u32,
     /// The levels of the first quad.
-    pub(super) levels: *const i8,
+    pub(super) levels: *const i16,
     /// One a channel, as are the multipliers.
     pub(super) bias: *const i32,
     pub(super) mult: *const i32,
@@ -77,19 +77,15 @@ macro_rules! pair {
         ldr r9, [r5, r7]
         pkhbt r6, r8, r9, lsl #16
         pkhtb r7, r9, r8, asr #16
-        ldrd r8, r9, [lr], #8
-        uxtb16 r10, r6
-        sxtb16 r11, r8
-        smlad r0, r10, r11, r0
+        ldm lr!, {{r8-r11}}
+        uxtb16 r12, r6
+        smlad r0, r12, r8, r0
         uxtb16 r6, r6, ror #8
-        sxtb16 r8, r8, ror #8
-        smlad r1, r6, r8, r1
-        uxtb16 r10, r7
-        sxtb16 r11, r9
-        smlad r2, r10, r11, r2
+        smlad r1, r6, r9, r1
+        uxtb16 r12, r7
+        smlad r2, r12, r10, r2
         uxtb16 r7, r7, ror #8
-        sxtb16 r9, r9, ror #8
-        smlad r3, r7, r9, r3"
+        smlad r3, r7, r11, r3"
     };
 }
 
@@ -112,9 +108,8 @@ pub(super) unsafe extern "C" fn quads(job: &mut Job) {
         "bne 5f",
         "adr r2, 28f",
         "5:",
-        // 0: the job, 4: where the first turn begins.
-        "push {{r0, r2}}",
-        "mov r12, r1",
+        // 0: the job, 4: the end of the taps, 8: where the first turn begins.
+        "push {{r0, r1, r2}}",
         "mov r11, r0",
         // A pixel.
         "8:",
@@ -126,9 +121,9 @@ pub(super) unsafe extern "C" fn quads(job: &mut Job) {
         "ldr r6, [r11, #{next}]",
         "ldr r4, [r11, #{taps}]",
         "ldr r5, [r11, #{input}]",
+        "ldr r9, [sp, #8]",
         "ldm r6!, {{r0, r1, r2, r3}}",
         "str r6, [r11, #{next}]",
-        "ldr r9, [sp, #4]",
         "mov pc, r9",
         ".p2align 2",
         "20:",
@@ -136,6 +131,7 @@ pub(super) unsafe extern "C" fn quads(job: &mut Job) {
         pair!(),
         pair!(),
         pair!(),
+        "ldr r12, [sp, #4]",
         "cmp r4, r12",
         "bne 20b",
         ".p2align 2",
@@ -146,17 +142,14 @@ pub(super) unsafe extern "C" fn quads(job: &mut Job) {
         "beq 29f",
         "ldr r6, [r4]",
         "ldr r6, [r5, r6]",
-        "ldrd r8, r9, [lr], #8",
+        "ldm lr!, {{r8-r11}}",
         "uxtb16 r7, r6",
         "uxtb16 r6, r6, ror #8",
-        "sxtb r10, r8",
-        "smlabb r0, r7, r10, r0",
-        "sxtb r10, r8, ror #8",
-        "smlabb r1, r6, r10, r1",
-        "sxtb r10, r9",
+        "smlabb r0, r7, r8, r0",
+        "smlabb r1, r6, r9, r1",
         "smlatb r2, r7, r10, r2",
-        "sxtb r10, r9, ror #8",
-        "smlatb r3, r6, r10, r3",
+        "smlatb r3, r6, r11, r3",
+        "ldr r11, [sp]",
         "29:",
         "ldr r10, [r11, #{next} + 4]",
         "ldm r10!, {{r6, r7, r8, r9}}",
@@ -194,7 +187,7 @@ pub(super) unsafe extern "C" fn quads(job: &mut Job) {
         "subs r7, r7, #1",
         "str r7, [r11, #{pixels}]",
         "bne 8b",
-        "add sp, sp, #8",
+        "add sp, sp, #12",
         "pop {{r4-r11, pc}}",
         "40:",
         "subs r5, r5, #1",

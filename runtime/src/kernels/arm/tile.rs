@@ -1,9 +1,14 @@
 //! Sums of products, two at a time: output channels in pairs, for three windows or for one.
 //!
 //! The loops are whole functions in assembly, since each wants all 14 registers and a compiler would spill some. They
-//! assemble as Thumb-2 and as Arm code. A word of four codes becomes two words of two, `(0, 2)` and `(1, 3)`, by SXTB16
-//! or UXTB16 of the word and of the word rotated; levels and activations are taken apart alike, so that halves meet.
-//! After the last product SMMLAR multiplies, rounds and adds the zero point in one instruction.
+//! assemble as Thumb-2 and as Arm code. A word of four activations becomes two words of two, `(0, 2)` and `(1, 3)`, by
+//! UXTB16 of the word and of the word rotated; levels lie so that halves meet, those of both channels of a pair in each
+//! half: that of the first plus 128 in the lower byte, that of the second in the upper one.
+//!
+//! SMLAD multiplies such a word as it is: the sum is that of the first channel, and 256 times that of the second, and 128
+//! times that of the activations. SXTB16 leaves the second channel, whose sum SMLAD makes by itself; the other two are
+//! taken off in the end. All is modulo 2^32, so the first channel's own sum is exact. After the last product SMMLAR
+//! multiplies, rounds and adds the zero point in one instruction.
 
 use core::arch::naked_asm;
 
@@ -13,11 +18,13 @@ use crate::format::Requantise;
 pub(super) const WINDOWS: usize = 3;
 /// Codes of a window that are multiplied together, and what its depth is padded to.
 pub(super) const STEP: usize = 4;
-/// Steps of a turn of the loops of [`tile`] and [`single`].
-const TURN: usize = 4;
+/// Steps of a turn of the loop of [`tile`], which shares a small cache of code with what gathers windows.
+const TILE_TURN: usize = 4;
+/// Steps of a turn of the loop of [`single`].
+const SINGLE_TURN: usize = 8;
 /// Bytes of the instructions of a step of each: turns are begun at any step.
-const TILE_CODE: usize = 4 * 19;
-const SINGLE_CODE: usize = 4 * 21;
+const TILE_CODE: usize = 4 * 17;
+const SINGLE_CODE: usize = 4 * 19;
 
 /// From sums to codes, in the form that the loops take it.
 #[repr(C)]
@@ -45,8 +52,10 @@ impl Scale {
 pub(super) struct Job {
     /// Activations: of [`tile`] taken apart, those of the windows in turn; of [`single`] as they are.
     pub(super) window: *const u8,
-    /// Their end.
+    /// Their end; of [`tile`] the sums of the windows follow.
     pub(super) end: *const u8,
+    /// Of [`single`]: the sum of the activations, times 128.
+    pub(super) offset: u32,
     /// Bytes of code of the first turn that are left out, so that turns are whole.
     skipped: usize,
     /// Of [`single`]: bytes of the levels of a pair, or 0 if there is only one.
@@ -67,19 +76,20 @@ pub(super) struct Job {
 impl Job {
     /// For [`tile`], and windows of `depth` activations, a multiple of [`STEP`]; to be filled in.
     pub(super) fn of_tiles(scale: Scale, depth: usize) -> Job {
-        Job::new(scale, depth, TILE_CODE)
+        Job::new(scale, (depth / STEP).wrapping_neg() % TILE_TURN * TILE_CODE)
     }
 
     /// For [`single`], as above.
     pub(super) fn of_singles(scale: Scale, depth: usize) -> Job {
-        Job::new(scale, depth, SINGLE_CODE)
+        Job::new(scale, (depth / STEP).wrapping_neg() % SINGLE_TURN * SINGLE_CODE)
     }
 
-    fn new(scale: Scale, depth: usize, step_code: usize) -> Job {
+    fn new(scale: Scale, skipped: usize) -> Job {
         Job {
             window: core::ptr::null(),
             end: core::ptr::null(),
-            skipped: (depth / STEP).wrapping_neg() % TURN * step_code,
+            offset: 0,
+            skipped,
             pair: 0,
             levels: core::ptr::null(),
             bias: core::ptr::null(),
@@ -105,19 +115,17 @@ macro_rules! step {
     () => {
         "ldm r12!, {{r6, r7, r8}}
         ldrd r10, r11, [lr], #8
-        sxtb16 r9, r10
-        smlad r0, r6, r9, r0
-        smlad r2, r7, r9, r2
-        smlad r4, r8, r9, r4
-        sxtb16 r9, r11
-        smlad r1, r6, r9, r1
-        smlad r3, r7, r9, r3
-        smlad r5, r8, r9, r5
-        ldm r12!, {{r6, r7, r8}}
-        sxtb16 r10, r10, ror #8
         smlad r0, r6, r10, r0
         smlad r2, r7, r10, r2
         smlad r4, r8, r10, r4
+        sxtb16 r10, r10, ror #8
+        smlad r1, r6, r10, r1
+        smlad r3, r7, r10, r3
+        smlad r5, r8, r10, r5
+        ldm r12!, {{r6, r7, r8}}
+        smlad r0, r6, r11, r0
+        smlad r2, r7, r11, r2
+        smlad r4, r8, r11, r4
         sxtb16 r11, r11, ror #8
         smlad r1, r6, r11, r1
         smlad r3, r7, r11, r3
@@ -144,27 +152,33 @@ pub(super) unsafe extern "C" fn tile(job: &mut Job) {
         "ldr lr, [r0, #{levels}]",
         // A pair: sums of its channels alternate.
         "10:",
-        "ldr r9, [sp, #8]",
+        "ldr r9, [sp, #4]",
+        "ldr r10, [sp, #8]",
         "ldr r6, [r11, #{bias}]",
         "ldr r12, [r11, #{window}]",
         "ldrd r0, r1, [r6], #8",
         "str r6, [r11, #{bias}]",
-        "mov r2, r0",
+        "ldm r9, {{r6, r7, r8}}",
+        "add r0, r0, r1, lsl #8",
         "mov r3, r1",
-        "mov r4, r0",
         "mov r5, r1",
-        "mov pc, r9",
+        "sub r2, r0, r7, lsl #7",
+        "sub r4, r0, r8, lsl #7",
+        "sub r0, r0, r6, lsl #7",
+        "mov pc, r10",
         ".p2align 2",
         "20:",
         step!(),
         step!(),
         step!(),
         step!(),
-        "ldr r9, [sp, #4]",
         "cmp r12, r9",
         "bne 20b",
         "ldr r11, [sp]",
         "ldr r6, [r11, #{mult}]",
+        "sub r0, r0, r1, lsl #8",
+        "sub r2, r2, r3, lsl #8",
+        "sub r4, r4, r5, lsl #8",
         "ldrd r8, r9, [r6], #8",
         "str r6, [r11, #{mult}]",
         "ldrd r6, r7, [r11, #{scale}]",
@@ -251,25 +265,23 @@ pub(super) unsafe extern "C" fn tile(job: &mut Job) {
 macro_rules! single_step {
     () => {
         "ldr r5, [r12], #4
-        ldrd r6, r7, [lr], #8
-        ldrd r8, r9, [r11], #8
+        ldr r7, [lr, #4]
+        ldr r6, [lr], #8
+        ldr r9, [r11, #4]
+        ldr r8, [r11], #8
         uxtb16 r4, r5
         uxtb16 r5, r5, ror #8
-        sxtb16 r10, r6
-        smlad r0, r4, r10, r0
-        sxtb16 r10, r7
-        smlad r1, r4, r10, r1
-        sxtb16 r10, r8
-        smlad r2, r4, r10, r2
-        sxtb16 r10, r9
-        smlad r3, r4, r10, r3
+        smlad r0, r4, r6, r0
         sxtb16 r6, r6, ror #8
-        smlad r0, r5, r6, r0
-        sxtb16 r7, r7, ror #8
-        smlad r1, r5, r7, r1
+        smlad r2, r4, r8, r2
         sxtb16 r8, r8, ror #8
-        smlad r2, r5, r8, r2
+        smlad r1, r4, r6, r1
+        smlad r3, r4, r8, r3
+        smlad r0, r5, r7, r0
+        sxtb16 r7, r7, ror #8
+        smlad r2, r5, r9, r2
         sxtb16 r9, r9, ror #8
+        smlad r1, r5, r7, r1
         smlad r3, r5, r9, r3"
     };
 }
@@ -298,9 +310,15 @@ pub(super) unsafe extern "C" fn single(job: &mut Job) {
         "mov lr, r11",
         "ldr r7, [r10, #{pair}]",
         "add r11, r11, r7",
+        "ldr r8, [r10, #{offset}]",
         "ldm r6!, {{r0, r1, r2, r3}}",
         "str r6, [r10, #{bias}]",
         "ldr r9, [sp, #8]",
+        "ldr r10, [sp, #4]",
+        "add r0, r0, r1, lsl #8",
+        "add r2, r2, r3, lsl #8",
+        "sub r0, r0, r8",
+        "sub r2, r2, r8",
         "mov pc, r9",
         ".p2align 2",
         "20:",
@@ -308,10 +326,15 @@ pub(super) unsafe extern "C" fn single(job: &mut Job) {
         single_step!(),
         single_step!(),
         single_step!(),
-        "ldr r10, [sp, #4]",
+        single_step!(),
+        single_step!(),
+        single_step!(),
+        single_step!(),
         "cmp r12, r10",
         "bne 20b",
         "ldr r10, [sp]",
+        "sub r0, r0, r1, lsl #8",
+        "sub r2, r2, r3, lsl #8",
         "ldr r4, [r10, #{mult}]",
         "ldm r4!, {{r6, r7, r8, r9}}",
         "str r4, [r10, #{mult}]",
@@ -358,6 +381,7 @@ pub(super) unsafe extern "C" fn single(job: &mut Job) {
         end = const core::mem::offset_of!(Job, end),
         skipped = const core::mem::offset_of!(Job, skipped),
         pair = const core::mem::offset_of!(Job, pair),
+        offset = const core::mem::offset_of!(Job, offset),
         levels = const core::mem::offset_of!(Job, levels),
         bias = const core::mem::offset_of!(Job, bias),
         window = const core::mem::offset_of!(Job, window),
@@ -379,51 +403,84 @@ pub(super) struct Runs {
     pub(super) skip: usize,
 }
 
-/// Writes the words, taken apart, to `to`, [`STEP`] codes of each window in turn; returns where they end.
+/// A word of three windows.
+macro_rules! word {
+    () => {
+        "ldr r7, [r0], #4
+        ldr r8, [r2], #4
+        ldr r9, [r3], #4
+        mov r4, #0
+        usada8 r10, r7, r4, r10
+        usada8 r11, r8, r4, r11
+        usada8 r12, r9, r4, r12
+        uxtb16 r4, r7
+        uxtb16 r5, r8
+        uxtb16 r6, r9
+        uxtb16 r7, r7, ror #8
+        uxtb16 r8, r8, ror #8
+        uxtb16 r9, r9, ror #8
+        stm r1!, {{r4-r9}}"
+    };
+}
+
+/// Writes the words, taken apart, to `to`, [`STEP`] codes of each window in turn, and adds those of each window to its
+/// sum; returns where they end.
 ///
 /// # Safety
 /// The runs can be read; `to` is aligned to 4 and takes two bytes for every code.
 #[unsafe(naked)]
-pub(super) unsafe extern "C" fn take_apart(runs: &Runs, to: *mut u8) -> *mut u8 {
+pub(super) unsafe extern "C" fn take_apart(runs: &Runs, to: *mut u8, sums: *mut [u32; WINDOWS]) -> *mut u8 {
     naked_asm!(
         processor!(),
-        "push {{r4-r11, lr}}",
-        "ldm r0, {{r0, r2, r3, r10, r11, r12}}",
+        "push {{r2, r4-r11, lr}}",
+        "ldm r2, {{r10, r11, r12}}",
+        "ldm r0, {{r0, r2, r3, r4, r5, r6}}",
+        // 0: words, 4: rows, 8: what is between them, 12: the sums.
+        "push {{r4, r5, r6}}",
         "10:",
-        "ands r4, r10, #1",
-        "add lr, r10, r4",
+        "ldr lr, [sp]",
+        "ands r4, lr, #1",
+        "add lr, lr, r4",
         "bne 30f",
         "20:",
-        "ldr r7, [r0], #4",
-        "ldr r8, [r2], #4",
-        "ldr r9, [r3], #4",
-        "uxtb16 r4, r7",
-        "uxtb16 r5, r8",
-        "uxtb16 r6, r9",
-        "uxtb16 r7, r7, ror #8",
-        "uxtb16 r8, r8, ror #8",
-        "uxtb16 r9, r9, ror #8",
-        "stm r1!, {{r4-r9}}",
+        word!(),
         "30:",
-        "ldr r7, [r0], #4",
-        "ldr r8, [r2], #4",
-        "ldr r9, [r3], #4",
-        "uxtb16 r4, r7",
-        "uxtb16 r5, r8",
-        "uxtb16 r6, r9",
-        "uxtb16 r7, r7, ror #8",
-        "uxtb16 r8, r8, ror #8",
-        "uxtb16 r9, r9, ror #8",
-        "stm r1!, {{r4-r9}}",
+        word!(),
         "subs lr, lr, #2",
         "bne 20b",
-        "add r0, r0, r12",
-        "add r2, r2, r12",
-        "add r3, r3, r12",
-        "subs r11, r11, #1",
+        "ldr r5, [sp, #4]",
+        "ldr r6, [sp, #8]",
+        "subs r5, r5, #1",
+        "str r5, [sp, #4]",
+        "add r0, r0, r6",
+        "add r2, r2, r6",
+        "add r3, r3, r6",
         "bne 10b",
+        "add sp, sp, #12",
+        "pop {{r2, r4}}",
+        "stm r2, {{r10, r11, r12}}",
         "mov r0, r1",
-        "pop {{r4-r11, pc}}",
+        "pop {{r5-r11, pc}}",
+    )
+}
+
+/// The sum of so many words of codes, one at least.
+///
+/// # Safety
+/// They can be read.
+#[unsafe(naked)]
+pub(super) unsafe extern "C" fn sum(from: *const u8, words: usize) -> u32 {
+    naked_asm!(
+        processor!(),
+        "mov r2, r0",
+        "mov r0, #0",
+        "mov r12, #0",
+        "10:",
+        "ldr r3, [r2], #4",
+        "subs r1, r1, #1",
+        "usada8 r0, r3, r12, r0",
+        "bne 10b",
+        "bx lr",
     )
 }
 

@@ -34,16 +34,16 @@ impl<'a> Decoder<'a> {
                     self.panel_rows(first + four * PANEL_DEPTH, row_len, rows);
                 }
             }
-            Layout::Planes | Layout::Vectors => {
+            Layout::Words if self.group.format != WeightFormat::Linear(8) => {
+                for (pair, rows) in rows.chunks_mut(WORD_CHANNELS * row_len).enumerate() {
+                    self.word_rows(first + pair * WORD_CHANNELS, row_len, rows);
+                }
+            }
+            Layout::Planes | Layout::Vectors | Layout::Words => {
                 for (channel, row) in (first..self.group.channels).zip(rows.chunks_exact_mut(row_len)) {
                     for (k, level) in row.iter_mut().take(self.conv.depth()).enumerate() {
                         *level = self.group.level(self.conv, channel, k);
                     }
-                }
-            }
-            Layout::Words => {
-                for (pair, rows) in rows.chunks_mut(WORD_CHANNELS * row_len).enumerate() {
-                    self.word_rows(first + pair * WORD_CHANNELS, row_len, rows);
                 }
             }
         }
