@@ -11,7 +11,7 @@ use pare_runtime::kernels::KernelName;
 use pare_runtime::{Isa, Model};
 use rayon::prelude::*;
 
-use crate::board::{AlignedBytes, Board, BoardError, Timing, quantile};
+use crate::board::{AlignedBytes, Board, BoardError, Timing, quantile, runtime_version};
 use crate::cost::layers::{Layer, Layers};
 use crate::cost::table::{Provenance, Row};
 use crate::deploy::{DeployError, deploy};
@@ -239,7 +239,7 @@ pub fn provenance(target: &Target, isa: Isa) -> Provenance {
         target: target.measured(),
         cpu: target.board().processor(),
         isa: isa.to_string(),
-        runtime_version: format!("{}+{}", pare_runtime::VERSION, env!("PARE_RUNTIME_SOURCES")),
+        runtime_version: runtime_version(),
         pare_version: env!("CARGO_PKG_VERSION").to_owned(),
         date: today(),
     }

@@ -9,8 +9,12 @@ use std::process::Command;
 use pare_runtime::{Isa, Model, arena_bytes};
 use serde::{Deserialize, Serialize};
 
+use super::chip::{Step, Uart};
 use super::job::{self, CounterKind, Job};
+use super::runtime_version;
+use crate::emit::ObjectArch;
 use crate::files;
+use crate::units::TickUnit;
 
 /// What firmware is compiled for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +27,25 @@ pub struct Core {
     /// The kernel families that its instructions allow, slowest first.
     #[serde(with = "kernel_names")]
     pub kernels: Vec<Isa>,
+}
+
+/// A chip that takes its jobs from a serial port, and what firmware must know of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Device {
+    /// What firmware is compiled for.
+    pub core: Core,
+    /// Where things lie; networks may be programmed into the job region.
+    pub memory: Memory,
+    /// What tells time.
+    pub counter: Counter,
+    /// The port.
+    pub uart: Uart,
+    /// What the port and the clock need first.
+    pub setup: Vec<Step>,
+    /// What is counted,
+    pub unit: TickUnit,
+    /// and how much of it in a tick of the counter.
+    pub per_tick: f64,
 }
 
 /// Where things lie.
@@ -45,6 +68,13 @@ pub struct Region {
     pub origin: u32,
     /// How many.
     pub bytes: u32,
+}
+
+impl Region {
+    /// Whether it holds something, and addresses reach its end.
+    pub(crate) fn is_within_addresses(&self) -> bool {
+        self.bytes > 0 && self.origin.checked_add(self.bytes - 1).is_some()
+    }
 }
 
 /// What tells time.
@@ -105,18 +135,38 @@ pub enum FirmwareError {
     },
 }
 
-/// Builds all programs for a board and returns the directory that they are in; Cargo knows what is up to date.
+/// Builds the programs that an emulator runs and returns the directory that they are in; Cargo knows what is up to date.
 ///
 /// # Errors
 /// [`FirmwareError`] naming what is missing and how to get it.
 pub fn build(board: &str, core: &Core, memory: &Memory) -> Result<PathBuf, FirmwareError> {
-    let sources = sources()?;
-    let target_dir = sources.join("../../target/firmware").join(board);
+    build_programs(board, core, memory, &["--bins"], &[])
+}
+
+/// Builds the program that a board at a serial port runs, an ELF file to be programmed into its flash, and returns its
+/// path.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_serve(board: &str, device: &Device) -> Result<PathBuf, FirmwareError> {
+    let constants = directory(board)?.join("board.rs");
+    replace(&constants, &device.constants(board))?;
+    let arguments = ["--features", "serial", "--bin", "serve"];
+    let programs =
+        build_programs(board, &device.core, &device.memory, &arguments, &[("PARE_BOARD", constants.as_os_str())])?;
+    Ok(programs.join("serve"))
+}
+
+fn build_programs(
+    board: &str,
+    core: &Core,
+    memory: &Memory,
+    programs: &[&str],
+    more: &[(&str, &OsStr)],
+) -> Result<PathBuf, FirmwareError> {
+    let target_dir = directory(board)?;
     let map = target_dir.join("memory.x");
-    let text = memory.linker_script();
-    if std::fs::read_to_string(&map).ok().as_ref() != Some(&text) {
-        files::replace(&map, text.as_bytes()).map_err(|source| io("the memory map", source))?;
-    }
+    replace(&map, &memory.linker_script())?;
     let toolchain = Toolchain::find(&core.rust_target)?;
     let mut flags = format!("-Ctarget-cpu={}", core.cpu);
     if let Some(linker) = &toolchain.linker {
@@ -126,14 +176,29 @@ pub fn build(board: &str, core: &Core, memory: &Memory) -> Result<PathBuf, Firmw
             flags += "\x1f-Clink-arg=-melf32lriscv";
         }
     }
-    let environment: [(&str, &OsStr); 3] = [
+    let mut environment = more.to_vec();
+    environment.extend([
         ("RUSTC", toolchain.rustc.as_os_str()),
         ("CARGO_ENCODED_RUSTFLAGS", flags.as_ref()),
         ("PARE_MEMORY_MAP", map.as_os_str()),
-    ];
+    ]);
     let what = format!("the firmware for {}", core.cpu);
-    cargo_build(&sources, &target_dir, &what, &["--bins", "--target", &core.rust_target], &environment)?;
+    let arguments = [programs, &["--target", &core.rust_target]].concat();
+    cargo_build(&sources()?, &target_dir, &what, &arguments, &environment)?;
     Ok(target_dir.join(&core.rust_target).join("release"))
+}
+
+/// What is built for a board, and what it is built from.
+fn directory(board: &str) -> Result<PathBuf, FirmwareError> {
+    Ok(sources()?.join("../../target/firmware").join(board))
+}
+
+/// Writes a file where it is not what it should be: Cargo goes by when files were written.
+fn replace(path: &Path, text: &str) -> Result<(), FirmwareError> {
+    if std::fs::read_to_string(path).is_ok_and(|found| found == text) {
+        return Ok(());
+    }
+    files::replace(path, text.as_bytes()).map_err(|source| io(&path.display().to_string(), source))
 }
 
 /// Builds a workspace of `targets`; Cargo knows what is up to date.
@@ -189,6 +254,35 @@ pub fn samples_a_job(memory: &Memory, model: &Model<'_>) -> usize {
     let input_bytes: usize = model.inputs().map(|tensor| tensor.shape.len()).sum();
     let rest = (memory.job.bytes as usize).saturating_sub(job::HEADER_BYTES + model.bytes().len() + job::ALIGN);
     (rest / input_bytes.max(1)).max(1)
+}
+
+impl Core {
+    /// The processor of its object files.
+    pub(super) fn object_arch(&self) -> ObjectArch {
+        match self.rust_target.as_str() {
+            target if target.starts_with("riscv32") => ObjectArch::Riscv32,
+            target if target.ends_with("eabihf") => ObjectArch::ArmHardFloat,
+            _ => ObjectArch::ArmSoftFloat,
+        }
+    }
+}
+
+impl Device {
+    /// The constants that `serve` is compiled with. What derives `Debug` prints as Rust.
+    fn constants(&self, board: &str) -> String {
+        let Device { counter, uart, setup, .. } = self;
+        format!(
+            "pub const TARGET: &str = {board:?};\n\
+             pub const RUNTIME: &str = {:?};\n\
+             pub const COUNTER: CounterKind = {:?};\n\
+             pub const COUNTER_ADDRESS: u32 = {};\n\
+             pub const UART: Uart = {uart:?};\n\
+             pub const SETUP: &[Step] = &{setup:?};\n",
+            runtime_version(),
+            counter.kind,
+            counter.address,
+        )
+    }
 }
 
 impl Memory {

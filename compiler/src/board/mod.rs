@@ -1,15 +1,21 @@
 //! Where blobs run: one file a board, and the one trait that every other stage sees of it.
 //!
 //! `host` is this very machine; `qemu` runs firmware (built by `firmware`, told what to do by `job`) in an
-//! emulator. A board on a wire is one more file that implements [`Board`], and a line in [`of`].
+//! emulator; `serial` has it run by a board at a serial `line` (told by the messages of `wire`).
 
 mod aligned;
+#[path = "../../../targets/firmware/src/chip.rs"]
+pub mod chip;
 pub mod cycles;
 pub mod firmware;
 pub mod host;
 #[path = "../../../targets/firmware/src/job.rs"]
 pub mod job;
+pub mod line;
 pub mod qemu;
+pub mod serial;
+#[path = "../../../targets/firmware/src/wire.rs"]
+pub mod wire;
 
 use pare_runtime::format::Layout;
 use pare_runtime::{FormatError, Isa, SetupError};
@@ -58,10 +64,11 @@ pub trait Board: Sync {
 
 /// The board behind a target's runner, for a chip whose cycles are told from a trace; see [`Target::board`].
 pub(crate) fn of(target: &Target, timings: Option<Timings>) -> Box<dyn Board> {
-    match &target.runner {
+    match (&target.runner, target.served()) {
+        (_, Some(device)) => Box::new(serial::Serial::new(&target.name, device, target.port.clone())),
         // That a description names a target that runs was checked when it was read.
-        Runner::Host | Runner::SameAs(_) => Box::new(host::Host::default()),
-        Runner::Qemu(qemu) => {
+        (Runner::Host | Runner::SameAs(_) | Runner::Chip(_), None) => Box::new(host::Host::default()),
+        (Runner::Qemu(qemu), None) => {
             let counting = qemu::Emulator::new(&target.name, qemu.clone());
             Box::new(match timings {
                 Some(timings) => counting.timed_by(timings),
@@ -89,9 +96,17 @@ pub enum BoardError {
     /// The emulator could not run the firmware.
     #[error(transparent)]
     Emulator(#[from] qemu::EmulatorError),
+    /// The board at a serial port gave no results.
+    #[error(transparent)]
+    Serial(#[from] serial::SerialError),
     /// Cycles could not be told.
     #[error(transparent)]
     Cycles(#[from] cycles::CyclesError),
+}
+
+/// Version and sources of the runtime: what counts of another one does not count for this.
+pub fn runtime_version() -> String {
+    format!("{}+{}", pare_runtime::VERSION, env!("PARE_RUNTIME_SOURCES"))
 }
 
 /// How long one blob takes on a board, all in ticks of `unit`.
