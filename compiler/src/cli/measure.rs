@@ -31,6 +31,8 @@ pub(super) struct Args {
     /// What to measure on.
     #[arg(long, default_value = "host")]
     target: String,
+    #[command(flatten)]
+    on: args::PortArgs,
     /// Shapes, one a line: OPERATOR H W C_IN C_OUT KERNEL STRIDE [default: those of MLPerf Tiny].
     #[arg(long, value_name = "FILE")]
     seeds: Option<PathBuf>,
@@ -52,7 +54,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
-    let target = Target::find(&args.target)?;
+    let target = args.on.target(&args.target)?;
     let isa = args::isa(&target, args.isa)?;
     let board = target.board();
     let (file, seeds) = match &args.seeds {
