@@ -89,8 +89,6 @@ pub enum LineError {
 
 /// Calls before it is given up; a line that loses one byte in a thousand needs no more.
 const TRIES: usize = 12;
-/// Calls that each take long.
-const LONG_TRIES: usize = 3;
 /// How long a board takes to notice that it is asked, and its line to pass it on.
 const LATENCY: Duration = Duration::from_millis(400);
 
@@ -108,9 +106,10 @@ impl Line {
         let mut buffer = [0; FRAME_BYTES];
         // To and fro: a byte takes ten bits.
         let patience = takes + LATENCY + Duration::from_secs_f64(20.0 * FRAME_BYTES as f64 / f64::from(self.baud));
-        let tries = if takes > LATENCY { LONG_TRIES } else { TRIES };
-        let (begin, mut stray) = (Instant::now(), 0);
-        for _ in 0..tries {
+        let (begin, mut stray, mut tries) = (Instant::now(), 0, 0);
+        // What is damaged is asked again at once; nobody waits for long more than twice.
+        while tries < TRIES && (tries < 2 || takes < LATENCY || begin.elapsed() < 2 * patience) {
+            tries += 1;
             self.number = self.number % u8::MAX + 1;
             let frame = frame(self.number, request, &mut buffer).unwrap_or_default();
             // The zero ends what a call that broke off may have begun.
