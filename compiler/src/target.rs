@@ -29,6 +29,8 @@ pub struct Target {
     pub weight_formats: Vec<WeightFormat>,
     /// Activation widths that its kernels take.
     pub activation_bits: Vec<u8>,
+    /// Of these, the ones at which kernels are fastest: what a search chooses from unless told.
+    pub searched_activation_bits: Vec<u8>,
     /// Channels that its kernels compute at once: where superfluous channels are removed, whole blocks stay.
     pub channel_block: usize,
     /// The chip that is meant, where one is.
@@ -198,6 +200,11 @@ const BUILT_IN: [(&str, &str); 14] = [
 ];
 
 impl Target {
+    /// Whether what inference takes there is counted, the same in every run, rather than timed.
+    pub fn counts(&self) -> bool {
+        self.unit != TickUnit::Nanoseconds
+    }
+
     /// Every target that comes with the program.
     ///
     /// # Errors
@@ -298,6 +305,15 @@ impl Target {
         }
     }
 
+    /// Its flash and its RAM, where it has such.
+    pub fn memory(&self) -> Option<[Region; 2]> {
+        match (&self.chip, &self.runner) {
+            (Some(chip), _) => Some([chip.flash, chip.ram]),
+            (None, Runner::Qemu(qemu)) => Some([qemu.memory.flash, qemu.memory.ram]),
+            _ => None,
+        }
+    }
+
     fn timings(&self) -> Option<Timings> {
         match self.chip.as_ref()?.cycles? {
             Cycles::Traced(timings) if self.port.is_none() => Some(timings),
@@ -343,14 +359,13 @@ impl Target {
     ///
     /// # Errors
     /// [`TargetError::TooLarge`] naming the memory that does not.
-    pub fn check_memory(&self, blob_bytes: usize, arena_bytes: usize) -> Result<(), TargetError> {
+    pub fn check_memory(&self, flash: Bytes, ram: Bytes) -> Result<(), TargetError> {
         let Some(chip) = &self.chip else { return Ok(()) };
-        let memories =
-            [("flash", blob_bytes, chip.flash.bytes.into(), "--max-flash"), ("RAM", arena_bytes, chip.ram.bytes.into(), "--max-ram")];
-        match memories.into_iter().find(|&(_, need, have, _)| need as u64 > have) {
+        let memories = [("flash", flash, chip.flash, "--max-flash"), ("RAM", ram, chip.ram, "--max-ram")];
+        match memories.into_iter().find(|&(_, need, have, _)| need.0 > have.bytes.into()) {
             None => Ok(()),
             Some((what, need, have, flag)) => {
-                let (target, need, have) = (self.name.clone(), Bytes(need as u64), Bytes(have));
+                let (target, have) = (self.name.clone(), Bytes(have.bytes.into()));
                 Err(TargetError::TooLarge { target, what, need, have, flag })
             }
         }
@@ -410,6 +425,13 @@ fn parse(path: &str, text: &str) -> Result<Target, TargetError> {
     if !target.activation_bits.iter().all(|bits| (1..=8).contains(bits)) {
         return refuse("activation_bits", "activation widths go from 1 to 8 bits");
     }
+    let searched = &target.searched_activation_bits;
+    if searched.is_empty() || !searched.iter().all(|bits| target.activation_bits.contains(bits)) {
+        return refuse(
+            "searched_activation_bits",
+            "`searched_activation_bits` are some of `activation_bits`, one at least",
+        );
+    }
     if let (Runner::SameAs(name), None) = (&target.runner, target.stand_in()) {
         return Err(TargetError::NotTheSame { path: path.to_owned(), name: name.clone() });
     }
@@ -419,7 +441,10 @@ fn parse(path: &str, text: &str) -> Result<Target, TargetError> {
             return refuse("cycles.average", "the average of cycles is above 0");
         }
         (Some(Chip { cycles: None, .. }), Runner::SameAs(_) | Runner::Qemu(_)) => {
-            return refuse("chip", "`chip` needs `cycles`: an average an instruction, or the timings of core and flash");
+            return refuse(
+                "chip",
+                "`chip` needs `cycles`: an average an instruction, or the timings of core and flash",
+            );
         }
         (Some(Chip { flash: memory, .. }), _) if !memory.is_within_addresses() => {
             return refuse("flash", "`flash` begins at `origin`, has `bytes` above 0, and ends within 32 bits");
@@ -441,7 +466,10 @@ fn parse(path: &str, text: &str) -> Result<Target, TargetError> {
         return refuse("kernels", "`kernels` names at least one family");
     }
     if let (Some(_), false) = (target.timings(), matches!(target.runner, Runner::SameAs(_) | Runner::Qemu(_))) {
-        return refuse("cycles.traced", "cycles are traced in an emulator: it needs a runner that is one, or an average");
+        return refuse(
+            "cycles.traced",
+            "cycles are traced in an emulator: it needs a runner that is one, or an average",
+        );
     }
     let unit = target.board().unit();
     if target.unit != unit {
@@ -496,10 +524,11 @@ mod tests {
     #[test]
     fn a_network_larger_than_the_chip_is_refused_with_the_remedy() {
         let target = Target::find("rp2040").unwrap();
-        assert!(target.check_memory(100 << 10, 100 << 10).is_ok());
-        let refused = target.check_memory(100 << 10, 1 << 20).unwrap_err().to_string();
+        let kib = |n: u64| Bytes(n << 10);
+        assert!(target.check_memory(kib(100), kib(100)).is_ok());
+        let refused = target.check_memory(kib(100), kib(1 << 10)).unwrap_err().to_string();
         assert!(refused.contains("--max-ram") && refused.contains("rp2040"), "{refused}");
-        assert!(target.check_memory(64 << 20, 1).unwrap_err().to_string().contains("--max-flash"));
+        assert!(target.check_memory(kib(64 << 10), kib(1)).unwrap_err().to_string().contains("--max-flash"));
     }
 
     #[test]

@@ -14,9 +14,10 @@ use pare::board::host::Host;
 use pare::board::wire::{Board as Hello, FRAME_BYTES, PROTOCOL, Request, Response, frame, message, unframe};
 use pare::board::{AlignedBytes, Board, runtime_version};
 use pare::target::{Runner, Target};
+use pare_runtime::format::{Layout, Shape, WeightFormat};
 use pare_runtime::{Isa, Model};
-use pare_tests::blob::every_operator;
-use pare_tests::problems::Random;
+use pare_tests::blob::{Builder, every_operator};
+use pare_tests::problems::{ConvProblem, ConvSpec, Random};
 use serialport::{SerialPort, TTYPort};
 
 /// An emulated board that runs `serve`, and the path of its port.
@@ -244,7 +245,10 @@ fn a_network_larger_than_the_boards_memory_is_refused_with_both_numbers() {
 fn a_port_of_another_kind_serves_too() {
     let text = include_str!("../../targets/boards/cortex-m0plus.toml");
     let (head, _) = text.split_once("[runner.qemu.memory]").unwrap();
-    let text = head.replace("mps2-an385", "microbit").replace("cortex-m0plus", "microbit").replace("cpu = \"microbit\"", "cpu = \"cortex-m0\"")
+    let text = head
+        .replace("mps2-an385", "microbit")
+        .replace("cortex-m0plus", "microbit")
+        .replace("cpu = \"microbit\"", "cpu = \"cortex-m0\"")
         + "[runner.qemu.memory]
 flash = { origin = 0x0000_0000, bytes = 0x0004_0000 }
 ram = { origin = 0x2000_0000, bytes = 0x0000_4000 }
@@ -265,7 +269,21 @@ divisor = 0x01d7_e000
     std::fs::write(&path, text).unwrap();
     let path = path.display().to_string();
     let Some(emulated) = Emulated::start(&Target::find(&path).unwrap()) else { return };
-    let (blob, codes) = problem(1);
-    let error = at(&path, &emulated.port).run(&blob, Isa::Portable, &codes).unwrap_err().to_string();
+    // Two KiB of network and some RAM beside 8 KiB of stack.
+    let mut blob = Builder::default();
+    let conv = ConvSpec::dense(Shape { h: 5, w: 6, c: 3 }, 4, 3, 1, WeightFormat::Linear(8), Layout::Words);
+    let conv = ConvProblem::new(conv);
+    let input = blob.input(&conv);
+    let output = blob.conv(input, &conv);
+    blob.outputs.push(output);
+    let blob = AlignedBytes::from(&blob.finish()[..]);
+    let codes = vec![9; 5 * 6 * 3];
+    let board = at(&path, &emulated.port);
+    let expected = Host::default().run(&blob, Isa::Reference, &codes).unwrap();
+    assert!(board.run(&blob, Isa::Portable, &codes).unwrap() == expected);
+    let timing = board.time(&blob, Isa::Portable, &codes, 1).unwrap();
+    assert!(timing.total[0] > 0.0);
+    let (large, codes) = problem(1);
+    let error = board.run(&large, Isa::Portable, &codes).unwrap_err().to_string();
     assert!(error.contains("of RAM"), "{error}");
 }

@@ -140,7 +140,7 @@ pub enum FirmwareError {
 /// # Errors
 /// [`FirmwareError`] naming what is missing and how to get it.
 pub fn build(board: &str, core: &Core, memory: &Memory) -> Result<PathBuf, FirmwareError> {
-    build_programs(board, core, memory, &["--bins"], &[])
+    build_programs(&directory(board)?, core, memory, &["--bins"], &[])
 }
 
 /// Builds the program that a board at a serial port runs, an ELF file to be programmed into its flash, and returns its
@@ -149,22 +149,35 @@ pub fn build(board: &str, core: &Core, memory: &Memory) -> Result<PathBuf, Firmw
 /// # Errors
 /// As [`build`].
 pub fn build_serve(board: &str, device: &Device) -> Result<PathBuf, FirmwareError> {
-    let constants = directory(board)?.join("board.rs");
+    let directory = directory(board)?;
+    let constants = directory.join("board.rs");
     replace(&constants, &device.constants(board))?;
     let arguments = ["--features", "serial", "--bin", "serve"];
     let programs =
-        build_programs(board, &device.core, &device.memory, &arguments, &[("PARE_BOARD", constants.as_os_str())])?;
+        build_programs(&directory, &device.core, &device.memory, &arguments, &[("PARE_BOARD", constants.as_os_str())])?;
     Ok(programs.join("serve"))
 }
 
+/// Builds the least program that runs a network, and returns its path.
+pub(super) fn build_linked(board: &str, core: &Core, memory: &Memory, blob: &[u8]) -> Result<PathBuf, FirmwareError> {
+    // Its runtime has other kernels than that of the other programs: they would build each other's anew.
+    let target_dir = directory(board)?.join("linked");
+    let network = target_dir.join("network.pare");
+    if std::fs::read(&network).ok().as_deref() != Some(blob) {
+        files::replace(&network, blob).map_err(|source| io(&network.display().to_string(), source))?;
+    }
+    let arguments = ["--features", "network", "--bin", "least"];
+    let programs = build_programs(&target_dir, core, memory, &arguments, &[("PARE_NETWORKS", network.as_os_str())])?;
+    Ok(programs.join("least"))
+}
+
 fn build_programs(
-    board: &str,
+    target_dir: &Path,
     core: &Core,
     memory: &Memory,
     programs: &[&str],
     more: &[(&str, &OsStr)],
 ) -> Result<PathBuf, FirmwareError> {
-    let target_dir = directory(board)?;
     let map = target_dir.join("memory.x");
     replace(&map, &memory.linker_script())?;
     let toolchain = Toolchain::find(&core.rust_target)?;
@@ -184,7 +197,7 @@ fn build_programs(
     ]);
     let what = format!("the firmware for {}", core.cpu);
     let arguments = [programs, &["--target", &core.rust_target]].concat();
-    cargo_build(&sources()?, &target_dir, &what, &arguments, &environment)?;
+    cargo_build(&sources()?, target_dir, &what, &arguments, &environment)?;
     Ok(target_dir.join(&core.rust_target).join("release"))
 }
 

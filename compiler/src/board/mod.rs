@@ -12,6 +12,7 @@ pub mod host;
 #[path = "../../../targets/firmware/src/job.rs"]
 pub mod job;
 pub mod line;
+pub mod link;
 pub mod qemu;
 pub mod serial;
 #[path = "../../../targets/firmware/src/wire.rs"]

@@ -90,7 +90,7 @@ pub(super) struct TargetArgs {
     pub target: String,
     #[command(flatten)]
     pub on: PortArgs,
-    /// Activation widths the search may choose from [default: 8].
+    /// Activation widths the search may choose from [default: those that the target is fastest at].
     #[arg(long, value_name = "BITS", value_delimiter = ',')]
     pub activation_bits: Vec<u8>,
     /// How weights are rounded.
