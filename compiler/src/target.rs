@@ -553,6 +553,55 @@ mod tests {
     }
 
     #[test]
+    fn what_is_wrong_is_told_with_its_line() {
+        let board = BUILT_IN.iter().find(|(path, _)| path.contains("nucleo-l4r5zi")).unwrap().1;
+        let with = |from: &str, to: &str| {
+            let text = board.replacen(from, to, 1);
+            let line = text.lines().position(|line| line.contains(to)).unwrap() + 1;
+            let error = parse("x.toml", &text).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("x.toml, line {line}: ")), "{error}, not line {line}");
+            error
+        };
+        assert!(with("counter = \"dwt\"", "counter = \"clock\"").contains("dwt"));
+        assert!(with("clock_hz = 120_000_000", "clock_hz = 0").contains("above 0"));
+        assert!(with("bytes = 0x000a_0000", "bytes = 0xf00a_0000").contains("ends within 32 bits"));
+        assert!(with("baud = 115_200", "baud_rate = 9600").contains("baud_rate"));
+        assert!(with("unit = \"cycles\"", "unit = \"instructions\"").contains("cycles"));
+    }
+
+    #[test]
+    fn a_chip_at_a_port_counts_its_own_cycles() {
+        let chip = Target::find("nrf52840").unwrap();
+        let device = chip.device().unwrap();
+        assert_eq!((device.unit, device.per_tick, device.counter.kind), (TickUnit::Cycles, 1.0, CounterKind::Dwt));
+        let Memory { flash, job, .. } = device.memory;
+        assert_eq!((flash.origin + flash.bytes, flash.bytes + job.bytes), (job.origin, 1 << 20));
+        let traced = chip.board().processor();
+        let wired = chip.on_port("/dev/ttyACM0").unwrap();
+        assert_ne!(wired.board().processor(), traced, "their tables must not mix");
+        assert_eq!(wired.measured(), "nrf52840");
+        let (time, how) = wired.estimate(Ticks { value: 64e3, unit: TickUnit::Cycles }).unwrap();
+        assert!((time.value - 1e6).abs() < 1e-6 && how.contains("counted by the chip"), "{how}");
+        // The same core under emulation counts instructions, at a port too.
+        assert_eq!(Target::find("rv32imac").unwrap().on_port("x").unwrap().unit, TickUnit::Instructions);
+        let error = Target::find("rp2040").unwrap().on_port("x").unwrap_err().to_string();
+        assert!(error.contains("rp2040") && error.contains("Add a board"), "{error}");
+    }
+
+    #[test]
+    fn a_chip_may_have_a_core_that_no_emulator_has() {
+        let board = BUILT_IN.iter().find(|(path, _)| path.contains("nrf52840")).unwrap().1;
+        let own = "[runner.chip]\nrust_target = \"thumbv7em-none-eabihf\"\ncpu = \"cortex-m4\"\nkernels = [\"dsp\"]";
+        let alone = board.replace("[runner]\nsame-as = \"cortex-m4\"", own);
+        let alone: String =
+            alone.lines().filter(|line| !line.starts_with("cycles.")).map(|l| format!("{l}\n")).collect();
+        let target = parse("x.toml", &alone).unwrap();
+        assert!(target.board().processor().contains("at a serial port"));
+        let without = alone.split("[chip.uart]").next().unwrap();
+        assert!(parse("x.toml", without).unwrap_err().to_string().contains("`uart`"));
+    }
+
+    #[test]
     fn a_policy_without_kernels_is_refused_by_layer() {
         let host = Target::built_in().unwrap().remove(0);
         let target = Target { weight_formats: vec![WeightFormat::Linear(8)], activation_bits: vec![8], ..host };

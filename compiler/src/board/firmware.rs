@@ -364,16 +364,16 @@ fn io(what: &str, source: std::io::Error) -> FirmwareError {
 }
 
 /// Kernel families by name.
-mod kernel_names {
+pub(super) mod kernel_names {
     use pare_runtime::Isa;
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(isas: &[Isa], to: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::board) fn serialize<S: Serializer>(isas: &[Isa], to: S) -> Result<S::Ok, S::Error> {
         isas.iter().map(|isa| isa.name()).collect::<Vec<_>>().serialize(to)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Isa>, D::Error> {
+    pub(in crate::board) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Isa>, D::Error> {
         let names = Vec::<String>::deserialize(from)?;
         names.iter().map(|name| name.parse().map_err(|e| D::Error::custom(format!("`{name}`: {e}")))).collect()
     }

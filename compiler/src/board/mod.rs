@@ -11,6 +11,7 @@ pub mod firmware;
 pub mod host;
 #[path = "../../../targets/firmware/src/job.rs"]
 pub mod job;
+pub mod journal;
 pub mod line;
 pub mod link;
 pub mod qemu;
@@ -20,6 +21,7 @@ pub mod wire;
 
 use pare_runtime::format::Layout;
 use pare_runtime::{FormatError, Isa, SetupError};
+use serde::{Deserialize, Serialize};
 
 use crate::emit::ObjectArch;
 use crate::target::{Runner, Target};
@@ -111,7 +113,7 @@ pub fn runtime_version() -> String {
 }
 
 /// How long one blob takes on a board, all in ticks of `unit`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Timing {
     /// What was counted.
     pub unit: TickUnit,
@@ -120,6 +122,7 @@ pub struct Timing {
     /// Each layer, sorted; their medians add up to that of the total, on the host without the copying of the inputs.
     pub layers: Vec<Vec<f64>>,
     /// The family whose kernel ran each layer.
+    #[serde(with = "firmware::kernel_names")]
     pub isas: Vec<Isa>,
     /// From bytes in memory, or mapped, to the first output.
     pub first: FirstInference,
@@ -132,7 +135,7 @@ pub struct Timing {
 }
 
 /// What the first output waits for: each part once, with nothing warm.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct FirstInference {
     /// Checking the blob: every byte of it is read.
     pub parse: f64,
