@@ -10,10 +10,9 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::path::Path;
 use std::process::ExitCode;
 
-use pare::board::firmware::{FirmwareError, linked};
+use pare::board::link::{LinkError, link};
 use pare::deploy::deploy;
 use pare::import::import;
 use pare::ir::Graph;
@@ -22,7 +21,8 @@ use pare::models::bundled;
 use pare::passes::simplify;
 use pare::policy::{EdgeLayers, Policy, WeightFormat};
 use pare::quant::CodeBank;
-use pare::target::{Runner, Target};
+use pare::target::Target;
+use pare::units::Bytes;
 use pare_benches::baseline::Baseline;
 use pare_benches::networks::{PLAIN, pattern, shared};
 
@@ -45,18 +45,15 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
             None => println!("{name}: skipped, no {file} here; set PARE_SHARED to the folder that holds models/"),
         }
     }
-    let scratch = Path::new(env!("CARGO_TARGET_TMPDIR")).join("linked");
-    std::fs::create_dir_all(&scratch)?;
     let mut bytes = BTreeMap::new();
     for name in TARGETS {
         let target = Target::find(name)?;
         for ((network, graph), (way, stages)) in networks.iter().flat_map(|network| WAYS.map(|way| (network, way))) {
-            match count(&target, graph, stages, &scratch) {
-                Ok(Some(count)) => {
+            match count(&target, graph, stages) {
+                Ok(count) => {
                     bytes.insert(format!("{name} w8a8 {network} {way}"), count);
                 }
-                Ok(None) => {}
-                Err(error) if matches!(error.downcast_ref(), Some(FirmwareError::NoTarget(_))) => {
+                Err(error) if error.downcast_ref().is_some_and(LinkError::is_absence) => {
                     println!("{name}: skipped, {error}");
                 }
                 Err(error) => return Err(error),
@@ -69,17 +66,13 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     if bytes.is_empty() { Ok(ExitCode::SUCCESS) } else { BASELINE.check(&bytes) }
 }
 
-/// Bytes that are linked for a network; `None` for a target that is no microcontroller.
-fn count(target: &Target, network: &Graph, stages: Stages, scratch: &Path) -> Result<Option<u64>, Box<dyn Error>> {
-    let Runner::Qemu(qemu) = &target.runner else { return Ok(None) };
+/// Bytes of code and constants that are linked for a network.
+fn count(target: &Target, network: &Graph, stages: Stages) -> Result<u64, Box<dyn Error>> {
     let board = target.board();
     let config = LowerConfig { stages, ..LowerConfig::new(board.layout(board.best_isa())) };
     let calibration = pattern(network)?;
     let bank = CodeBank::new(network, &calibration, &PLAIN)?;
     let policy = Policy::uniform(network, WeightFormat::Linear(8), 8, EdgeLayers::EightBit);
     let deployed = deploy(&bank, &policy, &config, "{}")?;
-    let blob = scratch.join(format!("{}.pare", target.name));
-    std::fs::write(&blob, &deployed.blob.bytes)?;
-    let linked = linked(&qemu.core, &blob, scratch)?;
-    Ok(Some(linked.code.0 + linked.constants.0))
+    Ok(link(target, &deployed.blob.bytes, Bytes(0))?.code_bytes.0)
 }

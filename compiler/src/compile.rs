@@ -11,6 +11,7 @@ use pare_runtime::Isa;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::board::journal::Journal;
 use crate::cost::bitops::Bitops;
 use crate::cost::energy::Energy;
 use crate::cost::latency::Latency;
@@ -188,7 +189,7 @@ impl<'a> Workshop<'a> {
     /// When measuring fails or the table cannot be kept.
     pub fn table(&self, policies: &[Policy], events: &mut dyn FnMut(Event)) -> Result<LatencyTable, CompileError> {
         let Settings { target, isa, cache, .. } = self.settings;
-        let (graph, board) = (&self.task.graph, target.board());
+        let graph = &self.task.graph;
         let known = remembered_table(cache, target, *isa)?.map_or_else(Vec::new, |table| table.rows().to_vec());
         let layers = self.layers()?;
         let kernels: BTreeSet<_> = known.iter().map(Row::query).collect();
@@ -197,10 +198,10 @@ impl<'a> Workshop<'a> {
         let mut new = Vec::new();
         let complete = policies.is_empty();
         if !complete {
-            events(Event::Stage { name: "measure kernels", steps: measure::rounds(board.as_ref()) });
-            let mut step = || events(Event::Step { label: String::new() });
             let subject = measure::Subject { graph, policies };
-            new = measure::rows(board.as_ref(), *isa, &[subject], &self.lower_config(), &mut step)?;
+            let journal = journal(cache, target, *isa);
+            new = measure::rows(&journal, *isa, &[subject], &self.lower_config(), events)?;
+            journal.finish();
             events(Event::Finished { summary: format!("{} rows", new.len()) });
         }
         let table = LatencyTable::new(measure::provenance(target, *isa), target.unit, merged(known, new))?;
@@ -357,6 +358,12 @@ pub fn remembered_path(cache: &Path, target: &Target, isa: Isa) -> PathBuf {
     let p = measure::provenance(target, isa);
     let key = short_digest(&[&p.cpu, &p.isa, &p.runtime_version]);
     cache.join("tables").join(format!("{}-{key}.json", p.target))
+}
+
+/// The target's board, whose timings are remembered until a table holds them: where the clock is its own, a network timed
+/// once need not be timed again after a break.
+pub fn journal(cache: &Path, target: &Target, isa: Isa) -> Journal {
+    Journal::open(target.board(), remembered_path(cache, target, isa).with_extension("partial.jsonl"))
 }
 
 /// The table that compilations and `pare measure` have filled so far on this machine.

@@ -11,7 +11,7 @@ use pare_runtime::kernels::KernelName;
 use pare_runtime::{Isa, Model};
 use rayon::prelude::*;
 
-use crate::board::{AlignedBytes, Board, BoardError, Timing, quantile};
+use crate::board::{AlignedBytes, Board, BoardError, Timing, quantile, runtime_version};
 use crate::cost::layers::{Layer, Layers};
 use crate::cost::table::{Provenance, Row};
 use crate::deploy::{DeployError, deploy};
@@ -23,12 +23,13 @@ use crate::quant::{
     BiasCorrection, Calibration, CalibrationConfig, ClipMethod, CodeBank, QuantConfig, QuantError, Rounding, calibrate,
 };
 use crate::rng::Pcg32;
+use crate::search::Event;
 use crate::target::Target;
 use crate::units::TickUnit;
 
 /// Rounds over all networks: a shared machine is slow in spells of seconds, and each kernel should be seen
 /// in several. Counts are the same in all.
-pub fn rounds(board: &dyn Board) -> usize {
+fn rounds(board: &dyn Board) -> usize {
     if board.unit() == TickUnit::Nanoseconds { 7 } else { 1 }
 }
 
@@ -65,8 +66,7 @@ pub struct Subject<'a> {
 
 /// Times every kernel of every subject on a board, and each layer in every layout that it can have.
 ///
-/// Times do not depend on what the weights and activations are, so no data is needed. `step` is called
-/// after each of [`rounds`].
+/// Times do not depend on what the weights and activations are, so no data is needed.
 ///
 /// # Errors
 /// See [`MeasureError`].
@@ -75,20 +75,24 @@ pub fn rows(
     isa: Isa,
     subjects: &[Subject<'_>],
     config: &LowerConfig,
-    step: &mut dyn FnMut(),
+    events: &mut dyn FnMut(Event),
 ) -> Result<Vec<Row>, MeasureError> {
     let mut variants = Vec::new();
     for subject in subjects {
         variants.extend(variants_of(subject, &config.candidates())?);
     }
-    for _ in 0..rounds(board) {
-        // Emulators do not slow one another's counts.
-        if board.unit() != TickUnit::Nanoseconds {
-            variants.par_iter_mut().try_for_each(|variant| variant.time(board, isa))?;
-        } else {
-            variants.iter_mut().try_for_each(|variant| variant.time(board, isa))?;
+    // Emulators do not slow one another's counts, and a board at a port is asked one thing at a time anyway.
+    let together = if board.unit() == TickUnit::Nanoseconds { 1 } else { rayon::current_num_threads() };
+    let rounds = rounds(board);
+    events(Event::Stage { name: "measure kernels", steps: rounds * variants.len().div_ceil(together) });
+    for _ in 0..rounds {
+        for some in variants.chunks_mut(together) {
+            match some {
+                [one] => one.time(board, isa)?,
+                some => some.par_iter_mut().try_for_each(|variant| variant.time(board, isa))?,
+            }
+            events(Event::Step { label: String::new() });
         }
-        step();
     }
     let yardstick = variants.iter().flat_map(|v| &v.rounds).map(|round| round.yardstick).fold(f64::INFINITY, f64::min);
     let mut rows: BTreeMap<_, Row> = BTreeMap::new();
@@ -239,7 +243,7 @@ pub fn provenance(target: &Target, isa: Isa) -> Provenance {
         target: target.measured(),
         cpu: target.board().processor(),
         isa: isa.to_string(),
-        runtime_version: format!("{}+{}", pare_runtime::VERSION, env!("PARE_RUNTIME_SOURCES")),
+        runtime_version: runtime_version(),
         pare_version: env!("CARGO_PKG_VERSION").to_owned(),
         date: today(),
     }

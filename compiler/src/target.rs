@@ -4,7 +4,10 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::board::chip::{Step, Uart};
 use crate::board::cycles::Timings;
+use crate::board::firmware::{Core, Counter, Device, Memory, Region};
+use crate::board::job::CounterKind;
 use crate::board::qemu::Qemu;
 use crate::board::{self, Board};
 use crate::policy::{Policy, WeightChoice, WeightFormat};
@@ -33,21 +36,36 @@ pub struct Target {
     /// The chip that is meant, where one is.
     #[serde(default)]
     pub chip: Option<Chip>,
+    /// The serial port of a board that blobs run on, rather than under emulation: see [`Target::on_port`].
+    #[serde(skip)]
+    pub port: Option<String>,
 }
 
-/// What a real chip has that an emulated core has not.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+/// A real chip.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Chip {
     /// Cycles a second.
     pub clock_hz: u32,
-    /// Bytes of flash.
-    pub flash_bytes: u64,
-    /// Bytes of RAM that lie together.
-    pub ram_bytes: u64,
-    /// How its cycles are told from instructions: by estimate, in both ways.
-    pub cycles: Cycles,
+    /// Where code and weights are.
+    pub flash: Region,
+    /// RAM that lies together.
+    pub ram: Region,
+    /// What counts its cycles.
+    pub counter: CounterKind,
+    /// How its cycles are told where nothing but its core is at hand: by estimate, in both ways.
+    #[serde(default)]
+    pub cycles: Option<Cycles>,
+    /// The port that its firmware is served by.
+    #[serde(default)]
+    pub uart: Option<Uart>,
+    /// What the clock and the port need first.
+    #[serde(default)]
+    pub setup: Vec<Step>,
 }
+
+/// Flash that firmware at a serial port takes; networks may have the rest.
+const FIRMWARE_BYTES: u32 = 256 << 10;
 
 /// From instructions, which an emulator counts, to cycles, which pass on a chip.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -65,7 +83,7 @@ impl Chip {
         let cycle = 1e9 / f64::from(self.clock_hz);
         match (unit, self.cycles) {
             (TickUnit::Nanoseconds, _) => 1.0,
-            (TickUnit::Instructions, Cycles::Average(cycles)) => cycle * cycles,
+            (TickUnit::Instructions, Some(Cycles::Average(cycles))) => cycle * cycles,
             (TickUnit::Cycles | TickUnit::Instructions, _) => cycle,
         }
     }
@@ -81,6 +99,8 @@ pub enum Runner {
     Qemu(Qemu),
     /// As on the built-in target of this name, which has the same core.
     SameAs(String),
+    /// As firmware, on the chip itself alone: a core that no emulator here has.
+    Chip(Core),
 }
 
 /// Why there is no such target.
@@ -103,11 +123,13 @@ pub enum TargetError {
         source: std::io::Error,
     },
     /// The file is no description.
-    #[error("{path} is not a target description: {reason}")]
+    #[error("{path}, line {line}: {reason}")]
     Schema {
         /// The file.
         path: String,
-        /// What is wrong, in one line.
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong, and what would be right.
         reason: String,
     },
     /// It names another one that does not run by itself.
@@ -132,6 +154,9 @@ pub enum TargetError {
         /// The option that bounds it.
         flag: &'static str,
     },
+    /// Its description says nothing of a serial port.
+    #[error("`{0}` has no serial port in its description: copy it and add one (README.md, \"Add a board\")")]
+    NoSerial(String),
     /// It is none that an emulator runs.
     #[error("no emulator runs the target `{0}`: name it without `qemu:`")]
     NotEmulated(String),
@@ -197,7 +222,7 @@ impl Target {
             let target = Self::find(name)?;
             return match target.runner {
                 Runner::Qemu(_) | Runner::SameAs(_) => Ok(target),
-                Runner::Host => Err(TargetError::NotEmulated(target.name)),
+                Runner::Host | Runner::Chip(_) => Err(TargetError::NotEmulated(target.name)),
             };
         }
         let built_in = Self::built_in()?;
@@ -212,22 +237,87 @@ impl Target {
         parse(name, &text)
     }
 
+    /// The same, but blobs run on a board at a serial port and are timed by its own counter.
+    ///
+    /// # Errors
+    /// [`TargetError::NoSerial`] when the description says nothing of a port.
+    pub fn on_port(self, port: &str) -> Result<Target, TargetError> {
+        let Some(device) = self.device() else { return Err(TargetError::NoSerial(self.name)) };
+        Ok(Target { unit: device.unit, port: Some(port.to_owned()), ..self })
+    }
+
+    /// The chip behind its serial port, where the description has one.
+    pub fn device(&self) -> Option<Device> {
+        let stand_in = self.stand_in();
+        match (&stand_in.as_ref().unwrap_or(self).runner, &self.chip) {
+            (Runner::Qemu(Qemu { core, .. }) | Runner::Chip(core), Some(chip)) => {
+                let firmware = FIRMWARE_BYTES.min(chip.flash.bytes);
+                let job = Region { origin: chip.flash.origin + firmware, bytes: chip.flash.bytes - firmware };
+                let flash = Region { bytes: firmware, ..chip.flash };
+                Some(Device {
+                    core: core.clone(),
+                    memory: Memory { flash, ram: chip.ram, job },
+                    counter: Counter { kind: chip.counter, address: 0, hz: chip.clock_hz },
+                    uart: chip.uart?,
+                    setup: chip.setup.clone(),
+                    unit: TickUnit::Cycles,
+                    per_tick: 1.0,
+                })
+            }
+            (Runner::Qemu(qemu), None) => Some(Device {
+                core: qemu.core.clone(),
+                memory: qemu.memory,
+                counter: qemu.counter,
+                uart: qemu.uart?,
+                setup: Vec::new(),
+                unit: TickUnit::Instructions,
+                per_tick: qemu.instructions_a_tick(),
+            }),
+            _ => None,
+        }
+    }
+
+    /// The chip that runs its blobs by itself, if one does.
+    pub(crate) fn served(&self) -> Option<Device> {
+        self.device().filter(|_| self.port.is_some() || matches!(self.runner, Runner::Chip(_)))
+    }
+
     /// What runs its blobs.
     pub fn board(&self) -> Box<dyn Board> {
-        board::of(self.stand_in().as_ref().unwrap_or(self), self.timings())
+        match self.stand_in() {
+            Some(stand_in) if self.port.is_none() => board::of(&stand_in, self.timings()),
+            _ => board::of(self, self.timings()),
+        }
     }
 
     /// The target that is measured: itself, or the one that it is the same as, to the cycle. Latency tables bear its
     /// name.
     pub fn measured(&self) -> String {
-        let stand_in = self.stand_in().filter(|_| self.timings().is_none());
+        let stand_in = self.stand_in().filter(|_| self.timings().is_none() && self.port.is_none());
         stand_in.map_or_else(|| self.name.clone(), |target| target.name)
     }
 
+    /// What firmware for it is compiled for; `None` for this very machine.
+    pub fn core(&self) -> Option<Core> {
+        match self.stand_in().as_ref().unwrap_or(self).runner {
+            Runner::Qemu(Qemu { ref core, .. }) | Runner::Chip(ref core) => Some(core.clone()),
+            Runner::Host | Runner::SameAs(_) => None,
+        }
+    }
+
+    /// Its flash and its RAM, where it has such.
+    pub fn memory(&self) -> Option<[Region; 2]> {
+        match (&self.chip, &self.runner) {
+            (Some(chip), _) => Some([chip.flash, chip.ram]),
+            (None, Runner::Qemu(qemu)) => Some([qemu.memory.flash, qemu.memory.ram]),
+            _ => None,
+        }
+    }
+
     fn timings(&self) -> Option<Timings> {
-        match self.chip.as_ref()?.cycles {
-            Cycles::Traced(timings) => Some(timings),
-            Cycles::Average(_) => None,
+        match self.chip.as_ref()?.cycles? {
+            Cycles::Traced(timings) if self.port.is_none() => Some(timings),
+            _ => None,
         }
     }
 
@@ -255,24 +345,27 @@ impl Target {
         let ns = counted.value * chip.nanoseconds(counted.unit);
         let mhz = f64::from(chip.clock_hz) / 1e6;
         let how = match chip.cycles {
-            Cycles::Average(cycles) => format!("{cycles} cycles an instruction on average"),
-            Cycles::Traced(timings) => timings.describe(),
+            _ if self.served().is_some() => format!("counted by the chip, at {mhz} MHz"),
+            Some(Cycles::Average(cycles)) => {
+                format!("an estimate: {cycles} cycles an instruction on average, at {mhz} MHz")
+            }
+            Some(Cycles::Traced(timings)) => format!("an estimate: {}, at {mhz} MHz", timings.describe()),
+            None => return None,
         };
-        Some((Ticks { value: ns, unit: TickUnit::Nanoseconds }, format!("an estimate: {how}, at {mhz} MHz")))
+        Some((Ticks { value: ns, unit: TickUnit::Nanoseconds }, how))
     }
 
     /// Whether the chip holds a network.
     ///
     /// # Errors
     /// [`TargetError::TooLarge`] naming the memory that does not.
-    pub fn check_memory(&self, blob_bytes: usize, arena_bytes: usize) -> Result<(), TargetError> {
+    pub fn check_memory(&self, flash: Bytes, ram: Bytes) -> Result<(), TargetError> {
         let Some(chip) = &self.chip else { return Ok(()) };
-        let memories =
-            [("flash", blob_bytes, chip.flash_bytes, "--max-flash"), ("RAM", arena_bytes, chip.ram_bytes, "--max-ram")];
-        match memories.into_iter().find(|&(_, need, have, _)| need as u64 > have) {
+        let memories = [("flash", flash, chip.flash, "--max-flash"), ("RAM", ram, chip.ram, "--max-ram")];
+        match memories.into_iter().find(|&(_, need, have, _)| need.0 > have.bytes.into()) {
             None => Ok(()),
             Some((what, need, have, flag)) => {
-                let (target, need, have) = (self.name.clone(), Bytes(need as u64), Bytes(have));
+                let (target, have) = (self.name.clone(), Bytes(have.bytes.into()));
                 Err(TargetError::TooLarge { target, what, need, have, flag })
             }
         }
@@ -309,37 +402,78 @@ fn joined<T: std::fmt::Display>(all: &[T]) -> String {
 }
 
 fn parse(path: &str, text: &str) -> Result<Target, TargetError> {
-    let target: Target = toml::from_str(text)
-        .map_err(|e| TargetError::Schema { path: path.to_owned(), reason: e.message().to_owned() })?;
-    let refuse = |reason: &str| Err(TargetError::Schema { path: path.to_owned(), reason: reason.to_owned() });
-    if target.weight_formats.is_empty() || target.activation_bits.is_empty() {
-        return refuse("it needs at least one weight format and one activation width");
+    let schema = |line, reason: &str| TargetError::Schema { path: path.to_owned(), line, reason: reason.to_owned() };
+    let target: Target = toml::from_str(text).map_err(|e| {
+        let before = e.span().and_then(|span| text.get(..span.start)).unwrap_or("");
+        let line = before.matches('\n').count() + 1;
+        schema(line, &format!("{}; `targets/boards` has descriptions to compare with", e.message().replace('\n', " ")))
+    })?;
+    // The line that a key or a table begins with.
+    let refuse = |key: &str, reason: &str| {
+        let line = text.lines().position(|line| line.trim_start().trim_start_matches('[').starts_with(key));
+        Err(schema(line.map_or(1, |index| index + 1), reason))
+    };
+    if target.weight_formats.is_empty() {
+        return refuse("weight_formats", "it needs at least one weight format");
+    }
+    if target.activation_bits.is_empty() {
+        return refuse("activation_bits", "it needs at least one activation width");
     }
     if target.channel_block == 0 {
-        return refuse("`channel_block` is 1 at least");
+        return refuse("channel_block", "`channel_block` is 1 at least");
     }
     if !target.activation_bits.iter().all(|bits| (1..=8).contains(bits)) {
-        return refuse("activation widths go from 1 to 8 bits");
+        return refuse("activation_bits", "activation widths go from 1 to 8 bits");
     }
     let searched = &target.searched_activation_bits;
     if searched.is_empty() || !searched.iter().all(|bits| target.activation_bits.contains(bits)) {
-        return refuse("`searched_activation_bits` are some of `activation_bits`, one at least");
+        return refuse(
+            "searched_activation_bits",
+            "`searched_activation_bits` are some of `activation_bits`, one at least",
+        );
     }
     if let (Runner::SameAs(name), None) = (&target.runner, target.stand_in()) {
         return Err(TargetError::NotTheSame { path: path.to_owned(), name: name.clone() });
     }
-    if let Some(chip) = &target.chip
-        && (chip.clock_hz == 0
-            || matches!(chip.cycles, Cycles::Average(cycles) if !(cycles > 0.0 && cycles.is_finite())))
+    match (&target.chip, &target.runner) {
+        (Some(chip), _) if chip.clock_hz == 0 => return refuse("clock_hz", "`clock_hz` is above 0"),
+        (Some(Chip { cycles: Some(Cycles::Average(average)), .. }), _) if !(*average > 0.0 && average.is_finite()) => {
+            return refuse("cycles.average", "the average of cycles is above 0");
+        }
+        (Some(Chip { cycles: None, .. }), Runner::SameAs(_) | Runner::Qemu(_)) => {
+            return refuse(
+                "chip",
+                "`chip` needs `cycles`: an average an instruction, or the timings of core and flash",
+            );
+        }
+        (Some(Chip { flash: memory, .. }), _) if !memory.is_within_addresses() => {
+            return refuse("flash", "`flash` begins at `origin`, has `bytes` above 0, and ends within 32 bits");
+        }
+        (Some(Chip { ram: memory, .. }), _) if !memory.is_within_addresses() => {
+            return refuse("ram", "`ram` begins at `origin`, has `bytes` above 0, and ends within 32 bits");
+        }
+        (chip, Runner::Chip(_)) if chip.as_ref().is_none_or(|chip| chip.uart.is_none()) => {
+            return refuse("runner", "what runs on the chip alone needs `[chip]` with its serial port, `uart`");
+        }
+        (Some(Chip { uart: Some(uart), .. }), _) if uart.baud == 0 => {
+            return refuse("uart", "`baud` is above 0");
+        }
+        _ => {}
+    }
+    if let Some(core) = target.core()
+        && core.kernels.is_empty()
     {
-        return refuse("`clock_hz` and the average of cycles are above 0");
+        return refuse("kernels", "`kernels` names at least one family");
     }
     if let (Some(_), false) = (target.timings(), matches!(target.runner, Runner::SameAs(_) | Runner::Qemu(_))) {
-        return refuse("cycles are traced in an emulator: it needs a runner that is one, or an average");
+        return refuse(
+            "cycles.traced",
+            "cycles are traced in an emulator: it needs a runner that is one, or an average",
+        );
     }
     let unit = target.board().unit();
     if target.unit != unit {
-        return refuse(&format!("what runs it counts in `{unit}`, not in `{}`", target.unit));
+        return refuse("unit", &format!("what runs it counts in `{unit}`, not in `{}`", target.unit));
     }
     Ok(target)
 }
@@ -390,10 +524,11 @@ mod tests {
     #[test]
     fn a_network_larger_than_the_chip_is_refused_with_the_remedy() {
         let target = Target::find("rp2040").unwrap();
-        assert!(target.check_memory(100 << 10, 100 << 10).is_ok());
-        let refused = target.check_memory(100 << 10, 1 << 20).unwrap_err().to_string();
+        let kib = |n: u64| Bytes(n << 10);
+        assert!(target.check_memory(kib(100), kib(100)).is_ok());
+        let refused = target.check_memory(kib(100), kib(1 << 10)).unwrap_err().to_string();
         assert!(refused.contains("--max-ram") && refused.contains("rp2040"), "{refused}");
-        assert!(target.check_memory(64 << 20, 1).unwrap_err().to_string().contains("--max-flash"));
+        assert!(target.check_memory(kib(64 << 10), kib(1)).unwrap_err().to_string().contains("--max-flash"));
     }
 
     #[test]
@@ -415,6 +550,55 @@ mod tests {
         assert!(with("unit = \"ns\"", "unit = \"cycles\"").contains("ns"));
         assert!(with("[1, 2, 3, 4, 5, 6, 7, 8]", "[]").contains("activation"));
         assert!(with("[1, 2, 3, 4, 5, 6, 7, 8]", "[9]").contains("1 to 8"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_line() {
+        let board = BUILT_IN.iter().find(|(path, _)| path.contains("nucleo-l4r5zi")).unwrap().1;
+        let with = |from: &str, to: &str| {
+            let text = board.replacen(from, to, 1);
+            let line = text.lines().position(|line| line.contains(to)).unwrap() + 1;
+            let error = parse("x.toml", &text).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("x.toml, line {line}: ")), "{error}, not line {line}");
+            error
+        };
+        assert!(with("counter = \"dwt\"", "counter = \"clock\"").contains("dwt"));
+        assert!(with("clock_hz = 120_000_000", "clock_hz = 0").contains("above 0"));
+        assert!(with("bytes = 0x000a_0000", "bytes = 0xf00a_0000").contains("ends within 32 bits"));
+        assert!(with("baud = 115_200", "baud_rate = 9600").contains("baud_rate"));
+        assert!(with("unit = \"cycles\"", "unit = \"instructions\"").contains("cycles"));
+    }
+
+    #[test]
+    fn a_chip_at_a_port_counts_its_own_cycles() {
+        let chip = Target::find("nrf52840").unwrap();
+        let device = chip.device().unwrap();
+        assert_eq!((device.unit, device.per_tick, device.counter.kind), (TickUnit::Cycles, 1.0, CounterKind::Dwt));
+        let Memory { flash, job, .. } = device.memory;
+        assert_eq!((flash.origin + flash.bytes, flash.bytes + job.bytes), (job.origin, 1 << 20));
+        let traced = chip.board().processor();
+        let wired = chip.on_port("/dev/ttyACM0").unwrap();
+        assert_ne!(wired.board().processor(), traced, "their tables must not mix");
+        assert_eq!(wired.measured(), "nrf52840");
+        let (time, how) = wired.estimate(Ticks { value: 64e3, unit: TickUnit::Cycles }).unwrap();
+        assert!((time.value - 1e6).abs() < 1e-6 && how.contains("counted by the chip"), "{how}");
+        // The same core under emulation counts instructions, at a port too.
+        assert_eq!(Target::find("rv32imac").unwrap().on_port("x").unwrap().unit, TickUnit::Instructions);
+        let error = Target::find("rp2040").unwrap().on_port("x").unwrap_err().to_string();
+        assert!(error.contains("rp2040") && error.contains("Add a board"), "{error}");
+    }
+
+    #[test]
+    fn a_chip_may_have_a_core_that_no_emulator_has() {
+        let board = BUILT_IN.iter().find(|(path, _)| path.contains("nrf52840")).unwrap().1;
+        let own = "[runner.chip]\nrust_target = \"thumbv7em-none-eabihf\"\ncpu = \"cortex-m4\"\nkernels = [\"dsp\"]";
+        let alone = board.replace("[runner]\nsame-as = \"cortex-m4\"", own);
+        let alone: String =
+            alone.lines().filter(|line| !line.starts_with("cycles.")).map(|l| format!("{l}\n")).collect();
+        let target = parse("x.toml", &alone).unwrap();
+        assert!(target.board().processor().contains("at a serial port"));
+        let without = alone.split("[chip.uart]").next().unwrap();
+        assert!(parse("x.toml", without).unwrap_err().to_string().contains("`uart`"));
     }
 
     #[test]

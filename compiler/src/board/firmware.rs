@@ -2,17 +2,19 @@
 //!
 //! One build serves all networks on a core: network and inputs lie beside it in memory, as a [`Job`].
 
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use object::{Object, ObjectSection};
 use pare_runtime::{Isa, Model, arena_bytes};
 use serde::{Deserialize, Serialize};
 
+use super::chip::{Step, Uart};
 use super::job::{self, CounterKind, Job};
+use super::runtime_version;
+use crate::emit::ObjectArch;
 use crate::files;
-use crate::units::Bytes;
+use crate::units::TickUnit;
 
 /// What firmware is compiled for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +27,25 @@ pub struct Core {
     /// The kernel families that its instructions allow, slowest first.
     #[serde(with = "kernel_names")]
     pub kernels: Vec<Isa>,
+}
+
+/// A chip that takes its jobs from a serial port, and what firmware must know of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Device {
+    /// What firmware is compiled for.
+    pub core: Core,
+    /// Where things lie; networks may be programmed into the job region.
+    pub memory: Memory,
+    /// What tells time.
+    pub counter: Counter,
+    /// The port.
+    pub uart: Uart,
+    /// What the port and the clock need first.
+    pub setup: Vec<Step>,
+    /// What is counted,
+    pub unit: TickUnit,
+    /// and how much of it in a tick of the counter.
+    pub per_tick: f64,
 }
 
 /// Where things lie.
@@ -47,6 +68,13 @@ pub struct Region {
     pub origin: u32,
     /// How many.
     pub bytes: u32,
+}
+
+impl Region {
+    /// Whether it holds something, and addresses reach its end.
+    pub(crate) fn is_within_addresses(&self) -> bool {
+        self.bytes > 0 && self.origin.checked_add(self.bytes - 1).is_some()
+    }
 }
 
 /// What tells time.
@@ -107,56 +135,51 @@ pub enum FirmwareError {
     },
 }
 
-/// Builds all programs for a board and returns the directory that they are in; Cargo knows what is up to date.
+/// Builds the programs that an emulator runs and returns the directory that they are in; Cargo knows what is up to date.
 ///
 /// # Errors
 /// [`FirmwareError`] naming what is missing and how to get it.
 pub fn build(board: &str, core: &Core, memory: &Memory) -> Result<PathBuf, FirmwareError> {
-    let sources = sources()?;
-    let target_dir = sources.join("../../target/firmware").join(board);
-    let map = target_dir.join("memory.x");
-    let text = memory.linker_script();
-    if std::fs::read_to_string(&map).ok().as_ref() != Some(&text) {
-        files::replace(&map, text.as_bytes()).map_err(|source| io("the memory map", source))?;
-    }
-    let [rustc, flags] = compiler(core)?;
-    let environment = [("RUSTC", rustc), ("CARGO_ENCODED_RUSTFLAGS", flags), ("PARE_MEMORY_MAP", map.into_os_string())];
-    let what = format!("the firmware for {}", core.cpu);
-    cargo_build(&sources, &target_dir, &what, &["--bins", "--target", &core.rust_target], &environment)?;
-    Ok(target_dir.join(&core.rust_target).join("release"))
+    build_programs(&directory(board)?, core, memory, &["--bins"], &[])
 }
 
-/// What a program takes of flash besides its networks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Linked {
-    /// Its instructions.
-    pub code: Bytes,
-    /// Its constants.
-    pub constants: Bytes,
-}
-
-/// Builds the least program that runs a network, the file `network`, with the kernels that it wants alone, and tells
-/// what is linked; `target_dir` is for what Cargo makes on the way.
+/// Builds the program that a board at a serial port runs, an ELF file to be programmed into its flash, and returns its
+/// path.
 ///
 /// # Errors
-/// [`FirmwareError`] naming what is missing and how to get it.
-pub fn linked(core: &Core, network: &Path, target_dir: &Path) -> Result<Linked, FirmwareError> {
-    let network = network.canonicalize().map_err(|source| io("the network", source))?;
-    let [rustc, flags] = compiler(core)?;
-    let environment =
-        [("RUSTC", rustc), ("CARGO_ENCODED_RUSTFLAGS", flags), ("PARE_NETWORKS", network.into_os_string())];
-    let what = format!("the least program for {}", core.cpu);
-    cargo_build(&sources()?.join("../minimal"), target_dir, &what, &["--target", &core.rust_target], &environment)?;
-    let program = target_dir.join(&core.rust_target).join("release/pare-minimal");
-    let bytes = std::fs::read(program).map_err(|source| io("the least program", source))?;
-    let damaged = |log: object::Error| FirmwareError::Build { what: what.clone(), log: log.to_string() };
-    let file = object::File::parse(&*bytes).map_err(damaged)?;
-    let section = |name| Bytes(file.section_by_name(name).map_or(0, |section| section.size()));
-    Ok(Linked { code: section(".text"), constants: section(".rodata") })
+/// As [`build`].
+pub fn build_serve(board: &str, device: &Device) -> Result<PathBuf, FirmwareError> {
+    let directory = directory(board)?;
+    let constants = directory.join("board.rs");
+    replace(&constants, &device.constants(board))?;
+    let arguments = ["--features", "serial", "--bin", "serve"];
+    let programs =
+        build_programs(&directory, &device.core, &device.memory, &arguments, &[("PARE_BOARD", constants.as_os_str())])?;
+    Ok(programs.join("serve"))
 }
 
-/// The compiler for a core, and its flags as Cargo takes them.
-fn compiler(core: &Core) -> Result<[OsString; 2], FirmwareError> {
+/// Builds the least program that runs a network, and returns its path.
+pub(super) fn build_linked(board: &str, core: &Core, memory: &Memory, blob: &[u8]) -> Result<PathBuf, FirmwareError> {
+    // Its runtime has other kernels than that of the other programs: they would build each other's anew.
+    let target_dir = directory(board)?.join("linked");
+    let network = target_dir.join("network.pare");
+    if std::fs::read(&network).ok().as_deref() != Some(blob) {
+        files::replace(&network, blob).map_err(|source| io(&network.display().to_string(), source))?;
+    }
+    let arguments = ["--features", "network", "--bin", "least"];
+    let programs = build_programs(&target_dir, core, memory, &arguments, &[("PARE_NETWORKS", network.as_os_str())])?;
+    Ok(programs.join("least"))
+}
+
+fn build_programs(
+    target_dir: &Path,
+    core: &Core,
+    memory: &Memory,
+    programs: &[&str],
+    more: &[(&str, &OsStr)],
+) -> Result<PathBuf, FirmwareError> {
+    let map = target_dir.join("memory.x");
+    replace(&map, &memory.linker_script())?;
     let toolchain = Toolchain::find(&core.rust_target)?;
     let mut flags = format!("-Ctarget-cpu={}", core.cpu);
     if let Some(linker) = &toolchain.linker {
@@ -166,7 +189,29 @@ fn compiler(core: &Core) -> Result<[OsString; 2], FirmwareError> {
             flags += "\x1f-Clink-arg=-melf32lriscv";
         }
     }
-    Ok([toolchain.rustc.into(), flags.into()])
+    let mut environment = more.to_vec();
+    environment.extend([
+        ("RUSTC", toolchain.rustc.as_os_str()),
+        ("CARGO_ENCODED_RUSTFLAGS", flags.as_ref()),
+        ("PARE_MEMORY_MAP", map.as_os_str()),
+    ]);
+    let what = format!("the firmware for {}", core.cpu);
+    let arguments = [programs, &["--target", &core.rust_target]].concat();
+    cargo_build(&sources()?, target_dir, &what, &arguments, &environment)?;
+    Ok(target_dir.join(&core.rust_target).join("release"))
+}
+
+/// What is built for a board, and what it is built from.
+fn directory(board: &str) -> Result<PathBuf, FirmwareError> {
+    Ok(sources()?.join("../../target/firmware").join(board))
+}
+
+/// Writes a file where it is not what it should be: Cargo goes by when files were written.
+fn replace(path: &Path, text: &str) -> Result<(), FirmwareError> {
+    if std::fs::read_to_string(path).is_ok_and(|found| found == text) {
+        return Ok(());
+    }
+    files::replace(path, text.as_bytes()).map_err(|source| io(&path.display().to_string(), source))
 }
 
 /// Builds a workspace of `targets`; Cargo knows what is up to date.
@@ -175,7 +220,7 @@ pub(super) fn cargo_build(
     target_dir: &Path,
     what: &str,
     arguments: &[&str],
-    environment: &[(&str, OsString)],
+    environment: &[(&str, &OsStr)],
 ) -> Result<(), FirmwareError> {
     let output = Command::new("cargo")
         .args(["build", "--quiet", "--locked", "--release"])
@@ -183,7 +228,7 @@ pub(super) fn cargo_build(
         .arg("--target-dir")
         .arg(target_dir)
         .current_dir(sources)
-        .envs(environment.iter().map(|(name, value)| (name, value)))
+        .envs(environment.iter().copied())
         .output()
         .map_err(|source| io("cargo", source))?;
     if !output.status.success() {
@@ -222,6 +267,35 @@ pub fn samples_a_job(memory: &Memory, model: &Model<'_>) -> usize {
     let input_bytes: usize = model.inputs().map(|tensor| tensor.shape.len()).sum();
     let rest = (memory.job.bytes as usize).saturating_sub(job::HEADER_BYTES + model.bytes().len() + job::ALIGN);
     (rest / input_bytes.max(1)).max(1)
+}
+
+impl Core {
+    /// The processor of its object files.
+    pub(super) fn object_arch(&self) -> ObjectArch {
+        match self.rust_target.as_str() {
+            target if target.starts_with("riscv32") => ObjectArch::Riscv32,
+            target if target.ends_with("eabihf") => ObjectArch::ArmHardFloat,
+            _ => ObjectArch::ArmSoftFloat,
+        }
+    }
+}
+
+impl Device {
+    /// The constants that `serve` is compiled with. What derives `Debug` prints as Rust.
+    fn constants(&self, board: &str) -> String {
+        let Device { counter, uart, setup, .. } = self;
+        format!(
+            "pub const TARGET: &str = {board:?};\n\
+             pub const RUNTIME: &str = {:?};\n\
+             pub const COUNTER: CounterKind = {:?};\n\
+             pub const COUNTER_ADDRESS: u32 = {};\n\
+             pub const UART: Uart = {uart:?};\n\
+             pub const SETUP: &[Step] = &{setup:?};\n",
+            runtime_version(),
+            counter.kind,
+            counter.address,
+        )
+    }
 }
 
 impl Memory {
@@ -290,16 +364,16 @@ fn io(what: &str, source: std::io::Error) -> FirmwareError {
 }
 
 /// Kernel families by name.
-mod kernel_names {
+pub(super) mod kernel_names {
     use pare_runtime::Isa;
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(isas: &[Isa], to: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::board) fn serialize<S: Serializer>(isas: &[Isa], to: S) -> Result<S::Ok, S::Error> {
         isas.iter().map(|isa| isa.name()).collect::<Vec<_>>().serialize(to)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Isa>, D::Error> {
+    pub(in crate::board) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Isa>, D::Error> {
         let names = Vec::<String>::deserialize(from)?;
         names.iter().map(|name| name.parse().map_err(|e| D::Error::custom(format!("`{name}`: {e}")))).collect()
     }

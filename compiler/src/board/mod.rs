@@ -1,18 +1,27 @@
 //! Where blobs run: one file a board, and the one trait that every other stage sees of it.
 //!
 //! `host` is this very machine; `qemu` runs firmware (built by `firmware`, told what to do by `job`) in an
-//! emulator. A board on a wire is one more file that implements [`Board`], and a line in [`of`].
+//! emulator; `serial` has it run by a board at a serial `line` (told by the messages of `wire`).
 
 mod aligned;
+#[path = "../../../targets/firmware/src/chip.rs"]
+pub mod chip;
 pub mod cycles;
 pub mod firmware;
 pub mod host;
 #[path = "../../../targets/firmware/src/job.rs"]
 pub mod job;
+pub mod journal;
+pub mod line;
+pub mod link;
 pub mod qemu;
+pub mod serial;
+#[path = "../../../targets/firmware/src/wire.rs"]
+pub mod wire;
 
 use pare_runtime::format::Layout;
 use pare_runtime::{FormatError, Isa, SetupError};
+use serde::{Deserialize, Serialize};
 
 use crate::emit::ObjectArch;
 use crate::target::{Runner, Target};
@@ -58,10 +67,11 @@ pub trait Board: Sync {
 
 /// The board behind a target's runner, for a chip whose cycles are told from a trace; see [`Target::board`].
 pub(crate) fn of(target: &Target, timings: Option<Timings>) -> Box<dyn Board> {
-    match &target.runner {
+    match (&target.runner, target.served()) {
+        (_, Some(device)) => Box::new(serial::Serial::new(&target.name, device, target.port.clone())),
         // That a description names a target that runs was checked when it was read.
-        Runner::Host | Runner::SameAs(_) => Box::new(host::Host::default()),
-        Runner::Qemu(qemu) => {
+        (Runner::Host | Runner::SameAs(_) | Runner::Chip(_), None) => Box::new(host::Host::default()),
+        (Runner::Qemu(qemu), None) => {
             let counting = qemu::Emulator::new(&target.name, qemu.clone());
             Box::new(match timings {
                 Some(timings) => counting.timed_by(timings),
@@ -89,13 +99,21 @@ pub enum BoardError {
     /// The emulator could not run the firmware.
     #[error(transparent)]
     Emulator(#[from] qemu::EmulatorError),
+    /// The board at a serial port gave no results.
+    #[error(transparent)]
+    Serial(#[from] serial::SerialError),
     /// Cycles could not be told.
     #[error(transparent)]
     Cycles(#[from] cycles::CyclesError),
 }
 
+/// Version and sources of the runtime: what counts of another one does not count for this.
+pub fn runtime_version() -> String {
+    format!("{}+{}", pare_runtime::VERSION, env!("PARE_RUNTIME_SOURCES"))
+}
+
 /// How long one blob takes on a board, all in ticks of `unit`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Timing {
     /// What was counted.
     pub unit: TickUnit,
@@ -104,6 +122,7 @@ pub struct Timing {
     /// Each layer, sorted; their medians add up to that of the total, on the host without the copying of the inputs.
     pub layers: Vec<Vec<f64>>,
     /// The family whose kernel ran each layer.
+    #[serde(with = "firmware::kernel_names")]
     pub isas: Vec<Isa>,
     /// From bytes in memory, or mapped, to the first output.
     pub first: FirstInference,
@@ -116,7 +135,7 @@ pub struct Timing {
 }
 
 /// What the first output waits for: each part once, with nothing warm.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct FirstInference {
     /// Checking the blob: every byte of it is read.
     pub parse: f64,

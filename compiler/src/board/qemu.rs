@@ -15,6 +15,7 @@ use pare_runtime::{Isa, Model};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::chip::Uart;
 use super::cycles::{Timings, Trace};
 use super::firmware::{self, Core, Counter, Memory};
 use super::{Board, BoardError, FirstInference, Timing, settle};
@@ -37,6 +38,9 @@ pub struct Qemu {
     pub memory: Memory,
     /// What tells the guest's time.
     pub counter: Counter,
+    /// The port that its firmware may be served by, instead of finding its job in memory.
+    #[serde(default)]
+    pub uart: Option<Uart>,
 }
 
 /// Why the emulator gave no results.
@@ -175,11 +179,7 @@ impl Board for Emulator {
     }
 
     fn object_arch(&self) -> ObjectArch {
-        match self.qemu.core.rust_target.as_str() {
-            target if target.starts_with("riscv32") => ObjectArch::Riscv32,
-            target if target.ends_with("eabihf") => ObjectArch::ArmHardFloat,
-            _ => ObjectArch::ArmSoftFloat,
-        }
+        self.qemu.core.object_arch()
     }
 
     fn run(&self, blob: &[u8], isa: Isa, codes: &[u8]) -> Result<Vec<u8>, BoardError> {
@@ -250,8 +250,12 @@ impl Profile {
 impl Qemu {
     /// Instructions in so many ticks of the counter.
     fn instructions(&self, ticks: u64) -> f64 {
-        let ns = ticks as f64 * 1e9 / f64::from(self.counter.hz);
-        (ns / 2f64.powi(self.icount_shift as i32)).round()
+        (ticks as f64 * self.instructions_a_tick()).round()
+    }
+
+    /// Instructions in a tick of the counter, under emulation.
+    pub(crate) fn instructions_a_tick(&self) -> f64 {
+        1e9 / f64::from(self.counter.hz) / 2f64.powi(self.icount_shift as i32)
     }
 
     /// The lines that firmware writes for a job.

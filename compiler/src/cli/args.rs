@@ -88,12 +88,33 @@ pub(super) struct TargetArgs {
     /// A name from `pare targets`, or the path of a description.
     #[arg(long, default_value = "host")]
     pub target: String,
+    #[command(flatten)]
+    pub on: PortArgs,
     /// Activation widths the search may choose from [default: those that the target is fastest at].
     #[arg(long, value_name = "BITS", value_delimiter = ',')]
     pub activation_bits: Vec<u8>,
     /// How weights are rounded.
     #[arg(long, value_enum, default_value = "data-aware")]
     pub rounding: RoundingArg,
+}
+
+/// Where blobs of a target run.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct PortArgs {
+    /// Run on a board at this serial port, as /dev/ttyACM0, which was programmed with what `pare targets --build` makes.
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<String>,
+}
+
+impl PortArgs {
+    /// A target by name or path, on the board at the port if there is one.
+    pub(super) fn target(&self, name: &str) -> Result<Target> {
+        let target = Target::find(name)?;
+        match &self.port {
+            Some(port) => Ok(target.on_port(port)?),
+            None => Ok(target),
+        }
+    }
 }
 
 /// How to search.
@@ -187,7 +208,7 @@ impl BudgetArgs {
 
 impl TargetArgs {
     pub(super) fn settings(&self, global: &Global) -> Result<Settings> {
-        let target = Target::find(&self.target)?;
+        let target = self.on.target(&self.target)?;
         let mut settings = Settings::new(target, global.seed, cache(global));
         settings.quant.rounding = match self.rounding {
             RoundingArg::Nearest => crate::quant::Rounding::Nearest,

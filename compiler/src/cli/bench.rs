@@ -8,7 +8,7 @@ use pare_runtime::format::{Layer, LayerOp};
 use pare_runtime::{Isa, Model};
 use serde_json::json;
 
-use super::args::{self, ThreadArgs};
+use super::args::{self, PortArgs, ThreadArgs};
 use super::eval::read_blob;
 use super::{Global, Output};
 use crate::board::{FirstInference, quantile};
@@ -17,7 +17,6 @@ use crate::cost::layers::{Shape, with_sum};
 use crate::cost::table::{KernelQuery, LatencyTable};
 use crate::measure::kernel_name;
 use crate::policy::WeightFormat;
-use crate::target::Target;
 use crate::units::TickUnit;
 
 /// Options of `pare bench`.
@@ -28,6 +27,8 @@ pub(super) struct Args {
     /// Where to run it.
     #[arg(long, default_value = "host")]
     target: String,
+    #[command(flatten)]
+    on: PortArgs,
     /// Samples, each of some 50 microseconds or more.
     #[arg(long, value_name = "N", default_value = "201")]
     runs: NonZeroUsize,
@@ -54,7 +55,7 @@ struct Row {
 }
 
 pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
-    let target = Target::find(&args.target)?;
+    let target = args.on.target(&args.target)?;
     let Some(blob) = read_blob(&args.blob)? else {
         bail!("{} is no blob: compile it first (`pare compile`)", args.blob.display());
     };
@@ -111,6 +112,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let us = |ticks: f64| format!("{:.1}", ticks / scale);
     let samples = match timing.unit {
         TickUnit::Instructions => "counted exactly".to_owned(),
+        TickUnit::Cycles if target.port.is_some() => format!("{} runs on the board", timing.total.len()),
         TickUnit::Cycles => "estimated from a trace".to_owned(),
         TickUnit::Nanoseconds => format!("{} samples", args.runs),
     };

@@ -14,6 +14,7 @@ use super::args::{self, BudgetArgs, DataArgs, Method, PassArgs, TargetArgs};
 use super::progress::Progress;
 use super::{Global, Output};
 use crate::board::host::Host;
+use crate::board::link::{LinkError, Linked, link};
 use crate::board::{AlignedBytes, Timing};
 use crate::compile::{Found, Settings, Workshop};
 use crate::cost::Cost;
@@ -91,11 +92,13 @@ impl std::str::FromStr for Bits {
 
 /// The finished blob costs more than the budget, although the search's estimates were within it.
 #[derive(Debug, thiserror::Error)]
-#[error("{flag} {bound} is not met: the finished network takes {reached}; give it more, or search again")]
+#[error("{flag} {bound} is not met: the finished network takes {reached}{what}; give it more, or search again")]
 pub(super) struct OverBudget {
     flag: &'static str,
     bound: Quantity,
     reached: Quantity,
+    /// What that is made of, where that is known.
+    what: String,
 }
 
 /// The policy that was given loses too much.
@@ -132,6 +135,7 @@ pub(super) struct Finished<'a> {
     pub(super) float: Figure,
     pub(super) integer: Figure,
     pub(super) timing: Timing,
+    pub(super) linked: Result<Linked, LinkError>,
     pub(super) budget: Budget,
 }
 
@@ -159,8 +163,8 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
         None => search(&args.how, &workshop, &budget, &table, &progress)?,
     };
     check_costs(&workshop, &candidate, &table, &budget)?;
-    let Candidate { policy, found, deployed, timing } = candidate;
-    settings.target.check_memory(deployed.blob.bytes.len(), deployed.plan.arena_bytes)?;
+    settings.target.check_memory(candidate.flash(), candidate.ram())?;
+    let Candidate { policy, found, deployed, timing, linked } = candidate;
 
     progress.stage("scoring on the test samples");
     let blob = AlignedBytes::from(&deployed.blob.bytes[..]);
@@ -180,6 +184,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
         float,
         integer,
         timing,
+        linked,
         budget,
     };
     let directory = args.out.unwrap_or_else(|| Path::new("pare-out").join(symbol(&task.graph.name)));
@@ -211,6 +216,34 @@ struct Candidate {
     found: Option<Found>,
     deployed: Deployed,
     timing: Timing,
+    linked: Result<Linked, LinkError>,
+}
+
+impl Candidate {
+    /// Flash that it takes: linked, else the blob's.
+    fn flash(&self) -> Bytes {
+        let blob = Bytes(self.deployed.blob.bytes.len() as u64);
+        self.linked.as_ref().map_or(blob, |linked| linked.flash_bytes)
+    }
+
+    /// RAM that it takes: linked, else the arena's.
+    fn ram(&self) -> Bytes {
+        let arena = Bytes(self.deployed.plan.arena_bytes as u64);
+        self.linked.as_ref().map_or(arena, |linked| linked.ram_bytes)
+    }
+
+    /// What the linked program's memory is made of, for a sentence.
+    fn of_what(&self, metric: Metric) -> String {
+        let Ok(Linked { code_bytes, weights_bytes, ram_bytes, stack_bytes, .. }) = &self.linked else {
+            return String::new();
+        };
+        let other = Bytes(ram_bytes.0.saturating_sub(stack_bytes.0));
+        match metric {
+            Metric::Flash => format!(" linked: {weights_bytes} itself, {code_bytes} of code"),
+            Metric::Ram => format!(" linked: {other} of arena and variables, {stack_bytes} of stack"),
+            _ => String::new(),
+        }
+    }
 }
 
 fn candidate(
@@ -227,11 +260,17 @@ fn candidate(
     let codes = encode(&Model::parse(&blob)?, &workshop.task.data.spread(Split::Train, 1)?);
     let Settings { target, isa, .. } = workshop.settings;
     let timing = target.board().time(&blob, *isa, &codes, 101)?;
-    Ok(Candidate { policy, found, deployed, timing })
+    progress.stage("linking");
+    let linked = match link(target, &blob, timing.stack.unwrap_or(Bytes(0))) {
+        Err(error) if !error.is_absence() => return Err(error.into()),
+        linked => linked,
+    };
+    Ok(Candidate { policy, found, deployed, timing, linked })
 }
 
 /// Searches within the budget. Where the target counts exactly, what the network takes there must be within it, too:
-/// as long as it is not, the search is asked for as much less as its prediction was short of the count.
+/// as long as it is not, the search is asked for as much less as its prediction was short of the count. So must the linked
+/// program, where there is one, which takes more of flash and RAM than the network.
 fn search(
     how: &HowArgs,
     workshop: &Workshop<'_>,
@@ -244,33 +283,49 @@ fn search(
     let mut round = 1;
     loop {
         let mut strategy = how.search.unwrap_or_default().strategy();
-        let found = workshop.search(strategy.as_mut(), asked, table, &mut |event| progress.event(event))?;
+        let found = workshop.search(strategy.as_mut(), asked, table, &mut |event| progress.event(event));
+        let found = found.with_context(|| match round {
+            1 => "the search".to_owned(),
+            _ => format!("round {round} of the search, with less as the target took more than predicted"),
+        })?;
         let policy = found.front.chosen.policy.clone();
         let predicted = Latency::new(workshop.layers()?, table).of(&policy)?.value();
         let candidate = candidate(workshop, policy, Some(found), table, progress)?;
         let counted = candidate.timing.total(0.5);
-        match (budget.latency, &mut asked.latency) {
-            (Some(bound), Some(asked))
-                if workshop.settings.target.counts() && counted.value > bound.value && round < ROUNDS =>
-            {
-                asked.value = asked.value.min(bound.value * predicted / counted.value);
-                round += 1;
-            }
-            _ => return Ok(candidate),
+        let mut less = false;
+        if let (Some(bound), Some(asked)) = (budget.latency, &mut asked.latency)
+            && workshop.settings.target.counts()
+            && counted.value > bound.value
+        {
+            asked.value = asked.value.min(bound.value * predicted / counted.value);
+            less = true;
         }
+        if let Ok(Linked { flash_bytes, ram_bytes, .. }) = &candidate.linked {
+            for (bound, asked, reached) in
+                [(budget.flash, &mut asked.flash, flash_bytes), (budget.ram, &mut asked.ram, ram_bytes)]
+            {
+                let (Some(bound), Some(asked)) = (bound, asked) else { continue };
+                asked.0 = asked.0.saturating_sub(reached.0.saturating_sub(bound.0));
+                less |= reached.0 > bound.0;
+            }
+        }
+        if !less || round == ROUNDS {
+            return Ok(candidate);
+        }
+        round += 1;
     }
 }
 
-/// Every cost bound against the finished network: sizes as they are, what the target counts as counted, the rest as the
-/// search prices it.
+/// Every cost bound against the finished network: sizes as they are, linked where that is possible, what the target counts
+/// as counted, the rest as the search prices it.
 fn check_costs(workshop: &Workshop<'_>, candidate: &Candidate, table: &LatencyTable, budget: &Budget) -> Result<()> {
     let layers = workshop.layers()?;
-    let Candidate { policy, deployed, timing, .. } = candidate;
+    let Candidate { policy, timing, .. } = candidate;
     let target = &workshop.settings.target;
     for (metric, bound) in budget.bounds() {
         let reached = match metric {
-            Metric::Flash => Quantity::Bytes(Bytes(deployed.blob.bytes.len() as u64)),
-            Metric::Ram => Quantity::Bytes(Bytes(deployed.plan.arena_bytes as u64)),
+            Metric::Flash => Quantity::Bytes(candidate.flash()),
+            Metric::Ram => Quantity::Bytes(candidate.ram()),
             Metric::Latency if target.counts() => Quantity::Ticks(timing.total(0.5)),
             Metric::Latency => Latency::new(layers.clone(), table).of(policy)?,
             Metric::Energy => Energy::new(layers.clone(), &target.name, None)?.of(policy)?,
@@ -279,7 +334,8 @@ fn check_costs(workshop: &Workshop<'_>, candidate: &Candidate, table: &LatencyTa
         };
         let order = reached.compare(bound).with_context(|| format!("{} is in another unit", metric.flag()))?;
         if order.is_gt() {
-            return Err(OverBudget { flag: metric.flag(), bound, reached }.into());
+            let what = candidate.of_what(metric);
+            return Err(OverBudget { flag: metric.flag(), bound, reached, what }.into());
         }
     }
     Ok(())
@@ -342,6 +398,7 @@ impl Finished<'_> {
             "blob_bytes": h.blob_bytes,
             "weight_bytes": h.weight_bytes,
             "arena_bytes": h.arena_bytes,
+            "linked": h.linked,
             "latency": { "value": latency.value, "unit": latency.unit },
             "latency_estimate": estimate.as_ref().map(|(time, how)| {
                 json!({ "value": time.value, "unit": time.unit, "how": how })
@@ -362,6 +419,7 @@ impl Finished<'_> {
             ("blob".to_owned(), h.blob_bytes.to_string()),
             ("weights".to_owned(), format!("{} (float {})", h.weight_bytes, h.float_bytes)),
             ("arena".to_owned(), h.arena_bytes.to_string()),
+            ("linked".to_owned(), self.linkage()),
             ("latency".to_owned(), format!("{latency} measured, {} kernels", self.settings.isa)),
         ];
         facts.extend(estimate.map(|(time, how)| ("time".to_owned(), format!("{time}, {how}"))));
@@ -376,6 +434,21 @@ impl Finished<'_> {
         let files: Vec<_> = paths.iter().map(|(kind, path)| ((*kind).to_owned(), path.clone())).collect();
         let text = format!("{} for {}\n{}\n{}", report.model, report.target, aligned(&facts), aligned(&files));
         Output::new(json, text)
+    }
+}
+
+impl Finished<'_> {
+    /// What the linked program takes, or why nobody knows.
+    fn linkage(&self) -> String {
+        match &self.linked {
+            Ok(Linked { flash_bytes, code_bytes, ram_bytes, stack_bytes, .. }) => {
+                format!(
+                    "{flash_bytes} of flash, {code_bytes} of it code; {ram_bytes} of RAM, {stack_bytes} of it stack"
+                )
+            }
+            Err(LinkError::NotFirmware) => "not for this machine".to_owned(),
+            Err(error) => format!("not: memory was checked on paper only, as {error}"),
+        }
     }
 }
 

@@ -11,14 +11,13 @@ use serde_json::json;
 use super::progress::Progress;
 use super::{Global, Output, args};
 use crate::board::quantile;
-use crate::compile::{merged, remembered_path, remembered_table};
+use crate::compile::{journal, merged, remembered_path, remembered_table};
 use crate::cost::table::{LatencyTable, Row};
 use crate::deploy::layers_as_run;
 use crate::ir::{Graph, text};
 use crate::lower::LowerConfig;
 use crate::measure::{self, Subject};
 use crate::policy::{EdgeLayers, Policy, WeightFormat};
-use crate::search::Event;
 use crate::target::Target;
 use crate::units::Ticks;
 
@@ -31,6 +30,8 @@ pub(super) struct Args {
     /// What to measure on.
     #[arg(long, default_value = "host")]
     target: String,
+    #[command(flatten)]
+    on: args::PortArgs,
     /// Shapes, one a line: OPERATOR H W C_IN C_OUT KERNEL STRIDE [default: those of MLPerf Tiny].
     #[arg(long, value_name = "FILE")]
     seeds: Option<PathBuf>,
@@ -52,7 +53,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
-    let target = Target::find(&args.target)?;
+    let target = args.on.target(&args.target)?;
     let isa = args::isa(&target, args.isa)?;
     let board = target.board();
     let (file, seeds) = match &args.seeds {
@@ -66,7 +67,6 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
         seeds.lines().enumerate().map(|(i, line)| (i + 1, line.split('#').next().unwrap_or("").trim())).collect();
     let lines: Vec<(usize, &str)> = lines.into_iter().filter(|(_, line)| !line.is_empty()).collect();
     let progress = Progress::new(global);
-    progress.event(Event::Stage { name: "measure kernels", steps: measure::rounds(board.as_ref()) });
     let mut graphs = Vec::with_capacity(lines.len());
     let activation_bits = match args.activation_bits.is_empty() {
         true => target.searched_activation_bits.clone(),
@@ -102,9 +102,9 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
         .iter()
         .map(|(graph, bits)| Subject { graph, policies: policies(graph, &target.weight_formats, bits) })
         .collect();
-    let mut step = || progress.event(Event::Step { label: String::new() });
     let config = LowerConfig { sums: args.passes.sums(), ..LowerConfig::new(board.layout(isa)) };
-    let rows = measure::rows(board.as_ref(), isa, &subjects, &config, &mut step)?;
+    let journal = journal(&args::cache(global), &target, isa);
+    let rows = measure::rows(&journal, isa, &subjects, &config, &mut |event| progress.event(event))?;
     let mut checks = Vec::new();
     for graph in &checked {
         checks.extend(check(graph, &rows, &target, isa, &config)?);
@@ -120,6 +120,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     };
     let table = LatencyTable::new(measure::provenance(&target, isa), target.unit, rows)?;
     table.save(&out)?;
+    journal.finish();
 
     let held_out = table.held_out();
     let mut text = format!("{} rows in {}\n", table.rows().len(), out.display());
@@ -233,7 +234,7 @@ fn check(graph: &Graph, rows: &[Row], target: &Target, isa: Isa, config: &LowerC
     let board = target.board();
     let provenance = measure::provenance(target, isa);
     let subject = Subject { graph, policies: policies(graph, &target.weight_formats, &[8]) };
-    let own = measure::rows(board.as_ref(), isa, std::slice::from_ref(&subject), config, &mut || ())?;
+    let own = measure::rows(board.as_ref(), isa, std::slice::from_ref(&subject), config, &mut |_| ())?;
     let shapes: BTreeSet<_> = own.iter().map(|row| (&row.operator, row.shape)).collect();
     let others = rows.iter().filter(|row| !shapes.contains(&(&row.operator, row.shape))).cloned().collect();
     let others = LatencyTable::new(provenance.clone(), target.unit, others)?;

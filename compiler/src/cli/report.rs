@@ -40,6 +40,7 @@ impl Finished<'_> {
             weight_bytes: Bytes(self.deployed.blob.weight_bytes as u64),
             float_bytes: Bytes(float_bytes as u64),
             arena_bytes: Bytes(self.deployed.plan.arena_bytes as u64),
+            linked: self.linked.as_ref().ok().copied(),
             predicted: predicted.map(|quantity| self.ticks(quantity.value())),
             measured: Some(self.timing.total(0.5)),
             macs: Count(graph.nodes.iter().map(|node| graph.macs(node)).sum()),
@@ -88,8 +89,12 @@ impl Finished<'_> {
     fn budget_lines(&self, headline: &Headline) -> Vec<BudgetLine> {
         let reached = |bounded: Bounded| match bounded {
             Bounded::Latency => headline.measured.map(Quantity::Ticks),
-            Bounded::Flash => Some(Quantity::Bytes(headline.blob_bytes)),
-            Bounded::Ram => Some(Quantity::Bytes(headline.arena_bytes)),
+            Bounded::Flash => {
+                Some(Quantity::Bytes(headline.linked.map_or(headline.blob_bytes, |linked| linked.flash_bytes)))
+            }
+            Bounded::Ram => {
+                Some(Quantity::Bytes(headline.linked.map_or(headline.arena_bytes, |linked| linked.ram_bytes)))
+            }
             Bounded::Macs => Some(Quantity::Operations(headline.macs)),
             Bounded::Bitops => Some(Quantity::Operations(headline.bitops)),
             Bounded::Energy => None,

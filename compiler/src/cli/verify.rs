@@ -8,7 +8,7 @@ use pare_runtime::{Isa, Model};
 use rayon::prelude::*;
 use serde_json::json;
 
-use super::args::{self, DataArgs, PassArgs, SampleArgs, ThreadArgs};
+use super::args::{self, DataArgs, PassArgs, PortArgs, SampleArgs, ThreadArgs};
 use super::eval::{blob_samples, read_blob};
 use super::progress::Progress;
 use super::{Global, Output};
@@ -28,10 +28,13 @@ pub(super) struct Args {
     /// The model file it was compiled from, to compare classes with the float network.
     #[arg(long, value_name = "MODEL")]
     float: Option<PathBuf>,
-    /// Kernel families of this processor, and other targets, as qemu:cortex-m4; `host` is the fastest family here,
-    /// and one alone is compared with the reference [default: all families that this processor runs].
+    /// Kernel families of this processor, and other targets, as qemu:cortex-m4, or serial:nucleo-l4r5zi at --port; `host`
+    /// is the fastest family here, and one alone is compared with the reference [default: all families that this
+    /// processor runs].
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     backends: Vec<String>,
+    #[command(flatten)]
+    at: PortArgs,
     #[command(flatten)]
     data: DataArgs,
     #[command(flatten)]
@@ -44,7 +47,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let Some(blob) = read_blob(&args.blob)? else {
         bail!("{} is no blob: compile it first (`pare compile`)", args.blob.display());
     };
-    let backends = backends(&args.backends, args.sharing.host())?;
+    let backends = backends(&args.backends, args.sharing.host(), &args.at)?;
     let model = Model::parse(&blob)?;
     let samples = blob_samples(&blob, &args.data, &args.blob)?;
     let indices = args.on.indices(&samples)?;
@@ -123,7 +126,7 @@ impl Backend {
         Backend { name: isa.to_string(), board: Box::new(host), isa }
     }
 
-    fn find(name: &str, host: Host) -> Result<Backend> {
+    fn find(name: &str, host: Host, at: &PortArgs) -> Result<Backend> {
         if name == "host" {
             return Ok(Backend::here(Isa::best(), host));
         }
@@ -133,6 +136,13 @@ impl Backend {
             }
             return Ok(Backend::here(isa, host));
         }
+        if let Some(target) = name.strip_prefix("serial:") {
+            if at.port.is_none() {
+                bail!("backend `{name}` is a board at a serial port: say which, as --port /dev/ttyACM0");
+            }
+            let board = at.target(target)?.board();
+            return Ok(Backend { name: name.to_owned(), isa: board.best_isa(), board });
+        }
         let Ok(target) = Target::find(name) else {
             bail!("backend `{name}`: {UnknownIsa}, or host, or a target as qemu:cortex-m4 (see `pare targets`)");
         };
@@ -141,11 +151,11 @@ impl Backend {
     }
 }
 
-fn backends(names: &[String], host: Host) -> Result<Vec<Backend>> {
+fn backends(names: &[String], host: Host, at: &PortArgs) -> Result<Vec<Backend>> {
     if names.is_empty() {
         return Ok(Isa::available().map(|isa| Backend::here(isa, host)).collect());
     }
-    let mut backends: Vec<Backend> = names.iter().map(|name| Backend::find(name, host)).collect::<Result<_>>()?;
+    let mut backends: Vec<Backend> = names.iter().map(|name| Backend::find(name, host, at)).collect::<Result<_>>()?;
     if backends.len() == 1 {
         backends.insert(0, Backend::here(Isa::Reference, host));
     }

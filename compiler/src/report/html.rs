@@ -68,13 +68,17 @@ fn headline(report: &Report) -> String {
         (None, Some(predicted)) => (predicted.to_string(), "predicted, not measured".to_owned()),
         (None, None) => ("–".to_owned(), "not measured".to_owned()),
     };
-    let tiles = [
+    let mut tiles = vec![
         (head.metric.clone(), accuracy(head.accuracy), accuracy_note(report)),
         ("blob".to_owned(), head.blob_bytes.to_string(), format!("{smaller:.1}× smaller than float weights")),
         ("arena".to_owned(), head.arena_bytes.to_string(), "RAM of one inference".to_owned()),
         ("latency".to_owned(), time, time_note),
         ("work".to_owned(), format!("{} MACs", head.macs), format!("{} bit operations", head.bitops)),
     ];
+    if let Some(linked) = head.linked {
+        let note = format!("{} of it code; {} of RAM, stack included", linked.code_bytes, linked.ram_bytes);
+        tiles.insert(3, ("linked".to_owned(), linked.flash_bytes.to_string(), note));
+    }
     let tile = |(name, value, note): &(String, String, String)| {
         let (name, value, note) = (escape(name), escape(value), escape(note));
         format!("<div class=\"tile\"><p>{name}</p><strong>{value}</strong><p>{note}</p></div>\n")

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::board::link::Linked;
 use crate::files;
 use crate::passes::Saving;
 use crate::units::{Bytes, Count, Ticks};
@@ -70,6 +71,8 @@ pub struct Headline {
     pub float_bytes: Bytes,
     /// Bytes of the arena.
     pub arena_bytes: Bytes,
+    /// Bytes of the least program that runs it, where one was linked.
+    pub linked: Option<Linked>,
     /// Predicted duration of one inference.
     pub predicted: Option<Ticks>,
     /// Measured duration of one inference.
@@ -384,6 +387,7 @@ mod tests {
                 weight_bytes: Bytes(37_900),
                 float_bytes: Bytes(309_440),
                 arena_bytes: Bytes(49_152),
+                linked: None,
                 predicted: ns(72_500.0),
                 measured: ns(70_100.0),
                 macs: Count(12_501_632),

@@ -1,8 +1,9 @@
 //! Reading time: one counter, chosen by the job.
 
 use core::ptr::{read_volatile, write_volatile};
+use core::sync::atomic::{AtomicU32, Ordering};
 
-use crate::job::{CounterKind, Job};
+use crate::job::CounterKind;
 
 /// A counter that runs.
 #[derive(Clone, Copy, Debug)]
@@ -14,14 +15,14 @@ pub struct Counter {
 }
 
 impl Counter {
-    /// Starts the counter that a job names.
-    pub fn start(job: &Job) -> Counter {
-        let address = match job.counter {
+    /// Starts a counter; `address` is where its registers are, for one that is not part of the core.
+    pub fn start(kind: CounterKind, address: u32) -> Counter {
+        let address = match kind {
             CounterKind::Dwt => DWT,
             CounterKind::SysTick => SYST,
-            _ => job.counter_address,
+            _ => address,
         };
-        let mut counter = Counter { kind: job.counter, address, overhead: 0 };
+        let mut counter = Counter { kind, address, overhead: 0 };
         match counter.kind {
             CounterKind::CmsdkTimer => {
                 counter.write(CMSDK_CTRL, 0);
@@ -32,8 +33,8 @@ impl Counter {
             CounterKind::SysTick => {
                 counter.write(SYST_RVR, 0x00ff_ffff);
                 counter.write(SYST_CVR, 0);
-                // Enabled, no interrupt, the processor's clock.
-                counter.write(SYST_CSR, 0b101);
+                // Enabled, an interrupt at every 0, the processor's clock.
+                counter.write(SYST_CSR, 0b111);
             }
             CounterKind::Dwt => {
                 let demcr = Counter { address: DEMCR, ..counter };
@@ -42,6 +43,7 @@ impl Counter {
                 counter.write(DWT_CTRL, counter.read(DWT_CTRL) | 1);
             }
             CounterKind::SseCounter => counter.write(SSE_CNTCR, 1),
+            CounterKind::EspCycles => riscv::start_esp_cycles(),
             CounterKind::Minstret | CounterKind::Mcycle => {}
         }
         counter.overhead = counter.since(counter.now());
@@ -54,20 +56,27 @@ impl Counter {
     pub extern "C" fn now(&self) -> u64 {
         match self.kind {
             CounterKind::CmsdkTimer => u64::from(!self.read(CMSDK_VALUE)),
-            CounterKind::SysTick => u64::from(!self.read(SYST_CVR) & 0x00ff_ffff),
+            // It counts down, and interrupts as it comes to 0.
+            CounterKind::SysTick => loop {
+                let rounds = ROUNDS.load(Ordering::Relaxed);
+                let ticks = self.read(SYST_CVR).wrapping_neg() & 0x00ff_ffff;
+                if ROUNDS.load(Ordering::Relaxed) == rounds {
+                    break u64::from(rounds) << 24 | u64::from(ticks);
+                }
+            },
             CounterKind::Dwt => self.read(DWT_CYCCNT).into(),
             CounterKind::SseCounter => self.pair(|counter, high| counter.read(SSE_CNTCV + 4 * u32::from(high))),
             CounterKind::Minstret => self.pair(|_, high| riscv::minstret(high)),
             CounterKind::Mcycle => self.pair(|_, high| riscv::mcycle(high)),
+            CounterKind::EspCycles => riscv::esp_cycles().into(),
         }
     }
 
     /// Ticks since a reading, without what reading takes.
     pub fn since(&self, begin: u64) -> u64 {
         let mask = match self.kind {
-            CounterKind::SysTick => 0x00ff_ffff,
-            CounterKind::CmsdkTimer | CounterKind::Dwt => u64::from(u32::MAX),
-            CounterKind::SseCounter | CounterKind::Minstret | CounterKind::Mcycle => u64::MAX,
+            CounterKind::CmsdkTimer | CounterKind::Dwt | CounterKind::EspCycles => u64::from(u32::MAX),
+            CounterKind::SysTick | CounterKind::SseCounter | CounterKind::Minstret | CounterKind::Mcycle => u64::MAX,
         };
         (self.now().wrapping_sub(begin) & mask).saturating_sub(self.overhead)
     }
@@ -91,6 +100,17 @@ impl Counter {
         // SAFETY: a register of that counter, which nothing else uses.
         unsafe { write_volatile((self.address + offset) as *mut u32, value) }
     }
+}
+
+/// How often the system tick has come to 0.
+static ROUNDS: AtomicU32 = AtomicU32::new(0);
+
+/// The interrupt of the system tick.
+#[cfg(target_arch = "arm")]
+#[unsafe(no_mangle)]
+extern "C" fn tick() {
+    // Nothing else writes it.
+    ROUNDS.store(ROUNDS.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
 }
 
 const CMSDK_CTRL: u32 = 0x0;
@@ -154,5 +174,27 @@ mod riscv {
             let _other = high;
             0
         }
+    }
+
+    /// Starts the counter of Espressif's cores, which have none of the standard ones.
+    pub(super) fn start_esp_cycles() {
+        #[cfg(target_arch = "riscv32")]
+        // SAFETY: its registers for the event, cycles, and for the mode; nothing else uses them.
+        unsafe {
+            core::arch::asm!("csrwi 0x7e0, 1", "csrwi 0x7e1, 1", options(nomem, nostack));
+        }
+    }
+
+    /// Cycles on those cores. 0 on other processors.
+    pub(super) fn esp_cycles() -> u32 {
+        #[cfg(target_arch = "riscv32")]
+        {
+            let value: u32;
+            // SAFETY: reads a counter, in machine mode.
+            unsafe { core::arch::asm!("csrr {0}, 0x7e2", out(reg) value, options(nomem, nostack)) };
+            value
+        }
+        #[cfg(not(target_arch = "riscv32"))]
+        0
     }
 }

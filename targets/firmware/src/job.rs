@@ -36,22 +36,25 @@ pub enum CounterKind {
     SseCounter = 1,
     /// Cycles by the Data Watchpoint and Trace unit of Armv7-M and Armv8-M: 32 bits.
     Dwt = 2,
-    /// The system tick of every Cortex-M: 24 bits, counting down.
+    /// The system tick of every Cortex-M.
     SysTick = 3,
     /// Instructions retired by a RISC-V core.
     Minstret = 4,
     /// Cycles of a RISC-V core.
     Mcycle = 5,
+    /// Cycles of Espressif's RISC-V cores: 32 bits.
+    EspCycles = 6,
 }
 
 impl CounterKind {
-    const ALL: [CounterKind; 6] = [
+    const ALL: [CounterKind; 7] = [
         CounterKind::CmsdkTimer,
         CounterKind::SseCounter,
         CounterKind::Dwt,
         CounterKind::SysTick,
         CounterKind::Minstret,
         CounterKind::Mcycle,
+        CounterKind::EspCycles,
     ];
 }
 

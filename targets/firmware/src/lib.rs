@@ -1,15 +1,27 @@
 //! What the programs for microcontrollers share: start-up, the job that they are given, time, and what they say.
 //!
-//! A program is built once for a core. Network and inputs are not part of it: they lie in the board's job
-//! region ([`mod@job`]), where an emulator loads them and a programmer flashes them. It answers in lines of text.
+//! A program is built once for a core. Network and inputs are not part of it. `infer` and `profile` find them in the
+//! board's job region ([`mod@job`]), where an emulator loads them, and answer in lines of text through it. `serve`
+//! (feature `serial`) is sent them over a serial port, and answers there ([`wire`]).
 #![no_std]
 
+#[cfg(feature = "serial")]
+pub mod board;
+pub mod chip;
 pub mod counter;
 pub mod job;
+mod layers;
+#[cfg(feature = "serial")]
+pub mod line;
 mod report;
 mod semihosting;
 mod startup;
+#[cfg(feature = "serial")]
+mod uart;
+#[cfg(feature = "serial")]
+pub mod wire;
 
+pub use layers::LayerTimes;
 pub use report::{Line, fail};
 
 use pare_runtime::{Isa, Model, Session};
@@ -25,12 +37,16 @@ unsafe extern "C" {
 
 /// What the host asks for. Ends the program when the job region holds nothing.
 pub fn job() -> (job::Job, Isa, &'static [u8], &'static [u8]) {
-    let begin = &raw const job_begin;
-    // SAFETY: the linker script's symbols bound a region of the board that nothing writes to.
-    let region = unsafe { core::slice::from_raw_parts(begin, (&raw const job_end).addr() - begin.addr()) };
-    let Some((job, blob, inputs)) = job::Job::read(region) else { fail("the job region holds no job") };
+    let Some((job, blob, inputs)) = job::Job::read(flash()) else { fail("the job region holds no job") };
     let Some(&isa) = Isa::ALL.get(job.isa as usize) else { fail("the job names unknown kernels") };
     (job, isa, blob, inputs)
+}
+
+/// The board's job region, as it was loaded or flashed.
+pub fn flash() -> &'static [u8] {
+    let begin = &raw const job_begin;
+    // SAFETY: the linker script's symbols bound a region of the board that nothing writes to.
+    unsafe { core::slice::from_raw_parts(begin, (&raw const job_end).addr() - begin.addr()) }
 }
 
 /// All memory beside the program's own. Call it once.

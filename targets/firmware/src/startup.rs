@@ -2,6 +2,11 @@
 
 use core::arch::global_asm;
 
+#[cfg(feature = "serial")]
+use crate::line::fail;
+#[cfg(not(feature = "serial"))]
+use crate::report::fail;
+
 /// What the stack holds where nothing has been pushed yet.
 pub(crate) const PAINT: u32 = 0xa5a5_a5a5;
 
@@ -10,10 +15,12 @@ pub(crate) const PAINT: u32 = 0xa5a5_a5a5;
 global_asm!(
     ".section .vectors, \"a\"",
     ".word reset",
-    // Non-maskable interrupt, hard fault, memory, bus and usage faults, ..., system tick.
-    ".rept 14",
+    // Non-maskable interrupt, hard fault, memory, bus and usage faults, ...
+    ".rept 13",
     ".word fault",
     ".endr",
+    // System tick.
+    ".word tick",
     ".section .text.reset, \"ax\"",
     ".global reset",
     ".type reset, %function",
@@ -99,10 +106,10 @@ global_asm!(
 /// Any fault and any interrupt: none is expected.
 #[unsafe(no_mangle)]
 extern "C" fn fault() -> ! {
-    crate::fail("the processor faulted")
+    fail("the processor faulted")
 }
 
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    crate::fail("the firmware panicked")
+    fail("the firmware panicked")
 }

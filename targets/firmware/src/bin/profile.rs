@@ -4,15 +4,12 @@
 #![no_main]
 
 use pare_firmware::counter::Counter;
-use pare_firmware::{Line, arena, done, fail, fill_inputs, job, parse, session, stack_bytes};
-use pare_runtime::format::{Layer, LayerOp};
-use pare_runtime::kernels::ConvKernel;
-use pare_runtime::{Isa, Probe};
+use pare_firmware::{LayerTimes, Line, arena, done, fail, fill_inputs, job, parse, session, stack_bytes};
 
 #[unsafe(no_mangle)]
 extern "C" fn main() -> ! {
     let (job, isa, blob, inputs) = job();
-    let counter = Counter::start(&job);
+    let counter = Counter::start(job.counter, job.counter_address);
     let begin = counter.now();
     let model = parse(blob);
     let parse_ticks = counter.since(begin);
@@ -34,29 +31,9 @@ extern "C" fn main() -> ! {
     if fill_inputs(&mut session, inputs).is_none() {
         fail("the job holds no whole sample");
     }
-    session.run_probed(&mut Clock { counter, isa, begin: 0 });
+    session.run_probed(&mut LayerTimes::new(counter, isa, |index, isa, ticks| {
+        Line::new("layer").number(index as u64).word(isa.name()).number(ticks).end();
+    }));
     Line::new("stack").number(stack_bytes() as u64).end();
     done()
-}
-
-/// Writes a line each time that a layer runs.
-struct Clock {
-    counter: Counter,
-    isa: Isa,
-    begin: u64,
-}
-
-impl Probe for Clock {
-    fn before(&mut self, _index: usize, _layer: &Layer<'_>) {
-        self.begin = self.counter.now();
-    }
-
-    fn after(&mut self, index: usize, layer: &Layer<'_>, _output: &[u8]) {
-        let ticks = self.counter.since(self.begin);
-        let isa = match &layer.op {
-            LayerOp::Conv(conv) => ConvKernel::choose(self.isa, conv).isa,
-            _ => self.isa,
-        };
-        Line::new("layer").number(index as u64).word(isa.name()).number(ticks).end();
-    }
 }
