@@ -57,7 +57,7 @@ fn main() {
                 .map(|(g, &n)| if inner(g) { (n as f64 * share) as usize } else { n })
                 .collect();
             let units = pruner.units(&widths);
-            let kept = pruner.groups().kept(&graph, &units);
+            let kept = pruner.groups().kept(&units);
             let mask = shrink(&graph, pruner.groups(), &units);
             let t = Instant::now();
             let ls = pruner.prune(&units);

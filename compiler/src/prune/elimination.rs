@@ -85,3 +85,30 @@ impl<'a> Elimination<'a> {
         Cholesky::of(inputs.len(), |i, j| self.inverse[inputs[i] * self.n + inputs[j]])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::regression::tests::{inputs, regression};
+    use super::*;
+    use crate::rng::Pcg32;
+
+    #[test]
+    fn prices_are_what_refitting_finds() {
+        let mut random = Pcg32::new(8, 3);
+        let rows = inputs(14, 400, &mut random);
+        let regression = regression(7, &rows, &mut random);
+        let mut layer = Elimination::new(&regression);
+        let mut left: Vec<usize> = (0..7).collect();
+        let mut sum = 0.0;
+        for gone in [3, 0, 5] {
+            sum += layer.price(&regression.inputs_of(&[gone]));
+            layer.remove(&regression.inputs_of(&[gone]));
+            left.retain(|&c| c != gone);
+            let refitted = regression.refit(&left);
+            let close = |(a, b): (&f64, &f64)| (a - b).abs() < 1e-2;
+            assert!(layer.weights.iter().zip(&refitted).all(close), "{:?}\n{refitted:?}", layer.weights);
+            let error = regression.error(&refitted) * layer.scale;
+            assert!((sum - error).abs() < 0.05 * error, "{sum} {error}");
+        }
+    }
+}

@@ -7,15 +7,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::ir::channels::{Kept, Ties, channels};
+use crate::ir::channels::{Kept, Ties, channels, values};
 use crate::ir::weighted::is_dense;
-use crate::ir::{Graph, NodeId};
+use crate::ir::{Graph, NodeId, ValueId};
 
 /// Every group of a graph.
 #[derive(Clone, Debug)]
 pub struct Groups {
-    ties: Ties,
     groups: Vec<Group>,
+    /// What stays when no group keeps anything.
+    rest: Kept,
 }
 
 /// Units that one decision is about.
@@ -63,7 +64,13 @@ impl Groups {
         };
         let mut groups: Vec<Group> = names.iter().map(group).collect();
         groups.sort_by_key(|group| group.producers.first().copied());
-        Groups { groups, ties }
+        let mut rest = Kept::least(graph, ties.clone());
+        for class in
+            values(graph).flat_map(|id| classes(graph, &ties, id)).filter(|class| !group_of.contains_key(class))
+        {
+            rest.keep_class(class);
+        }
+        Groups { groups, rest }
     }
 
     /// The groups.
@@ -82,16 +89,17 @@ impl Groups {
     }
 
     /// The channels that stay where, of the units of each group, those of these numbers do, and all channels that are in
-    /// no group.
-    pub fn kept(&self, graph: &Graph, units: &[Vec<usize>]) -> Kept {
-        let mut kept = Kept::least(graph, self.ties.clone());
-        let grouped: BTreeSet<usize> = self.iter().flat_map(|group| &group.units).map(|unit| unit.class).collect();
-        for id in crate::ir::channels::values(graph) {
-            for class in classes(graph, &self.ties, id).difference(&grouped) {
-                kept.keep_class(*class);
-            }
-        }
+    /// no group. A layer that would lose all its output channels keeps the first.
+    pub fn kept(&self, units: &[Vec<usize>]) -> Kept {
+        let mut kept = self.rest.clone();
         for (group, units) in self.iter().zip(units) {
+            for producer in 0..group.producers.len() {
+                let mut computed = group.units.iter().enumerate().filter(|(_, unit)| !unit.rows[producer].is_empty());
+                let first = computed.clone().next();
+                if computed.all(|(i, _)| !units.contains(&i)) {
+                    first.map(|(_, unit)| kept.keep_class(unit.class));
+                }
+            }
             for &unit in units {
                 kept.keep_class(group.units[unit].class);
             }
@@ -121,16 +129,8 @@ impl Group {
         let units = members.iter().map(unit).collect();
         Group { units, producers, consumers }
     }
-
-    /// The numbers of units that may stay, in rising order: those with which the first producer has a multiple of
-    /// `multiple` channels, and all of them.
-    pub fn widths(&self, multiple: usize) -> Vec<usize> {
-        let all = self.units.len();
-        let rows = self.units.iter().filter_map(|unit| unit.rows.first()).map(Vec::len).max().unwrap_or(1).max(1);
-        (1..=all).filter(|n| n * rows % multiple.max(1) == 0 || *n == all).collect()
-    }
 }
 
-fn classes(graph: &Graph, ties: &Ties, value: crate::ir::ValueId) -> BTreeSet<usize> {
+fn classes(graph: &Graph, ties: &Ties, value: ValueId) -> BTreeSet<usize> {
     (0..channels(graph, value)).map(|c| ties.class(value, c)).collect()
 }

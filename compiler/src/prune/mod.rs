@@ -29,7 +29,7 @@ use crate::quant::Calibration;
 
 /// The graph with, of each group, the units of these numbers; what the others contributed to layers is gone with them.
 pub fn shrink(graph: &Graph, groups: &Groups, keep: &[Vec<usize>]) -> Graph {
-    cut(graph, &groups.kept(graph, keep))
+    cut(graph, &groups.kept(keep))
 }
 
 /// In which order the units of a group go.
@@ -48,7 +48,7 @@ pub struct Pruner<'a> {
     groups: Groups,
     regressions: BTreeMap<NodeId, Regression>,
     /// For each group its units in the order in which they go.
-    orders: Vec<Vec<usize>>,
+    orders: Vec<Order>,
     /// Refitted weights by the layer and the input channels it reads.
     refitted: RefCell<BTreeMap<(NodeId, Vec<usize>), Rc<Vec<f64>>>>,
 }
@@ -75,7 +75,7 @@ impl<'a> Pruner<'a> {
                 order
             }
         };
-        let orders = groups.iter().map(order).collect();
+        let orders = groups.iter().map(|group| Order::new(group, order(group))).collect();
         Pruner { graph, groups, regressions, orders, refitted: RefCell::default() }
     }
 
@@ -84,19 +84,25 @@ impl<'a> Pruner<'a> {
         &self.groups
     }
 
+    /// For each group the numbers of units that it may keep, in rising order: those with which the layer that computes
+    /// them has a multiple of `multiple` channels, and all.
+    pub fn widths(&self, multiple: usize) -> Vec<Vec<usize>> {
+        let of_group = |(group, order): (&Group, &Order)| {
+            let rows = group.units.iter().map(|unit| unit.rows[0].len()).max().unwrap_or(1).max(1);
+            let all = group.units.len();
+            (order.least..=all).filter(|n| (n * rows).is_multiple_of(multiple.max(1)) || *n == all).collect()
+        };
+        self.groups.iter().zip(&self.orders).map(of_group).collect()
+    }
+
     /// The units that stay where each group keeps so many.
     pub fn units(&self, widths: &[usize]) -> Vec<Vec<usize>> {
-        let last = |(order, &width): (&Vec<usize>, &usize)| {
-            let mut units = order[order.len().saturating_sub(width.max(1))..].to_vec();
-            units.sort_unstable();
-            units
-        };
-        self.orders.iter().zip(widths).map(last).collect()
+        self.orders.iter().zip(widths).map(|(order, &width)| order.last(width)).collect()
     }
 
     /// The graph with these units, every layer refitted to the inputs that it has left.
     pub fn prune(&self, units: &[Vec<usize>]) -> Graph {
-        let kept = self.groups.kept(self.graph, units);
+        let kept = self.groups.kept(units);
         let mut new = Rewriting::new(self.graph);
         for (&id, regression) in &self.regressions {
             let node = self.graph.node(id);
@@ -112,6 +118,34 @@ impl<'a> Pruner<'a> {
         }
         // A regression that ran out of numbers is left out: then the weights stay as they are.
         cut(&new.finish().unwrap_or_else(|| self.graph.clone()), &kept)
+    }
+}
+
+/// The units of a group in the order in which they go.
+#[derive(Debug)]
+struct Order {
+    units: Vec<usize>,
+    /// So many stay at least, for every layer of the group to have one.
+    least: usize,
+}
+
+impl Order {
+    fn new(group: &Group, order: Vec<usize>) -> Order {
+        let mut last: Vec<usize> = Vec::new();
+        for producer in 0..group.producers.len() {
+            let computes = |unit: &usize| !group.units[*unit].rows[producer].is_empty();
+            if !last.iter().any(computes) {
+                last.extend(order.iter().rev().find(|unit| computes(unit)));
+            }
+        }
+        let first = order.into_iter().filter(|unit| !last.contains(unit));
+        Order { least: last.len(), units: first.chain(last.iter().copied()).collect() }
+    }
+
+    fn last(&self, width: usize) -> Vec<usize> {
+        let mut units = self.units[self.units.len().saturating_sub(width.max(self.least))..].to_vec();
+        units.sort_unstable();
+        units
     }
 }
 
