@@ -15,6 +15,7 @@ pub mod import;
 pub mod ir;
 pub mod lower;
 pub mod measure;
+pub mod methods;
 pub mod models;
 pub mod pack;
 pub mod passes;
