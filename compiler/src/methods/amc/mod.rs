@@ -240,7 +240,6 @@ mod tests {
             let learned = best(search(&chain, goal, 300, seed, &mut |_| ()).unwrap());
             let guessed = best(baselines::random(&chain, goal, 300, seed, &mut |_| ()).unwrap());
             let uniform = baselines::by_rule(&chain, goal, baselines::Rule::Uniform).unwrap().accuracy;
-            println!("{seed}: learned {learned} guessed {guessed} uniform {uniform}");
             assert!(learned >= guessed - 0.005 && learned >= uniform, "{learned} {guessed} {uniform}");
         }
     }

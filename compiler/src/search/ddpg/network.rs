@@ -73,24 +73,26 @@ impl Network {
         Pass { values: [inputs.to_vec(), first, second, output] }
     }
 
-    /// From the slope of the outputs to that of the parameters, and that of the inputs.
-    pub(super) fn backward(&self, pass: &Pass, slope: &[f32]) -> (Gradient, Vec<f32>) {
-        let outputs = pass.outputs();
+    /// From the slope of the outputs to that of what each layer sums up, the first layer's first.
+    pub(super) fn backward(&self, pass: &Pass, slope: &[f32]) -> [Vec<f32>; LAYERS] {
         let through_head = |(slope, y): (&f32, &f32)| match self.head {
             Head::Linear => *slope,
             Head::Sigmoid => slope * y * (1.0 - y),
         };
-        let mut slope: Vec<f32> = slope.iter().zip(outputs).map(through_head).collect();
-        let mut gradient = Gradient::default();
-        for (at, layer) in self.layers.iter().enumerate().rev() {
-            let inputs = &pass.values[at];
-            gradient[at] = layer.gradient(inputs, &slope);
-            slope = layer.backward(&slope);
-            if at > 0 {
-                slope.iter_mut().zip(inputs).filter(|(_, x)| **x <= 0.0).for_each(|(slope, _)| *slope = 0.0);
-            }
-        }
-        (gradient, slope)
+        let third: Vec<f32> = slope.iter().zip(pass.outputs()).map(through_head).collect();
+        let second = rectified(self.layers[2].backward(&third), &pass.values[2]);
+        let first = rectified(self.layers[1].backward(&second), &pass.values[1]);
+        [first, second, third]
+    }
+
+    /// The slope of the parameters, from those of [`Network::backward`].
+    pub(super) fn gradient(&self, pass: &Pass, slopes: &[Vec<f32>; LAYERS]) -> Gradient {
+        [0, 1, 2].map(|at| self.layers[at].gradient(&pass.values[at], &slopes[at]))
+    }
+
+    /// The slope of the inputs, from those of [`Network::backward`].
+    pub(super) fn towards(&self, slopes: &[Vec<f32>; LAYERS]) -> Vec<f32> {
+        self.layers[0].backward(&slopes[0])
     }
 
     /// Moves all parameters towards another's by a share.
@@ -138,6 +140,12 @@ impl Dense {
 
 fn relu(x: f32) -> f32 {
     x.max(0.0)
+}
+
+/// The slope before a rectification that left `values`.
+fn rectified(mut slope: Vec<f32>, values: &[f32]) -> Vec<f32> {
+    slope.iter_mut().zip(values).for_each(|(slope, &x)| *slope = if x > 0.0 { *slope } else { 0.0 });
+    slope
 }
 
 /// Adam's moments of one network's gradient.
@@ -191,7 +199,8 @@ mod tests {
             };
             let pass = network.forward(&inputs);
             let slope: Vec<f32> = pass.outputs().iter().map(|y| 2.0 * y).collect();
-            let (gradient, of_inputs) = network.backward(&pass, &slope);
+            let slopes = network.backward(&pass, &slope);
+            let (gradient, of_inputs) = (network.gradient(&pass, &slopes), network.towards(&slopes));
             let step = 1e-3;
             let near = |slope: f32, up: f64, down: f64| {
                 let found = (up - down) / (2.0 * f64::from(step));
