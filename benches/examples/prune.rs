@@ -12,6 +12,7 @@ use std::time::Instant;
 use pare::data::{Preprocessing, Split};
 use pare::eval::Net;
 use pare::ir::Graph;
+use pare::ir::channels::Kept;
 use pare::methods::amc::baselines::{self, Rule};
 use pare::methods::amc::{AmcError, Goal, Price, Pruning, Subject, Trial, search};
 use pare::prune::{Group, Pruner, Saliency, Selection, refit, shrink};
@@ -22,6 +23,8 @@ use pare::task::Task;
 const IMAGES: usize = 3000;
 /// Of each layer at most so many windows of them.
 const ROWS: usize = 60_000;
+/// Training images that an episode is refitted on.
+const GLANCE: usize = 256;
 /// Val images that an episode is judged by.
 const JUDGES: usize = 1000;
 /// The best of a search are refitted with data and compared again.
@@ -88,8 +91,11 @@ impl<'a> Bench<'a> {
         let graph = &self.task.graph;
         let pruner = Pruner::new(graph, &self.calibration, Selection::Elimination);
         let (images, labels) = self.task.data.spread_labelled(Split::Val, JUDGES)?;
-        let score = |graph: &Graph| -> std::result::Result<f64, AmcError> {
-            let outputs = Net::float(graph)?.forward(&images, labels.len())?;
+        // How well layers make up for channels shows only where each is refitted to what those before it leave.
+        let few = self.task.data.spread(Split::Train, GLANCE)?;
+        let config = CalibrationConfig { rows_per_layer: GLANCE * 40, seed: 0 };
+        let score = |pruned: Graph, kept: &Kept| -> std::result::Result<f64, AmcError> {
+            let outputs = Net::float(&refit(graph, pruned, kept, &few, &config)?)?.forward(&images, labels.len())?;
             Ok(right(&outputs, &labels) / labels.len() as f64)
         };
         let subject = Pruning::new(graph, &pruner, Price::Macs, 4, score)?;

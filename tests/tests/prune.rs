@@ -1,11 +1,12 @@
 //! Random networks, cut at random: what is left is legal, and computes what it should.
 
 use pare::eval::Net;
+use pare::ir::channels::cut;
 use pare::ir::constants::Rewriting;
 use pare::ir::verify::verify;
 use pare::ir::weighted::Weighted;
 use pare::ir::{Graph, NodeId};
-use pare::prune::{Groups, Pruner, Saliency, Selection, shrink};
+use pare::prune::{Groups, Pruner, Saliency, Selection, refit, shrink};
 use pare::quant::{CalibrationConfig, calibrate};
 use pare_tests::graphs::random_graph;
 use pare_tests::problems::Random;
@@ -31,7 +32,10 @@ proptest! {
         verify(&cut).unwrap();
         let names = |graph: &Graph| graph.nodes.iter().map(|node| node.name.clone()).collect::<Vec<_>>();
         prop_assert_eq!(names(&cut), names(&graph));
-        let goes = groups.iter().zip(&keep).any(|(group, keep)| keep.len() < group.units.len());
+        let kept = groups.kept(&keep);
+        let stays = |(id, rows): (&NodeId, &Vec<usize>)| rows.iter().all(|&row| kept.stays(graph.node(*id).output, row));
+        let mut units = groups.iter().flat_map(|group| group.units.iter().map(move |unit| (group, unit)));
+        let goes = units.any(|(group, unit)| !group.producers.iter().zip(&unit.rows).all(stays));
         let weights = |graph: &Graph| graph.weighted().map(|id| graph.input_shape(graph.node(id), 1).iter().product::<usize>()).sum::<usize>();
         prop_assert!(!goes || weights(&cut) < weights(&graph));
 
@@ -59,12 +63,30 @@ proptest! {
         let shapes = |graph: &Graph| graph.nodes.iter().map(|node| graph.value(node.output).shape.clone()).collect::<Vec<_>>();
         prop_assert_eq!(shapes(&pruned), shapes(&same));
     }
+
+    #[test]
+    fn refitting_what_is_whole_changes_nothing(nodes in 1..14usize, seed in any::<u64>()) {
+        let graph = random_graph(seed, nodes, 6);
+        let groups = Groups::of(&graph);
+        let random = &mut Random(seed);
+        let inputs = inputs(&graph, random);
+        let config = CalibrationConfig::with_seed(0);
+        let again = refit(&graph, graph.clone(), &groups.kept(&groups.whole()), &inputs, &config).unwrap();
+        let [expected, found] = [&graph, &again].map(|graph| Net::float(graph).unwrap().forward(&inputs, SAMPLES).unwrap());
+        let largest = expected.iter().fold(1.0f32, |largest, x| largest.max(x.abs()));
+        let error = expected.iter().zip(&found).fold(0.0f32, |most, (a, b)| most.max((a - b).abs()));
+        prop_assert!(error <= 10.0 * TOLERANCE * largest, "{error}\n{graph}---\n{again}");
+
+        let kept = groups.kept(&units(&groups, random));
+        let refitted = refit(&graph, cut(&graph, &kept), &kept, &inputs, &config).unwrap();
+        verify(&refitted).unwrap();
+    }
 }
 
 /// Some of each group's units, one at least.
 fn units(groups: &Groups, random: &mut Random) -> Vec<Vec<usize>> {
     let some = |all: usize, random: &mut Random| {
-        let keep: Vec<usize> = (0..all).filter(|_| random.next() % 2 == 0).collect();
+        let keep: Vec<usize> = (0..all).filter(|_| random.next().is_multiple_of(2)).collect();
         if keep.is_empty() { vec![(random.next() % all as u64) as usize] } else { keep }
     };
     groups.iter().map(|group| some(group.units.len(), random)).collect()

@@ -48,11 +48,23 @@ pub fn by_rule(subject: &dyn Subject, goal: Goal, rule: Rule) -> Result<Trial, A
         };
         let widths: Vec<usize> = subject.widths().iter().enumerate().map(width).collect();
         if wall.allows(&widths)? {
-            return wall.trial(widths);
+            return wall.trial(widened(subject, &wall, widths)?);
         }
     }
     // A share of nothing is the narrowest network, which the wall allowed.
     wall.trial(subject.widths().iter().map(|some| some[0]).collect())
+}
+
+/// Each group in turn a step wider, where what rounding left of the budget allows it.
+fn widened(subject: &dyn Subject, wall: &Wall<'_>, mut widths: Vec<usize>) -> Result<Vec<usize>, AmcError> {
+    for (group, some) in subject.widths().iter().enumerate() {
+        let now = widths[group];
+        widths[group] = some.iter().copied().find(|&width| width > now).unwrap_or(now);
+        if !wall.allows(&widths)? {
+            widths[group] = now;
+        }
+    }
+    Ok(widths)
 }
 
 /// Random actions.

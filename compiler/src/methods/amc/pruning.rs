@@ -8,6 +8,7 @@ use crate::cost::Cost;
 use crate::cost::latency::Latency;
 use crate::cost::table::LatencyTable;
 use crate::deploy::layers_as_run;
+use crate::ir::channels::Kept;
 use crate::ir::{Graph, Op};
 use crate::lower::LowerConfig;
 use crate::policy::{EdgeLayers, Policy, WeightFormat};
@@ -69,9 +70,9 @@ pub struct Pruning<'a, F> {
     accuracies: RefCell<BTreeMap<Vec<usize>, f64>>,
 }
 
-impl<'a, F: Fn(&Graph) -> Result<f64, AmcError>> Pruning<'a, F> {
+impl<'a, F: Fn(Graph, &Kept) -> Result<f64, AmcError>> Pruning<'a, F> {
     /// Widths are multiples of `multiple` channels and all channels; `score` gives the share of right answers of a pruned
-    /// network on samples held out of training.
+    /// network, of which these channels are left, on samples held out of training.
     ///
     /// # Errors
     /// When the network cannot be priced.
@@ -120,7 +121,7 @@ impl<'a, F: Fn(&Graph) -> Result<f64, AmcError>> Pruning<'a, F> {
     }
 }
 
-impl<F: Fn(&Graph) -> Result<f64, AmcError>> Subject for Pruning<'_, F> {
+impl<F: Fn(Graph, &Kept) -> Result<f64, AmcError>> Subject for Pruning<'_, F> {
     fn widths(&self) -> &[Vec<usize>] {
         &self.widths
     }
@@ -142,7 +143,8 @@ impl<F: Fn(&Graph) -> Result<f64, AmcError>> Subject for Pruning<'_, F> {
         if let Some(&known) = self.accuracies.borrow().get(widths) {
             return Ok(known);
         }
-        let accuracy = (self.score)(&self.pruner.prune(&self.pruner.units(widths)))?;
+        let units = self.pruner.units(widths);
+        let accuracy = (self.score)(self.pruner.prune(&units), &self.pruner.groups().kept(&units))?;
         self.accuracies.borrow_mut().insert(widths.to_vec(), accuracy);
         Ok(accuracy)
     }
