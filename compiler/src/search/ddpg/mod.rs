@@ -226,9 +226,7 @@ mod tests {
 
         /// The reward of the best episode.
         fn search(&self, seed: u64) -> f32 {
-            // A third as wide as the published networks, to be done in seconds.
-            let config = Config { hidden: 100, ..Config::new(EPISODES, STEPS) };
-            let mut agent = Agent::new(STEPS + 1, config, seed);
+            let mut agent = Agent::new(STEPS + 1, Config::new(EPISODES, STEPS), seed);
             let mut best = f32::NEG_INFINITY;
             for _ in 0..EPISODES {
                 let mut episode: Vec<Step> = Vec::new();
