@@ -2,6 +2,7 @@
 //! meets them with the best accuracy out.
 
 pub mod board;
+pub mod cholesky;
 pub mod cli;
 pub mod compile;
 pub mod cost;
@@ -14,10 +15,12 @@ pub mod import;
 pub mod ir;
 pub mod lower;
 pub mod measure;
+pub mod methods;
 pub mod models;
 pub mod pack;
 pub mod passes;
 pub mod policy;
+pub mod prune;
 pub mod quant;
 pub mod report;
 pub mod rng;

@@ -10,6 +10,7 @@ use pare_runtime::Isa;
 use pare_runtime::format::{self, Conv, Pool};
 use pare_runtime::kernels::work::{self, Work};
 
+use crate::cholesky::Cholesky;
 use crate::policy::WeightFormat;
 
 use super::layers::Shape;
@@ -41,10 +42,10 @@ impl Fit {
         let traits: Vec<[f64; TRAITS]> = samples.iter().map(|(query, _)| traits(query)).collect();
         let scales = scales(&traits);
         let places: Vec<[f64; TRAITS]> = traits.iter().map(|traits| scaled(traits, &scales)).collect();
-        let leftovers =
+        let mut weights: Vec<f64> =
             causes.iter().zip(&ticks).map(|(causes, ticks)| (ticks / priced(&prices, causes)).ln()).collect();
         let covariance = |i: usize, j: usize| alike(&places[i], &places[j]) + if i == j { NOISE } else { 0.0 };
-        let weights = solve_positive(places.len(), covariance, leftovers);
+        Cholesky::of(places.len(), covariance).solve(&mut weights);
         Fit { isa, prices, scales, anchors: places.into_iter().zip(weights).collect() }
     }
 
@@ -212,45 +213,9 @@ fn scales(traits: &[[f64; TRAITS]]) -> [f64; TRAITS] {
     scales
 }
 
-/// The `x` of `a x = b`, by Cholesky's factorisation; `a`, n by n, is symmetric and positive definite.
-fn solve_positive(n: usize, a: impl Fn(usize, usize) -> f64, b: Vec<f64>) -> Vec<f64> {
-    let mut lower: Vec<Vec<f64>> = Vec::with_capacity(n);
-    for i in 0..n {
-        let mut row: Vec<f64> = Vec::with_capacity(i + 1);
-        for j in 0..i {
-            let dot: f64 = row.iter().zip(&lower[j]).map(|(x, y)| x * y).sum();
-            row.push((a(i, j) - dot) / lower[j][j]);
-        }
-        let rest = a(i, i) - row.iter().map(|x| x * x).sum::<f64>();
-        row.push(rest.max(f64::MIN_POSITIVE).sqrt());
-        lower.push(row);
-    }
-    let mut x = b;
-    for i in 0..n {
-        let dot: f64 = lower[i].iter().zip(&x[..i]).map(|(l, x)| l * x).sum();
-        x[i] = (x[i] - dot) / lower[i][i];
-    }
-    for i in (0..n).rev() {
-        x[i] /= lower[i][i];
-        let value = x[i];
-        x[..i].iter_mut().zip(&lower[i]).for_each(|(x, l)| *x -= l * value);
-    }
-    x
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn solves_positive_systems() {
-        let a = [[4.0, 2.0, 0.6], [2.0, 5.0, 1.0], [0.6, 1.0, 3.0]];
-        let x = solve_positive(3, |i, j| a[i][j], vec![1.0, -2.0, 3.0]);
-        for (row, b) in a.iter().zip([1.0, -2.0, 3.0]) {
-            let dot: f64 = row.iter().zip(&x).map(|(a, x)| a * x).sum();
-            assert!((dot - b).abs() < 1e-12);
-        }
-    }
 
     #[test]
     fn learns_what_prices_cannot_say() {

@@ -11,10 +11,15 @@
 //! * [`shape`] infers the shape of an operator's result.
 //! * [`text`] prints a graph and parses it back.
 //! * [`verify`] lists the invariants and checks them between any two passes.
+//! * [`weighted`] reads a layer's weights row by row, [`constants`] puts others in their place.
+//! * [`channels`] says which channels can only stay or go together, and cuts some out.
 
+pub mod channels;
+pub mod constants;
 pub mod shape;
 pub mod text;
 pub mod verify;
+pub mod weighted;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

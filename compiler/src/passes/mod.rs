@@ -23,6 +23,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use self::drop_softmax::drop_softmax;
+use crate::ir::constants::name_apart;
 use crate::ir::verify::{VerifyError, verify};
 use crate::ir::{Clamp, Graph, Node, NodeId, Op, Unary, Value, ValueId};
 
@@ -251,26 +252,6 @@ impl Edits {
             readers.filter(|id| **id == from).for_each(|id| *id = to);
         }
         name_apart(graph, self.values.len());
-    }
-}
-
-/// Gives the last `count` values names of their own: each wears the name of the constant it stands
-/// for, which other nodes may read still.
-fn name_apart(graph: &mut Graph, count: usize) {
-    let start = graph.values.len() - count;
-    for i in start..graph.values.len() {
-        let is_taken = |graph: &Graph, name: &str| {
-            let read = |id: usize| !graph.consumers(ValueId(id as u32)).is_empty();
-            (0..graph.values.len()).any(|id| id != i && graph.values[id].name == name && read(id))
-        };
-        let name = graph.values[i].name.clone();
-        let mut candidate = name.clone();
-        let mut suffix = 2;
-        while is_taken(graph, &candidate) {
-            candidate = format!("{name}_{suffix}");
-            suffix += 1;
-        }
-        graph.values[i].name = candidate;
     }
 }
 

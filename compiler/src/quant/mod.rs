@@ -22,6 +22,7 @@ pub(crate) use self::assemble::only_moves;
 pub use self::assemble::{CodeBank, quantize};
 pub use self::calibrate::{Calibration, CalibrationConfig, calibrate};
 pub use self::histogram::Histogram;
+pub(crate) use self::moments::InputSampler;
 pub use self::moments::Moments;
 pub use self::observer::{ClipMethod, code_for_range};
 pub use self::rounding::Rounding;

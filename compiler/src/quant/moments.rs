@@ -4,7 +4,7 @@
 use super::calibrate::CalibrationConfig;
 use crate::eval::gemm::{Matrix, multiply_add};
 use crate::eval::patches::Patches;
-use crate::ir::{Graph, NodeId, Op, ValueId};
+use crate::ir::{Graph, Node, NodeId, Op, ValueId};
 
 /// Windows per input of a layer beyond which its moments gain nothing.
 const ROWS_PER_INPUT: usize = 64;
@@ -63,7 +63,7 @@ fn add(sums: &mut [f64], terms: impl Iterator<Item = f64>) {
 }
 
 /// Draws input rows of one weighted node from activations.
-pub(super) struct InputSampler {
+pub(crate) struct InputSampler {
     node: NodeId,
     input: ValueId,
     windows: Windows,
@@ -82,20 +82,10 @@ enum Windows {
 
 impl InputSampler {
     /// For a weighted node that will see `samples` samples.
-    pub(super) fn new(graph: &Graph, id: NodeId, samples: usize, config: &CalibrationConfig) -> Self {
+    pub(crate) fn new(graph: &Graph, id: NodeId, samples: usize, config: &CalibrationConfig) -> Self {
         let node = graph.node(id);
-        let (input, weights) = (graph.input_shape(node, 0), graph.input_shape(node, 1));
-        let (windows, groups) = match &node.op {
-            Op::Conv2d(conv) => {
-                let patches = Patches::new(conv, input, weights, &graph.value(node.output).shape);
-                (Windows::Patches(patches), conv.groups)
-            }
-            _ => {
-                let k = weights[1];
-                (Windows::Rows { k, per_sample: input.iter().product::<usize>() / k }, 1)
-            }
-        };
-        let k: usize = weights[1..].iter().product();
+        let (windows, groups) = Windows::of(graph, node);
+        let k: usize = graph.input_shape(node, 1)[1..].iter().product();
         let rows = config.rows_per_layer.min(k * ROWS_PER_INPUT);
         let rows_per_sample = rows.div_ceil(samples.max(1)).clamp(1, windows.per_sample());
         let seed = mix(config.seed ^ u64::from(id.0));
@@ -125,25 +115,41 @@ impl InputSampler {
         }
     }
 
+    /// The same windows of a graph in which the layer reads fewer channels.
+    pub(crate) fn on(&self, graph: &Graph) -> Self {
+        let (windows, groups) = Windows::of(graph, graph.node(self.node));
+        InputSampler { windows, groups, ..*self }
+    }
+
     /// Adds rows of `count` samples, the first of which is sample `first` of all.
     pub(super) fn observe(&self, elements: &[f32], first: usize, count: usize, moments: &mut [Moments]) {
-        let len = self.row_len();
-        let sample_len = elements.len() / count.max(1);
-        let mut rows = vec![0.0; count * self.rows_per_sample * len];
-        for (i, row) in rows.chunks_exact_mut(len).enumerate() {
-            let (s, r) = (i / self.rows_per_sample, i % self.rows_per_sample);
-            let sample = &elements[s * sample_len..][..sample_len];
-            let position = self.position(first + s, r);
-            match &self.windows {
-                Windows::Rows { k, .. } => row.copy_from_slice(&sample[position * k..][..*k]),
-                Windows::Patches(patches) => patches.copy(sample, position, 0..patches.channels(), row),
-            }
-        }
+        let rows = self.rows(elements, first, count);
         if self.groups == 1 {
             accumulate(&rows, &mut moments[0]);
         } else {
             self.accumulate_groups(&rows, moments);
         }
+    }
+
+    /// The rows of `count` samples, the first of which is sample `first` of all, back to back.
+    pub(crate) fn rows(&self, elements: &[f32], first: usize, count: usize) -> Vec<f32> {
+        let len = self.row_len();
+        let sample_len = elements.len() / count.max(1);
+        let mut rows = vec![0.0; count * self.rows_per_sample * len];
+        for (row, (sample, position)) in rows.chunks_exact_mut(len).zip(self.places(first, count)) {
+            let sample = &elements[sample * sample_len..][..sample_len];
+            match &self.windows {
+                Windows::Rows { k, .. } => row.copy_from_slice(&sample[position * k..][..*k]),
+                Windows::Patches(patches) => patches.copy(sample, position, 0..patches.channels(), row),
+            }
+        }
+        rows
+    }
+
+    /// Where [`InputSampler::rows`] are: the sample, counted from `first`, and the position of the output.
+    pub(crate) fn places(&self, first: usize, count: usize) -> impl Iterator<Item = (usize, usize)> + '_ {
+        let of_sample = move |s| (0..self.rows_per_sample).map(move |r| (s, self.position(first + s, r)));
+        (0..count).flat_map(of_sample)
     }
 
     /// The `r`-th of this sample's windows: one at random out of each equal part of the image.
@@ -173,6 +179,21 @@ impl InputSampler {
 }
 
 impl Windows {
+    /// The windows of a weighted node, and its groups of channels.
+    fn of(graph: &Graph, node: &Node) -> (Self, usize) {
+        let (input, weights) = (graph.input_shape(node, 0), graph.input_shape(node, 1));
+        match &node.op {
+            Op::Conv2d(conv) => {
+                let patches = Patches::new(conv, input, weights, &graph.value(node.output).shape);
+                (Windows::Patches(patches), conv.groups)
+            }
+            _ => {
+                let k = weights[1];
+                (Windows::Rows { k, per_sample: input.iter().product::<usize>() / k }, 1)
+            }
+        }
+    }
+
     fn per_sample(&self) -> usize {
         match self {
             Windows::Rows { per_sample, .. } => *per_sample,

@@ -9,6 +9,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::levels::Levels;
+use crate::cholesky::dot;
 
 /// Scales tried between a part of the largest weight and all of it.
 const SCALES: usize = 48;
@@ -250,20 +251,6 @@ fn factor(k: usize, hessian: &[f64], order: &[usize], damping: f64) -> Vec<f64> 
         }
     }
     upper
-}
-
-/// A sum in a fixed order that vectorises.
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    const LANES: usize = 8;
-    let mut sums = [0.0; LANES];
-    let (a_blocks, b_blocks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let rest: f64 = a_blocks.remainder().iter().zip(b_blocks.remainder()).map(|(a, b)| a * b).sum();
-    for (a, b) in a_blocks.zip(b_blocks) {
-        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
-            *sum += a * b;
-        }
-    }
-    sums.iter().sum::<f64>() + rest
 }
 
 #[cfg(test)]

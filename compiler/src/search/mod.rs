@@ -11,10 +11,11 @@
 //!   solution with the true loss.
 //! * [`cache`] keeps scores on disk, whoever asks for them.
 //! * [`explain`] says why a budget cannot be met.
-//! * [`uniform`] and [`random`] are what any search must beat.
+//! * [`ddpg`] is an agent that learns to decide; [`uniform`] and [`random`] are what any search must beat.
 
 pub mod budget;
 pub mod cache;
+pub mod ddpg;
 pub mod exact;
 pub mod explain;
 pub mod front;

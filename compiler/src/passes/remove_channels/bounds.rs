@@ -2,10 +2,12 @@
 //!
 //! Activations are taken to stay within [`REACH`]: what gets near it in a network that runs in `f32` and shall run in
 //! 8 bits is not worth a thought. So weights that training has let decay to 1e-30 count for nothing beside a bias
-//! ([`Weighted::terms`]).
+//! ([`terms`]).
 
-use super::Weighted;
-use crate::ir::{Clamp, DepthToSpaceOrder, Graph, Node, Op, Padding, Pool, Unary};
+use super::terms;
+use crate::ir::channels::{channels, unblocked};
+use crate::ir::weighted::Weighted;
+use crate::ir::{Clamp, Graph, Node, Op, Padding, Pool, Unary};
 
 /// No activation is larger: 2^40.
 const REACH: f64 = (1u64 << 40) as f64;
@@ -79,7 +81,7 @@ impl Interval {
 pub(super) fn bounds(graph: &Graph) -> Vec<Vec<Interval>> {
     let mut bounds = vec![Vec::new(); graph.values.len()];
     for &input in &graph.inputs {
-        bounds[input.0 as usize] = vec![Interval::ALL; super::channels(graph, input)];
+        bounds[input.0 as usize] = vec![Interval::ALL; channels(graph, input)];
     }
     for node in &graph.nodes {
         let found = of_node(graph, node, &bounds);
@@ -90,7 +92,7 @@ pub(super) fn bounds(graph: &Graph) -> Vec<Vec<Interval>> {
 
 fn of_node(graph: &Graph, node: &Node, bounds: &[Vec<Interval>]) -> Vec<Interval> {
     let operand = |i: usize| bounds[node.inputs[i].0 as usize].as_slice();
-    let (x, channels) = (operand(0), super::channels(graph, node.output));
+    let (x, channels) = (operand(0), channels(graph, node.output));
     let each = |f: &dyn Fn(usize, Interval) -> Interval| x.iter().enumerate().map(|(c, &i)| f(c, i)).collect();
     let constant = |c: usize| {
         let data = graph.value(node.inputs[1]).data.as_deref().map_or(&[][..], Vec::as_slice);
@@ -146,14 +148,6 @@ fn of_node(graph: &Graph, node: &Node, bounds: &[Vec<Interval>]) -> Vec<Interval
     }
 }
 
-/// The channel that channel `from` of the operand of a depth-to-space lands in, of `channels`.
-pub(super) fn unblocked(from: usize, block: usize, channels: usize, order: DepthToSpaceOrder) -> usize {
-    match order {
-        DepthToSpaceOrder::BlockFirst => from % channels,
-        DepthToSpaceOrder::ChannelFirst => from / (block * block),
-    }
-}
-
 fn all_of(x: &[Interval]) -> Interval {
     x.iter().copied().reduce(Interval::hull).unwrap_or(Interval::ALL)
 }
@@ -166,7 +160,7 @@ fn weighted(graph: &Graph, node: &Node, x: &[Interval], clamp: Clamp) -> Vec<Int
         _ => x.to_vec(),
     };
     let row = |o: usize| {
-        let sum = layer.terms(o, &seen).fold(Interval::at(layer.bias(o)), |sum, (c, w)| sum.plus(seen[c].times(w)));
+        let sum = terms(&layer, o, &seen).fold(Interval::at(layer.bias(o)), |sum, (c, w)| sum.plus(seen[c].times(w)));
         sum.clamped(clamp)
     };
     (0..layer.n_rows).map(row).collect()

@@ -1,12 +1,12 @@
 //! Which channels can only stay or go together: those that an operator takes one by one, as it were, from its
 //! operand to its result.
 
-use super::bounds::unblocked;
-use super::channels;
+use super::{channels, unblocked, values};
 use crate::ir::{Graph, Node, Op, ValueId};
 
 /// Channels of all values, those tied together in one class.
-pub(super) struct Ties {
+#[derive(Clone, Debug)]
+pub struct Ties {
     /// The number of each value's first channel.
     first: Vec<usize>,
     /// A channel of the same class, in the end itself.
@@ -16,12 +16,13 @@ pub(super) struct Ties {
 }
 
 impl Ties {
-    pub(super) fn of(graph: &Graph) -> Ties {
+    /// Ties what operators tie.
+    pub fn of(graph: &Graph) -> Ties {
         let mut first = Vec::with_capacity(graph.values.len());
         let mut total = 0;
-        for id in 0..graph.values.len() {
+        for id in values(graph) {
             first.push(total);
-            total += channels(graph, ValueId(id as u32));
+            total += channels(graph, id);
         }
         let whole = graph.inputs.iter().chain(&graph.outputs).copied().collect();
         let mut ties = Ties { first, parent: (0..total).collect(), whole };
@@ -30,17 +31,18 @@ impl Ties {
     }
 
     /// The class of a channel, as a number below [`Ties::len`].
-    pub(super) fn class(&self, value: ValueId, channel: usize) -> usize {
+    pub fn class(&self, value: ValueId, channel: usize) -> usize {
         self.root(self.first[value.0 as usize] + channel)
     }
 
     /// More than every class's number.
-    pub(super) fn len(&self) -> usize {
+    #[expect(clippy::len_without_is_empty, reason = "a bound, no collection")]
+    pub fn len(&self) -> usize {
         self.parent.len()
     }
 
     /// Values of which every channel must stay.
-    pub(super) fn whole(&self) -> &[ValueId] {
+    pub fn whole(&self) -> &[ValueId] {
         &self.whole
     }
 

@@ -1,0 +1,3 @@
+//! Published systems, one module each, put together from the parts of this crate.
+
+pub mod amc;
