@@ -297,6 +297,7 @@ impl<T: ByChannel> Work for All<T> {
 
 #[inline(always)]
 fn load<const W: usize>(row: &[f32], first: usize) -> [f32; W] {
-    let row = &row[first..first + W];
-    std::array::from_fn(|lane| row[lane])
+    let mut lanes = [0.0; W];
+    lanes.copy_from_slice(&row[first..first + W]);
+    lanes
 }

@@ -145,7 +145,10 @@ impl Apply<'_> {
     fn panels<A: Arithmetic, const R: usize, const V: usize>(&mut self, first: usize) {
         let Sweep { rows, columns, source, target, runs } = self.sweep;
         let depth = self.weights.depth;
-        let weights: [&[Lanes]; V] = std::array::from_fn(|v| &self.weights.lanes[(first + v) * depth..][..depth]);
+        let mut weights: [&[Lanes]; V] = [&[]; V];
+        for v in 0..V {
+            weights[v] = &self.weights.lanes[(first + v) * depth..][..depth];
+        }
         let mut bias = [[0.0; LANES]; V];
         for (slot, bias) in bias.as_flattened_mut().iter_mut().zip(self.bias.iter().skip(first * LANES)) {
             *slot = *bias;
@@ -170,8 +173,14 @@ impl Apply<'_> {
             let mut tile: Tile<R, V> = [bias; R];
             let mut k = 0;
             for run in runs {
-                let rows = places.map(|(from, _)| &self.source[from + run.offset..][..run.len]);
-                accumulate::<A, R, V>(rows, weights.map(|panel| &panel[k..k + run.len]), &mut tile);
+                let (mut rows, mut panels): ([&[f32]; R], [&[Lanes]; V]) = ([&[]; R], weights);
+                for r in 0..R {
+                    rows[r] = &self.source[places[r].0 + run.offset..][..run.len];
+                }
+                for panel in &mut panels {
+                    *panel = &panel[k..k + run.len];
+                }
+                accumulate::<A, R, V>(rows, panels, &mut tile);
                 k += run.len;
             }
             for (sums, &(_, to)) in tile.iter().zip(&places[..count]) {
@@ -250,8 +259,12 @@ impl Outer<'_> {
         k: usize,
         depth: usize,
     ) {
-        let mut tile: Tile<R, V> =
-            std::array::from_fn(|r| std::array::from_fn(|v| self.sums[(panel + v) * depth + k + r]));
+        let mut tile: Tile<R, V> = [[[0.0; LANES]; V]; R];
+        for r in 0..R {
+            for v in 0..V {
+                tile[r][v] = self.sums[(panel + v) * depth + k + r];
+            }
+        }
         let source = self.sweep.source;
         for row in 0..self.sweep.rows {
             let left = Series { data: &self.source[source.at(row, 0) + offset..], stride: source.column };

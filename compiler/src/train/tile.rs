@@ -1,5 +1,7 @@
 //! The two innermost loops of training: everything that multiplies matrices ends here.
 //!
+//! (No closures in here, nor in what calls it for each tile: they may be compiled apart, for the least of machines.)
+//!
 //! Numbers that are added up stay in registers, `R` rows by `V` vectors of them, while the loop runs
 //! over what they are sums of.
 
@@ -16,11 +18,19 @@ pub(super) fn accumulate<A: Arithmetic, const R: usize, const V: usize>(
     sums: &mut Tile<R, V>,
 ) {
     let depth = weights[0].len();
-    let rows = rows.map(|row| &row[..depth]);
-    let weights = weights.map(|panel| &panel[..depth]);
+    let (mut rows, mut weights) = (rows, weights);
+    for row in &mut rows {
+        *row = &row[..depth];
+    }
+    for panel in &mut weights {
+        *panel = &panel[..depth];
+    }
     let mut tile = *sums;
     for k in 0..depth {
-        let w: [Lanes; V] = std::array::from_fn(|v| weights[v][k]);
+        let mut w = [[0.0; LANES]; V];
+        for v in 0..V {
+            w[v] = weights[v][k];
+        }
         for r in 0..R {
             let x = rows[r][k];
             for v in 0..V {
@@ -51,15 +61,15 @@ pub(super) fn accumulate_outer<A: Arithmetic, const R: usize, const V: usize>(
     let mut tile = *sums;
     let (mut x, mut y) = (0, 0);
     for _ in 0..count {
-        let y_lanes: [Lanes; V] = {
-            let y = &right.data[y..y + V * LANES];
-            std::array::from_fn(|v| std::array::from_fn(|lane| y[v * LANES + lane]))
-        };
+        let mut w = [[0.0; LANES]; V];
+        for v in 0..V {
+            w[v].copy_from_slice(&right.data[y + v * LANES..][..LANES]);
+        }
         for r in 0..R {
             let x = left.data[x + r];
             for v in 0..V {
                 for lane in 0..LANES {
-                    tile[r][v][lane] = A::multiply_add(x, y_lanes[v][lane], tile[r][v][lane]);
+                    tile[r][v][lane] = A::multiply_add(x, w[v][lane], tile[r][v][lane]);
                 }
             }
         }

@@ -134,8 +134,10 @@ impl Work for Stencil<'_> {
                 while column < *columns {
                     let mut sums = [bias; R];
                     // The last tile repeats its last window.
-                    let places: [usize; R] =
-                        std::array::from_fn(|r| source.at(row, (column + r).min(columns - 1)) + first);
+                    let mut places = [0; R];
+                    for r in 0..R {
+                        places[r] = source.at(row, (column + r).min(columns - 1)) + first;
+                    }
                     for (offset, w) in offsets.iter().zip(weights) {
                         for r in 0..R {
                             let x = &self.source[places[r] + offset..][..LANES];
@@ -189,14 +191,16 @@ impl StencilGradient<'_> {
     /// The next `T` taps.
     #[inline(always)]
     fn taps<A: Arithmetic, const T: usize>(&mut self, panel: usize, first: usize, offsets: &[usize]) -> usize {
-        let mut sums: [Lanes; T] = std::array::from_fn(|t| self.sums[first + t]);
-        let offsets: [usize; T] = std::array::from_fn(|t| offsets[t] + panel * LANES);
+        let (mut sums, mut places) = ([[0.0; LANES]; T], [0; T]);
+        for t in 0..T {
+            (sums[t], places[t]) = (self.sums[first + t], offsets[t] + panel * LANES);
+        }
         for row in 0..self.sweep.rows {
             let (mut from, mut at) = (self.sweep.source.at(row, 0), self.at.at(row, 0) + panel * LANES);
             for _ in 0..self.sweep.columns {
                 let dy = &self.gradients[at..][..LANES];
                 for t in 0..T {
-                    let x = &self.source[from + offsets[t]..][..LANES];
+                    let x = &self.source[from + places[t]..][..LANES];
                     for lane in 0..LANES {
                         sums[t][lane] = A::multiply_add(x[lane], dy[lane], sums[t][lane]);
                     }
