@@ -27,4 +27,5 @@ pub mod rng;
 pub mod search;
 pub mod target;
 pub mod task;
+pub mod train;
 pub mod units;

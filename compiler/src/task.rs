@@ -7,6 +7,7 @@ use crate::board::{Board, BoardError};
 use crate::data::{Dataset, Metric, MetricAccumulator, MetricError, Preprocessing, Split, Windows};
 use crate::eval::{EvalError, Net};
 use crate::ir::Graph;
+use crate::rng::Pcg32;
 
 /// A simplified network, its data and its metric.
 #[derive(Clone, Debug)]
@@ -172,6 +173,25 @@ impl Samples {
             self.windows.iter(&sample).for_each(|window| inputs.extend(window));
         }
         inputs
+    }
+
+    /// Elements of a network input.
+    pub fn input_len(&self) -> usize {
+        self.windows.window_len()
+    }
+
+    /// A network input of sample `index`, of several windows one at random.
+    ///
+    /// # Panics
+    /// When `out` has not [`Samples::input_len`] elements, or there is no such sample.
+    pub fn read_window(&self, index: u32, rng: &mut Pcg32, out: &mut [f32]) {
+        if self.windows.count() == 1 {
+            return self.dataset.read(index, &self.preprocessing, out);
+        }
+        let mut sample = vec![0.0; self.dataset.sample_len()];
+        self.dataset.read(index, &self.preprocessing, &mut sample);
+        let window = rng.below(self.windows.count() as u32) as usize;
+        out.copy_from_slice(self.windows.iter(&sample).nth(window).unwrap_or_default());
     }
 
     /// Scores samples through `infer`, which maps network inputs to outputs, both back to back.

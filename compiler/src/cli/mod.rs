@@ -17,6 +17,7 @@ mod report;
 mod run;
 mod search;
 mod targets;
+mod train;
 mod verify;
 
 use std::io::Write;
@@ -77,6 +78,8 @@ enum Command {
     Verify(verify::Args),
     /// Run a blob on arrays.
     Run(run::Args),
+    /// Train a network, from its own weights or from random ones.
+    Train(Box<train::Args>),
     /// Read a model file and print it, or say what it holds that is not supported.
     Import(import::Args),
     /// List the targets, or check a description.
@@ -115,6 +118,7 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(args),
         Command::Verify(args) => verify::run(args, &cli.global),
         Command::Run(args) => run::run(args),
+        Command::Train(args) => train::run(*args, &cli.global),
         Command::Import(args) => import::run(args),
         Command::Targets(args) => targets::run(args),
         Command::Completions(args) => return completions::run(args),

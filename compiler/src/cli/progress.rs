@@ -6,6 +6,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::Global;
 use crate::search::Event;
+use crate::train::{self, EpochFigures};
 
 /// Shows stages one after another on standard error; silent when that is no terminal or `--quiet`.
 pub(super) struct Progress {
@@ -44,6 +45,29 @@ impl Progress {
                 tracing::debug!("{label}");
             }
             Event::Finished { summary } => tracing::info!("{summary}"),
+        }
+    }
+
+    /// Takes an event of training.
+    pub(super) fn training(&self, event: train::Event) {
+        match event {
+            train::Event::Epoch { number, of, steps } => {
+                let style = ProgressStyle::with_template("{prefix} {msg} [{wide_bar}] {pos}/{len}");
+                self.bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+                self.bar.set_length(steps as u64);
+                self.bar.set_position(0);
+                self.bar.set_prefix(format!("epoch {number}/{of}"));
+            }
+            train::Event::Step { loss, accuracy, rate, left } => {
+                self.bar.inc(1);
+                let accuracy = accuracy.map_or_else(String::new, |share| format!(" accuracy {share:.4}"));
+                let left = left.as_secs().div_ceil(60);
+                self.bar.set_message(format!("loss {loss:.4}{accuracy} {rate:.0}/s, {left} min left"));
+            }
+            train::Event::Scored(EpochFigures { epoch, loss, accuracy, val }) => {
+                let accuracy = accuracy.map_or_else(String::new, |share| format!(", accuracy {share:.4}"));
+                tracing::info!("epoch {epoch}: loss {loss:.4}{accuracy}, val {val:.4}");
+            }
         }
     }
 

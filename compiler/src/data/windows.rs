@@ -30,6 +30,11 @@ impl Windows {
         self.count
     }
 
+    /// Elements of a model input.
+    pub(crate) fn window_len(&self) -> usize {
+        self.len
+    }
+
     /// The model inputs of one sample, in order, as parts of it.
     pub fn iter<'a>(&self, sample: &'a [f32]) -> impl ExactSizeIterator<Item = &'a [f32]> + use<'a> {
         let Windows { count, step, len } = *self;

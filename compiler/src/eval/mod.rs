@@ -8,7 +8,7 @@ mod conv;
 pub(crate) mod gemm;
 mod kernel;
 pub(crate) mod patches;
-mod spatial;
+pub(crate) mod spatial;
 pub mod sqnr;
 
 use candle_core::{CpuStorage, Device, Shape, Storage, Tensor};

@@ -92,7 +92,7 @@ impl Kernel for Softmax {
 }
 
 /// Resize of images `[h, w, c]`.
-pub(super) struct Resizing {
+pub(crate) struct Resizing {
     /// Elements of one input row, of one pixel, and the taps that each output row and column reads.
     row: usize,
     channels: usize,
@@ -111,7 +111,7 @@ struct Tap {
 
 impl Resizing {
     /// From `[h, w, c]` to `output` rows and columns.
-    pub(super) fn new(mode: ResizeMode, coordinates: Coordinates, input: [usize; 3], output: [usize; 2]) -> Self {
+    pub(crate) fn new(mode: ResizeMode, coordinates: Coordinates, input: [usize; 3], output: [usize; 2]) -> Self {
         let [h, w, channels] = input;
         let taps = |from, to| (0..to).map(|x| tap(mode, coordinates, x, from, to)).collect();
         Resizing {
@@ -121,6 +121,19 @@ impl Resizing {
             rows: taps(h, output[0]),
             columns: taps(w, output[1]),
         }
+    }
+
+    /// For each output number the input numbers that it is a sum of, and their weights.
+    pub(crate) fn terms(&self) -> impl Iterator<Item = Vec<(u32, f32)>> + '_ {
+        let shares = |tap: Tap| [(tap.first, 1.0 - tap.share), (tap.second, tap.share)];
+        let pixels = self.rows.iter().flat_map(move |&row| self.columns.iter().map(move |&column| (row, column)));
+        pixels.flat_map(move |(row, column)| {
+            (0..self.channels).map(move |k| {
+                let corners = shares(row).into_iter().flat_map(|row| shares(column).map(|column| (row, column)));
+                let corners = corners.filter(|(row, column)| row.1 * column.1 != 0.0);
+                corners.map(|(y, x)| ((y.0 * self.row + x.0 * self.channels + k) as u32, y.1 * x.1)).collect()
+            })
+        })
     }
 }
 

@@ -32,6 +32,23 @@ pub fn load(dir: &Path) -> Result<Graph, ImportError> {
     })
 }
 
+/// Reads the graph of a model in whose directory there need be no weights: those that are missing are zeros.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_untrained(dir: &Path) -> Result<Graph, ImportError> {
+    let graph_file = dir.join(GRAPH_FILE);
+    if !graph_file.is_file() {
+        return Err(ImportError::UnknownFormat { file: dir.display().to_string() });
+    }
+    let file = graph_file.display().to_string();
+    let text = String::from_utf8_lossy(&read(&graph_file)?).into_owned();
+    let graph = parse_with(&text, |_, shape| Ok(vec![0.0; shape.iter().product()]))
+        .map_err(|source| ImportError::Text { file: file.clone(), source })?;
+    verify(&graph).map_err(|source| ImportError::Invalid { file, source })?;
+    Ok(graph)
+}
+
 /// Reads a model from the contents of its two files, as a program that embeds them does. `safetensors`
 /// may be empty when every constant stands in the text.
 pub fn load_parts(ir_text: &str, safetensors: &[u8]) -> Result<Graph, ImportError> {

@@ -1,0 +1,177 @@
+//! Training from data to a graph: it learns, it can be killed anywhere, and it says what is wrong.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use pare::data::{Dataset, Elements, Metric, Preprocessing, Splits};
+use pare::import::native;
+use pare::ir::Graph;
+use pare::ir::text::parse_with;
+use pare::rng::Pcg32;
+use pare::task::Samples;
+use pare::train::{
+    Augmentation, Distillation, Event, Norms, Recipe, Rule, Schedule, Start, TrainError, Trained, Training,
+};
+
+const NET: &str = "graph stripes
+input %x: [1, 8, 8, 1]
+const %a.w: [8, 3, 3, 1]
+const %a.b: [8]
+%a: [1, 8, 8, 8] = conv2d(%x, %a.w, %a.b) pad=[1, 1, 1, 1] clamp=[0.0, inf]
+const %b.w: [8, 3, 3, 1]
+const %b.b: [8]
+%b: [1, 4, 4, 8] = conv2d(%a, %b.w, %b.b) stride=[2, 2] pad=[1, 0, 1, 0] groups=8 clamp=[0.0, inf]
+%mean: [1, 1, 1, 8] = avg_pool(%b) kernel=[4, 4] stride=[4, 4]
+%flat: [1, 8] = reshape(%mean)
+const %c.w: [3, 8]
+const %c.b: [3]
+%c: [1, 3] = fully_connected(%flat, %c.w, %c.b)
+%p: [1, 3] = softmax(%c)
+output %p
+";
+
+fn net() -> Graph {
+    parse_with(NET, |_, shape| Ok(vec![0.0; shape.iter().product()])).unwrap()
+}
+
+/// Noise with stripes along rows, along columns, or none.
+fn stripes(count: u32) -> Samples {
+    let rng = &mut Pcg32::new(5, 0);
+    let mut pixels = Vec::new();
+    for index in 0..count {
+        let phase = rng.below(2) as usize;
+        for at in 0..64 {
+            let stripe = match index % 3 {
+                0 => (at / 8 + phase) % 2,
+                1 => (at % 8 + phase) % 2,
+                _ => usize::from(rng.below(2) == 0),
+            };
+            pixels.push(stripe as f32 + rng.between(-0.4, 0.4));
+        }
+    }
+    let dataset = Dataset {
+        name: "stripes".to_owned(),
+        sample_shape: vec![8, 8, 1],
+        elements: Elements::F32(pixels),
+        labels: (0..count).map(|index| Some(index % 3)).collect(),
+        splits: Splits::without_test(count),
+    };
+    let preprocessing = Preprocessing { scale: 2.0, mean: vec![0.5] };
+    Samples::new(dataset, preprocessing, Some(Metric::Top1), 64, 3).unwrap()
+}
+
+fn recipe(epochs: usize) -> Recipe {
+    let usual = Recipe::from_scratch(epochs);
+    let augmentations = vec![Augmentation::Flip, Augmentation::ShiftEdge(1)];
+    Recipe { batch: 32, smoothing: 0.05, averaging: Some(0.9), augmentations, ..usual }
+}
+
+fn training<'a>(graph: &'a Graph, samples: &'a Samples, recipe: &'a Recipe) -> Training<'a> {
+    Training { graph, start: Start::Random, norms: Norms::Batch, samples, recipe, teacher: None, seed: 3 }
+}
+
+#[test]
+fn learns_and_its_graph_scores_as_said() {
+    let (graph, samples, recipe) = (net(), stripes(1500), recipe(8));
+    let trained = training(&graph, &samples, &recipe).run(None, &mut |_| ()).unwrap();
+    assert!(trained.val > 0.9, "{:?}", trained.epochs);
+    assert_eq!(pare::train::fit::score(&trained.graph, &samples).unwrap(), trained.val);
+    // From there on, with biases for norms, and by another rule.
+    let gentle = Recipe { mixup: 0.2, ..Recipe::fine_tuning(2) };
+    let from = Training { start: Start::Trained, norms: Norms::Bias, ..training(&trained.graph, &samples, &gentle) };
+    let tuned = from.run(None, &mut |_| ()).unwrap();
+    assert!(tuned.val > trained.val - 0.05, "{:?} after {}", tuned.epochs, trained.val);
+    // Norms that are taken out of the biases again change little.
+    let none = Recipe { batch: 64, ..Recipe::fine_tuning(1) };
+    let none = Recipe { schedule: Schedule { peak: 1e-9, ..none.schedule.clone() }, ..none };
+    let from = Training { start: Start::Trained, norms: Norms::Batch, ..training(&trained.graph, &samples, &none) };
+    let same = from.run(None, &mut |_| ()).unwrap();
+    assert!((same.val - trained.val).abs() < 0.03, "{} after {}", same.val, trained.val);
+}
+
+#[test]
+fn learns_from_a_teacher_alone() {
+    let (graph, samples, scratch) = (net(), stripes(1500), recipe(8));
+    let teacher = training(&graph, &samples, &scratch).run(None, &mut |_| ()).unwrap();
+    let how = Distillation { logits: 1.0, temperature: 2.0, features: 0.1, maps: vec!["a".to_owned()] };
+    let taught = Recipe { distillation: Some(how), rule: Rule::ADAMW, ..recipe(8) };
+    let taught = Recipe { schedule: Schedule { peak: 0.02, ..taught.schedule.clone() }, averaging: None, ..taught };
+    let student = Training { teacher: Some(&teacher.graph), seed: 4, ..training(&graph, &samples, &taught) };
+    let student = student.run(None, &mut |_| ()).unwrap();
+    assert!(student.val > 0.85, "{:?}", student.epochs);
+    let unknown = Distillation { maps: vec!["nowhere".to_owned()], ..taught.distillation.clone().unwrap() };
+    let unknown = Recipe { distillation: Some(unknown), ..taught };
+    let lost = Training { teacher: Some(&teacher.graph), ..training(&graph, &samples, &unknown) };
+    assert!(lost.run(None, &mut |_| ()).unwrap_err().to_string().contains("`nowhere`"));
+}
+
+/// Trains into `directory` until `steps` steps are done.
+fn killed_after(steps: usize, training: &Training, directory: &std::path::Path) -> Option<Trained> {
+    let mut left = steps;
+    let run = || {
+        training.run(Some(directory), &mut |event| {
+            if matches!(event, Event::Step { .. }) {
+                assert!(left > 0, "killed");
+                left -= 1;
+            }
+        })
+    };
+    catch_unwind(AssertUnwindSafe(run)).ok().map(Result::unwrap)
+}
+
+#[test]
+fn killed_training_ends_at_the_same_bytes() {
+    let (graph, samples, recipe) = (net(), stripes(400), recipe(5));
+    let training = training(&graph, &samples, &recipe);
+    let whole = training.run(None, &mut |_| ()).unwrap();
+    let rng = &mut Pcg32::new(9, 0);
+    let directory = tempfile::tempdir().unwrap();
+    let mut trained = None;
+    let mut kills = 0;
+    while trained.is_none() {
+        trained = killed_after(4 + rng.below(12) as usize, &training, directory.path());
+        kills += 1;
+    }
+    assert!(kills > 2, "{kills}");
+    assert_eq!(trained.unwrap(), whole);
+    // Once more: nothing is left to do, and the result is there.
+    assert_eq!(training.run(Some(directory.path()), &mut |_| ()).unwrap(), whole);
+}
+
+#[test]
+fn threads_change_nothing() {
+    let (graph, samples, recipe) = (net(), stripes(300), recipe(2));
+    let run = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| training(&graph, &samples, &recipe).run(None, &mut |_| ()).unwrap())
+    };
+    assert_eq!(run(1), run(3));
+}
+
+#[test]
+fn errors_say_what_to_do() {
+    let (graph, samples, recipe) = (net(), stripes(300), recipe(1));
+    let usual = training(&graph, &samples, &recipe);
+    let directory = tempfile::tempdir().unwrap();
+    usual.run(Some(directory.path()), &mut |_| ()).unwrap();
+    let other = Training { seed: 4, ..usual }.run(Some(directory.path()), &mut |_| ()).unwrap_err().to_string();
+    assert!(other.contains("checkpoint.safetensors") && other.contains("remove it"), "{other}");
+    // A directory that cannot be written, as on a full disk.
+    let usual = training(&graph, &samples, &recipe);
+    let full = usual.run(Some(std::path::Path::new("/dev/full")), &mut |_| ()).unwrap_err();
+    assert!(matches!(full, TrainError::Checkpoint(_)) && full.to_string().contains("/dev/full"), "{full}");
+    let mut strange = samples.clone();
+    strange.dataset.labels.fill(Some(7));
+    let strange = training(&graph, &strange, &recipe).run(None, &mut |_| ()).unwrap_err().to_string();
+    assert!(strange.contains("class Some(7)") || strange.contains("class 7"), "{strange}");
+    let wild = Recipe { schedule: Schedule { peak: 1e30, warm_up: 0.0, ..recipe.schedule.clone() }, ..recipe.clone() };
+    let wild = training(&graph, &samples, &wild).run(None, &mut |_| ()).unwrap_err();
+    assert!(matches!(wild, TrainError::Diverged { epoch: 1 }), "{wild}");
+}
+
+#[test]
+fn a_graph_without_weights_can_be_read() {
+    let directory = tempfile::tempdir().unwrap();
+    assert!(native::load_untrained(directory.path()).is_err());
+    std::fs::write(directory.path().join(native::GRAPH_FILE), NET).unwrap();
+    assert_eq!(native::load_untrained(directory.path()).unwrap(), net());
+}
