@@ -17,7 +17,7 @@ use pare::board::firmware::{FirmwareError, linked};
 use pare::deploy::deploy;
 use pare::import::import;
 use pare::ir::Graph;
-use pare::lower::{LowerConfig, Stages};
+use pare::lower::LowerConfig;
 use pare::models::bundled;
 use pare::passes::simplify;
 use pare::policy::{EdgeLayers, Policy, WeightFormat};
@@ -30,9 +30,6 @@ const BASELINE: Baseline = Baseline { title: "linked bytes", file: "linked.tsv",
 
 /// A core with kernels of its own, and one without.
 const TARGETS: [&str; 2] = ["cortex-m4", "rv32imac"];
-
-/// Layer after layer, and as microcontrollers do it where that saves memory, which takes more code.
-const WAYS: [(&str, Stages); 2] = [("whole", Stages::Whole), ("banded", Stages::Banded)];
 
 /// Networks of the benchmarks.
 const NETWORKS: [(&str, &str); 2] = [("dscnn", "dscnn_kws_float.onnx"), ("resnet8", "resnet8_float.tflite")];
@@ -50,10 +47,10 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let mut bytes = BTreeMap::new();
     for name in TARGETS {
         let target = Target::find(name)?;
-        for ((network, graph), (way, stages)) in networks.iter().flat_map(|network| WAYS.map(|way| (network, way))) {
-            match count(&target, graph, stages, &scratch) {
+        for (network, graph) in &networks {
+            match count(&target, graph, &scratch) {
                 Ok(Some(count)) => {
-                    bytes.insert(format!("{name} w8a8 {network} {way}"), count);
+                    bytes.insert(format!("{name} w8a8 {network}"), count);
                 }
                 Ok(None) => {}
                 Err(error) if matches!(error.downcast_ref(), Some(FirmwareError::NoTarget(_))) => {
@@ -64,20 +61,19 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         }
     }
     for (name, bytes) in &bytes {
-        println!("  {name:<32} {bytes:>6} B");
+        println!("  {name:<24} {bytes:>6} B");
     }
     if bytes.is_empty() { Ok(ExitCode::SUCCESS) } else { BASELINE.check(&bytes) }
 }
 
 /// Bytes that are linked for a network; `None` for a target that is no microcontroller.
-fn count(target: &Target, network: &Graph, stages: Stages, scratch: &Path) -> Result<Option<u64>, Box<dyn Error>> {
+fn count(target: &Target, network: &Graph, scratch: &Path) -> Result<Option<u64>, Box<dyn Error>> {
     let Runner::Qemu(qemu) = &target.runner else { return Ok(None) };
     let board = target.board();
-    let config = LowerConfig { stages, ..LowerConfig::new(board.layout(board.best_isa())) };
     let calibration = pattern(network)?;
     let bank = CodeBank::new(network, &calibration, &PLAIN)?;
     let policy = Policy::uniform(network, WeightFormat::Linear(8), 8, EdgeLayers::EightBit);
-    let deployed = deploy(&bank, &policy, &config, "{}")?;
+    let deployed = deploy(&bank, &policy, &LowerConfig::new(board.layout(board.best_isa())), "{}")?;
     let blob = scratch.join(format!("{}.pare", target.name));
     std::fs::write(&blob, &deployed.blob.bytes)?;
     let linked = linked(&qemu.core, &blob, scratch)?;
