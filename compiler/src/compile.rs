@@ -64,10 +64,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The usual way for a target: data-aware rounding, clipping by squared error, 8-bit activations.
-    ///
-    /// On the host narrower activations are no faster and no smaller, so the search is not offered them
-    /// unless asked.
+    /// The usual way for a target: data-aware rounding, clipping by squared error, activations as wide as the target
+    /// is fastest at.
     pub fn new(target: Target, seed: u64, cache: PathBuf) -> Settings {
         let quant = QuantConfig {
             clip: ClipMethod::Mse,
@@ -76,7 +74,8 @@ impl Settings {
         };
         let isa = target.board().best_isa();
         let stages = if target.runner == Runner::Host { Stages::Whole } else { Stages::Banded };
-        Settings { isa, target, quant, activation_bits: vec![8], sums: Sums::default(), stages, seed, cache }
+        let activation_bits = target.searched_activation_bits.clone();
+        Settings { isa, target, quant, activation_bits, sums: Sums::default(), stages, seed, cache }
     }
 }
 
@@ -317,7 +316,7 @@ impl<'a> Workshop<'a> {
     fn reference(&self, split: Split) -> Result<Reference, CompileError> {
         let data = &self.task.data;
         let (inputs, labels) = data.spread_labelled(split, SEARCH_INPUTS)?;
-        Ok(Reference::new(&self.task.graph, self.lower_config(), inputs, labels, data.metric)?)
+        Ok(Reference::new(&self.task.graph, inputs, labels, data.metric)?)
     }
 }
 
@@ -398,14 +397,13 @@ fn digest(task: &Task, settings: &Settings) -> String {
         Elements::F32(all) => hash.update(bytemuck::cast_slice::<f32, u8>(all)),
     }
     let rest = format!(
-        "{:?} {:?} {:?} {:?} {} {:?} {:?} {} {CALIBRATION_INPUTS} {SEARCH_INPUTS} {}",
+        "{:?} {:?} {:?} {:?} {} {:?} {} {CALIBRATION_INPUTS} {SEARCH_INPUTS} {}",
         data.sample_shape,
         data.splits,
         data.labels,
         task.data.preprocessing,
         task.data.metric,
         settings.quant,
-        settings.target.board().layout(settings.isa),
         settings.seed,
         concat!(env!("CARGO_PKG_VERSION"), " ", env!("PARE_SOURCES")),
     );

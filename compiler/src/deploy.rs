@@ -3,7 +3,7 @@
 use pare_runtime::Isa;
 
 use crate::board::host::Host;
-use crate::board::{AlignedBytes, BoardError};
+use crate::board::{AlignedBytes, Board, BoardError};
 use crate::cost::layers::{DEFAULT_ACTIVATION_BITS, Layers};
 use crate::data::{Metric, MetricAccumulator};
 use crate::emit::{Blob, EmitError, emit};
@@ -111,14 +111,14 @@ fn placeholder(graph: &Graph, id: NodeId, policy: &Policy) -> WeightCodes {
 
 /// What the float network answers on fixed samples: the measure of policies.
 ///
-/// Policies are scored with the integer runtime of this machine. The loss is what the deployed integers
+/// Policies are scored with the fastest kernels of this machine, whatever they are meant for: all kernels give the same
+/// bytes, and how layers are packed, fused or cut into bands changes none. The loss is what the deployed integers
 /// change in the float network's answer: for classifiers the Kullback-Leibler divergence from the float
 /// to the integer class probabilities, both from the logits (the final softmax is left out: its 8-bit
 /// codes would hide small damage); for other networks the mean squared error over the variance of the
 /// float output. Neither needs labels.
 #[derive(Clone, Debug)]
 pub struct Reference {
-    config: LowerConfig,
     isa: Isa,
     inputs: Vec<f32>,
     labels: Vec<Option<u32>>,
@@ -132,17 +132,11 @@ impl Reference {
     ///
     /// # Errors
     /// When the float network fails.
-    pub fn new(
-        graph: &Graph,
-        config: LowerConfig,
-        inputs: Vec<f32>,
-        labels: Vec<Option<u32>>,
-        metric: Metric,
-    ) -> Result<Self, DeployError> {
+    pub fn new(graph: &Graph, inputs: Vec<f32>, labels: Vec<Option<u32>>, metric: Metric) -> Result<Self, DeployError> {
         let net = Net::float(&drop_softmax(graph).unwrap_or_else(|| graph.clone()))?;
         let float = net.forward(&inputs, labels.len())?;
         let output_len = float.len() / labels.len().max(1);
-        Ok(Reference { config, isa: Isa::best(), inputs, labels, metric, float, output_len })
+        Ok(Reference { isa: Isa::best(), inputs, labels, metric, float, output_len })
     }
 
     /// The score of the float network itself: no loss.
@@ -157,7 +151,8 @@ impl Reference {
     pub fn score(&self, bank: &CodeBank<'_>, policy: &Policy) -> Result<Score, DeployError> {
         let mut quantized = bank.quantize(policy)?;
         quantized.graph = drop_softmax(&quantized.graph).unwrap_or(quantized.graph);
-        let blob = emit(&lower(&quantized, &self.config)?, "")?;
+        let config = LowerConfig::new(Host::default().layout(self.isa));
+        let blob = emit(&lower(&quantized, &config)?, "")?;
         let bytes = AlignedBytes::from(&blob.bytes[..]);
         let outputs = infer_blob(&bytes, Host::default(), self.isa, &self.inputs)?;
         Ok(self.compare(&outputs))

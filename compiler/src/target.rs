@@ -26,6 +26,8 @@ pub struct Target {
     pub weight_formats: Vec<WeightFormat>,
     /// Activation widths that its kernels take.
     pub activation_bits: Vec<u8>,
+    /// Of these, the ones at which kernels are fastest: what a search chooses from unless told.
+    pub searched_activation_bits: Vec<u8>,
     /// Channels that its kernels compute at once: where superfluous channels are removed, whole blocks stay.
     pub channel_block: usize,
     /// The chip that is meant, where one is.
@@ -173,6 +175,11 @@ const BUILT_IN: [(&str, &str); 14] = [
 ];
 
 impl Target {
+    /// Whether what inference takes there is counted, the same in every run, rather than timed.
+    pub fn counts(&self) -> bool {
+        self.unit != TickUnit::Nanoseconds
+    }
+
     /// Every target that comes with the program.
     ///
     /// # Errors
@@ -313,6 +320,10 @@ fn parse(path: &str, text: &str) -> Result<Target, TargetError> {
     }
     if !target.activation_bits.iter().all(|bits| (1..=8).contains(bits)) {
         return refuse("activation widths go from 1 to 8 bits");
+    }
+    let searched = &target.searched_activation_bits;
+    if searched.is_empty() || !searched.iter().all(|bits| target.activation_bits.contains(bits)) {
+        return refuse("`searched_activation_bits` are some of `activation_bits`, one at least");
     }
     if let (Runner::SameAs(name), None) = (&target.runner, target.stand_in()) {
         return Err(TargetError::NotTheSame { path: path.to_owned(), name: name.clone() });

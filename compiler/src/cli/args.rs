@@ -88,7 +88,7 @@ pub(super) struct TargetArgs {
     /// A name from `pare targets`, or the path of a description.
     #[arg(long, default_value = "host")]
     pub target: String,
-    /// Activation widths the search may choose from [default: 8].
+    /// Activation widths the search may choose from [default: those that the target is fastest at].
     #[arg(long, value_name = "BITS", value_delimiter = ',')]
     pub activation_bits: Vec<u8>,
     /// How weights are rounded.

@@ -151,29 +151,22 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let given = given_policy(&args.how, &task, &settings.target)?;
     let wanted = given.as_ref().map_or_else(|| workshop.uniform_policies(), |policy| vec![policy.clone()]);
     let table = workshop.table(&wanted, &mut |event| progress.event(event))?;
-    let (policy, found) = match given {
+    let candidate = match given {
         Some(policy) => {
             check_accuracy(&workshop, &policy, &budget)?;
-            (policy, None)
+            candidate(&workshop, policy, None, &table, &progress)?
         }
-        None => {
-            let found = search(&args.how, &workshop, &budget, &table, &progress)?;
-            (found.front.chosen.policy.clone(), Some(found))
-        }
+        None => search(&args.how, &workshop, &budget, &table, &progress)?,
     };
-    progress.stage("quantising and packing");
-    let deployed = workshop.deploy(&policy, &table, &workshop.metadata())?;
-    check_costs(&workshop, &policy, &deployed, &table, &budget)?;
+    check_costs(&workshop, &candidate, &table, &budget)?;
+    let Candidate { policy, found, deployed, timing } = candidate;
     settings.target.check_memory(deployed.blob.bytes.len(), deployed.plan.arena_bytes)?;
 
     progress.stage("scoring on the test samples");
     let blob = AlignedBytes::from(&deployed.blob.bytes[..]);
     let float = task.data.score_net(&Net::float(&task.graph)?, test)?;
     let integer = task.data.score_blob(&blob, Host::default(), Isa::best(), test)?;
-    progress.stage("measuring latency");
     let model = Model::parse(&blob)?;
-    let codes = encode(&model, &task.data.spread(Split::Train, 1)?);
-    let timing = settings.target.board().time(&blob, settings.isa, &codes, 101)?;
     progress.finish();
 
     let finished = Finished {
@@ -212,32 +205,75 @@ fn given_policy(how: &HowArgs, task: &Task, target: &Target) -> Result<Option<Po
     Ok(Some(policy))
 }
 
+/// A policy, the network that it makes, and what that takes on the target.
+struct Candidate {
+    policy: Policy,
+    found: Option<Found>,
+    deployed: Deployed,
+    timing: Timing,
+}
+
+fn candidate(
+    workshop: &Workshop<'_>,
+    policy: Policy,
+    found: Option<Found>,
+    table: &LatencyTable,
+    progress: &Progress,
+) -> Result<Candidate> {
+    progress.stage("quantising and packing");
+    let deployed = workshop.deploy(&policy, table, &workshop.metadata())?;
+    progress.stage("measuring latency");
+    let blob = AlignedBytes::from(&deployed.blob.bytes[..]);
+    let codes = encode(&Model::parse(&blob)?, &workshop.task.data.spread(Split::Train, 1)?);
+    let Settings { target, isa, .. } = workshop.settings;
+    let timing = target.board().time(&blob, *isa, &codes, 101)?;
+    Ok(Candidate { policy, found, deployed, timing })
+}
+
+/// Searches within the budget. Where the target counts exactly, what the network takes there must be within it, too:
+/// as long as it is not, the search is asked for as much less as its prediction was short of the count.
 fn search(
     how: &HowArgs,
     workshop: &Workshop<'_>,
     budget: &Budget,
     table: &LatencyTable,
     progress: &Progress,
-) -> Result<Found> {
-    let mut strategy = how.search.unwrap_or_default().strategy();
-    Ok(workshop.search(strategy.as_mut(), *budget, table, &mut |event| progress.event(event))?)
+) -> Result<Candidate> {
+    const ROUNDS: usize = 4;
+    let mut asked = *budget;
+    let mut round = 1;
+    loop {
+        let mut strategy = how.search.unwrap_or_default().strategy();
+        let found = workshop.search(strategy.as_mut(), asked, table, &mut |event| progress.event(event))?;
+        let policy = found.front.chosen.policy.clone();
+        let predicted = Latency::new(workshop.layers()?, table).of(&policy)?.value();
+        let candidate = candidate(workshop, policy, Some(found), table, progress)?;
+        let counted = candidate.timing.total(0.5);
+        match (budget.latency, &mut asked.latency) {
+            (Some(bound), Some(asked))
+                if workshop.settings.target.counts() && counted.value > bound.value && round < ROUNDS =>
+            {
+                asked.value = asked.value.min(bound.value * predicted / counted.value);
+                round += 1;
+            }
+            _ => return Ok(candidate),
+        }
+    }
 }
 
-/// Every cost bound against the finished network: sizes as they are, the rest as the search prices it.
-fn check_costs(
-    workshop: &Workshop<'_>,
-    policy: &Policy,
-    deployed: &Deployed,
-    table: &LatencyTable,
-    budget: &Budget,
-) -> Result<()> {
+/// Every cost bound against the finished network: sizes as they are, what the target counts as counted, the rest as the
+/// search prices it.
+fn check_costs(workshop: &Workshop<'_>, candidate: &Candidate, table: &LatencyTable, budget: &Budget) -> Result<()> {
     let layers = workshop.layers()?;
+    let Candidate { policy, deployed, timing, .. } = candidate;
+    let target = &workshop.settings.target;
     for (metric, bound) in budget.bounds() {
         let reached = match metric {
             Metric::Flash => Quantity::Bytes(Bytes(deployed.blob.bytes.len() as u64)),
             Metric::Ram => Quantity::Bytes(Bytes(deployed.plan.arena_bytes as u64)),
+            Metric::Latency if target.counts() => Quantity::Ticks(timing.total(0.5)),
             Metric::Latency => Latency::new(layers.clone(), table).of(policy)?,
-            Metric::Energy => Energy::new(layers.clone(), &workshop.settings.target.name, None)?.of(policy)?,
+            Metric::Energy => Energy::new(layers.clone(), &target.name, None)?.of(policy)?,
             Metric::Macs => Macs(layers.clone()).of(policy)?,
             Metric::Bitops => Bitops(layers.clone()).of(policy)?,
         };

@@ -34,9 +34,9 @@ pub(super) struct Args {
     /// Shapes, one a line: OPERATOR H W C_IN C_OUT KERNEL STRIDE [default: those of MLPerf Tiny].
     #[arg(long, value_name = "FILE")]
     seeds: Option<PathBuf>,
-    /// Widths of the activations that layers with weights read; on AVX-512 the few bits of 1,2,8 have kernels of their
-    /// own.
-    #[arg(long, value_name = "BITS", value_delimiter = ',', default_value = "8")]
+    /// Widths of the activations that layers with weights read [default: those that the target is fastest at]; on AVX-512
+    /// the few bits of 1,2,8 have kernels of their own.
+    #[arg(long, value_name = "BITS", value_delimiter = ',')]
     activation_bits: Vec<u8>,
     /// The table [default: the remembered one of this machine, which searches go by; its other rows stay].
     #[arg(long, value_name = "FILE")]
@@ -68,14 +68,18 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let progress = Progress::new(global);
     progress.event(Event::Stage { name: "measure kernels", steps: measure::rounds(board.as_ref()) });
     let mut graphs = Vec::with_capacity(lines.len());
-    if let Some(bits) = args.activation_bits.iter().find(|bits| !target.activation_bits.contains(bits)) {
+    let activation_bits = match args.activation_bits.is_empty() {
+        true => target.searched_activation_bits.clone(),
+        false => args.activation_bits,
+    };
+    if let Some(bits) = activation_bits.iter().find(|bits| !target.activation_bits.contains(bits)) {
         bail!(
             "target `{}` has no kernels for {bits}-bit activations: choose from {:?}",
             target.name,
             target.activation_bits
         );
     }
-    let narrow: Vec<u8> = args.activation_bits.iter().copied().filter(|&bits| bits < 8).collect();
+    let narrow: Vec<u8> = activation_bits.iter().copied().filter(|&bits| bits < 8).collect();
     for (number, line) in lines {
         let parse = |input| -> Result<Graph> {
             let network = network(line, input).with_context(|| format!("{file}, line {number}: `{line}`"))?;
@@ -85,7 +89,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
         if graph.weighted().next().is_some() && !narrow.is_empty() {
             graphs.push((parse(Input::Narrowed)?, &narrow[..]));
         }
-        if args.activation_bits.contains(&8) {
+        if activation_bits.contains(&8) {
             graphs.push((graph, &[8]));
         }
     }

@@ -1,7 +1,7 @@
 //! What a policy costs on a target: one trait, one small file a cost.
 //!
 //! A [`Cost`] prices a whole policy. Most also split into layers; [`Linear`] turns those into the
-//! matrix of (layer, choice) that the exact solvers want. What was measured is never costed by
+//! sums over layers that the exact solvers want. What was measured is never costed by
 //! formula: latency comes from a [`table::LatencyTable`], RAM from the planner.
 
 pub mod bitops;
@@ -14,6 +14,9 @@ mod nnls;
 pub mod ram;
 pub mod size;
 pub mod table;
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::policy::Policy;
 use crate::search::budget::Metric;
@@ -103,10 +106,7 @@ pub enum CostError {
     },
 }
 
-/// A cost around one selection: `constant + sum of rows[layer][choice]`.
-///
-/// Each entry is the change of the whole price when one layer alone takes that choice, so it counts
-/// what a layer's output width does to the layers that read it.
+/// A cost as a sum over layers, and over pairs of them where the width of one's output counts at another.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Linear {
     /// The bound it belongs to.
@@ -115,41 +115,124 @@ pub struct Linear {
     pub unit: Unit,
     /// The price of the selection it was taken around.
     pub constant: f64,
-    /// Change of the price, by layer and choice.
+    /// What choices change of that.
+    pub sum: Sum,
+}
+
+/// Amounts by layer and choice, and by pairs of layers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sum {
+    /// By layer and choice.
     pub rows: Vec<Vec<f64>>,
-    /// Whether the sum is the price everywhere, not only next to that selection.
-    pub exact: bool,
+    /// What two layers amount to beyond their rows.
+    pub pairs: Vec<Pair>,
+}
+
+/// Two layers of which one's amount depends on the other's width.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pair {
+    /// The earlier one, of which the width counts alone.
+    pub writer: usize,
+    /// The later one.
+    pub reader: usize,
+    /// By the writer's choice and the reader's.
+    pub amounts: Vec<Vec<f64>>,
+}
+
+impl Sum {
+    /// The amount of a selection.
+    pub fn of(&self, selection: &Selection) -> f64 {
+        let chosen = selection.choices();
+        let rows: f64 = self.rows.iter().zip(chosen).map(|(row, &c)| row[c]).sum();
+        rows + self.pairs.iter().map(|pair| pair.amounts[chosen[pair.writer]][chosen[pair.reader]]).sum::<f64>()
+    }
+
+    /// What each layer alone changes of the amount of `selection`, by choice.
+    pub fn around(&self, selection: &Selection) -> Vec<Vec<f64>> {
+        let here = self.of(selection);
+        let change = |layer: usize| move |choice| self.of(&selection.with(layer, choice)) - here;
+        (0..self.rows.len()).map(|layer| (0..self.rows[layer].len()).map(change(layer)).collect()).collect()
+    }
+}
+
+impl From<Vec<Vec<f64>>> for Sum {
+    fn from(rows: Vec<Vec<f64>>) -> Sum {
+        Sum { rows, pairs: Vec::new() }
+    }
 }
 
 impl Linear {
     /// Takes `cost` around `base`; `None` for a cost that does not split.
     ///
+    /// A row holds what the whole price changes by when one layer alone takes a choice, so it counts what a layer's
+    /// width does to those that read it; a pair holds what two changes at once bring besides.
+    ///
     /// # Errors
     /// As [`Cost::of`].
     pub fn around(cost: &dyn Cost, space: &Space, base: &Selection) -> Result<Option<Linear>, CostError> {
-        let exact = match cost.coupling() {
-            Coupling::Weights => true,
-            Coupling::Widths => !space.varies_activations(),
+        let coupled = match cost.coupling() {
+            Coupling::Weights => false,
+            Coupling::Widths => space.varies_activations(),
             Coupling::Whole => return Ok(None),
         };
         let constant = cost.of(&space.policy(base))?.value();
         let estimate = cost.estimate(&space.policy(base))?;
-        let mut rows = Vec::with_capacity(space.len());
-        for (layer, site) in space.sites().iter().enumerate() {
-            let mut row = Vec::with_capacity(site.choices.len());
-            for choice in 0..site.choices.len() {
-                let changed = base.with(layer, choice);
-                row.push(if changed == *base { 0.0 } else { cost.estimate(&space.policy(&changed))? - estimate });
-            }
-            rows.push(row);
+        let change = |changed: &Selection| -> Result<f64, CostError> {
+            Ok(if changed == base { 0.0 } else { cost.estimate(&space.policy(changed))? - estimate })
+        };
+        let row = |layer: usize| {
+            (0..space.sites()[layer].choices.len()).map(|choice| change(&base.with(layer, choice))).collect()
+        };
+        let rows: Vec<Vec<f64>> = (0..space.len()).map(row).collect::<Result<_, CostError>>()?;
+        let mut pairs = Vec::new();
+        for (writer, reader) in if coupled { meeting(cost, space, base)? } else { Vec::new() } {
+            let beyond = |w: usize, r: usize| -> Result<f64, CostError> {
+                Ok(change(&base.with(writer, w).with(reader, r))? - rows[writer][w] - rows[reader][r])
+            };
+            let amounts = by_width(space, writer, |w| {
+                (0..rows[reader].len()).map(|r| beyond(w, r)).collect::<Result<Vec<f64>, CostError>>()
+            })?;
+            pairs.push(Pair { writer, reader, amounts });
         }
-        Ok(Some(Linear { metric: cost.metric(), unit: cost.unit(), constant, rows, exact }))
+        Ok(Some(Linear { metric: cost.metric(), unit: cost.unit(), constant, sum: Sum { rows, pairs } }))
     }
 
     /// The price that the sum gives.
     pub fn of(&self, selection: &Selection) -> f64 {
-        self.constant + self.rows.iter().zip(selection.choices()).map(|(row, &c)| row[c]).sum::<f64>()
+        self.constant + self.sum.of(selection)
     }
+}
+
+/// The pairs of layers on whose choices the price of one node depends, the earlier one first.
+fn meeting(cost: &dyn Cost, space: &Space, base: &Selection) -> Result<Vec<(usize, usize)>, CostError> {
+    let unchanged = cost.per_layer(&space.policy(base))?;
+    let mut touched: Vec<BTreeSet<usize>> = Vec::with_capacity(space.len());
+    for (layer, site) in space.sites().iter().enumerate() {
+        let mut nodes = BTreeSet::new();
+        for choice in 0..site.choices.len() {
+            let changed = cost.per_layer(&space.policy(&base.with(layer, choice)))?;
+            nodes.extend((0..unchanged.len()).filter(|&node| changed.get(node) != unchanged.get(node)));
+        }
+        touched.push(nodes);
+    }
+    let pairs = (0..space.len()).flat_map(|a| (a + 1..space.len()).map(move |b| (a, b)));
+    Ok(pairs.filter(|&(a, b)| !touched[a].is_disjoint(&touched[b])).collect())
+}
+
+/// `of` each choice of a layer, asked once for each width of its output.
+fn by_width<T: Clone>(
+    space: &Space,
+    layer: usize,
+    mut of: impl FnMut(usize) -> Result<T, CostError>,
+) -> Result<Vec<T>, CostError> {
+    let mut known = BTreeMap::new();
+    let choices = &space.sites()[layer].choices;
+    for (index, choice) in choices.iter().enumerate() {
+        if let Entry::Vacant(entry) = known.entry(choice.activation_bits) {
+            entry.insert(of(index)?);
+        }
+    }
+    Ok(choices.iter().map(|choice| known[&choice.activation_bits].clone()).collect())
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::policy::Policy;
 use crate::units::Quantity;
 
 use super::exact::{Bound, solve};
-use super::space::label;
+use super::space::{Site, label};
 use super::{Costs, Metric, Problem, SearchError, Selection, Space};
 
 /// A budget that no policy of the space meets.
@@ -82,9 +82,12 @@ pub fn infeasible(problem: &Problem) -> Result<Box<Infeasible>, SearchError> {
 fn least(problem: &Problem, cost: &dyn Cost, others: &[Bound]) -> Result<Option<Selection>, SearchError> {
     let space: &Space = problem.space;
     let values = match Linear::around(cost, space, &space.narrowest())? {
-        Some(linear) => linear.rows,
+        Some(linear) => linear.sum,
         // A cost that is no sum is least where its choices are narrowest.
-        None => space.sites().iter().map(|site| (0..site.choices.len()).map(|c| c as f64).collect()).collect(),
+        None => {
+            let narrowest_first = |site: &Site| (0..site.choices.len()).map(|c| c as f64).collect();
+            space.sites().iter().map(narrowest_first).collect::<Vec<_>>().into()
+        }
     };
     Ok(solve(problem, &values, others)?.map(|solved| solved.selection))
 }

@@ -98,6 +98,11 @@ impl Knapsack {
         self.limits.iter().zip(prices).map(|(limit, price)| price * limit.weights[layer][choice]).sum()
     }
 
+    /// No selection within the limits has a smaller value than this, whatever the prices.
+    pub fn bound(&self, prices: &[f64]) -> f64 {
+        self.dual(prices, &self.priced(prices))
+    }
+
     /// The dual value at `prices`, which `selection` minimises.
     fn dual(&self, prices: &[f64], selection: &Selection) -> f64 {
         let excess = self.limits.iter().zip(prices);

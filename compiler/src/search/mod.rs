@@ -5,7 +5,8 @@
 //! alone; those that solve use [`sensitivity`] and [`crate::cost::Linear`] besides.
 //!
 //! * [`sensitivity`] measures what each choice loses, one layer at a time.
-//! * [`knapsack`] solves the sum of those losses under sums of costs, with a bound; [`ilp`] proves it.
+//! * [`knapsack`] solves the sum of those losses under sums of costs, with a bound; [`ilp`] proves it;
+//!   [`widths`] does so where the widths of activations are to be chosen, too.
 //! * [`exact`] puts them together with the costs that are no sums; [`refine`] then looks around the
 //!   solution with the true loss.
 //! * [`cache`] keeps scores on disk, whoever asks for them.
@@ -27,6 +28,7 @@ pub mod space;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod uniform;
+pub mod widths;
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;

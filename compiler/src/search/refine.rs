@@ -7,12 +7,14 @@
 
 use std::collections::BTreeMap;
 
+use super::exact::Solved;
 use super::knapsack::{Knapsack, lagrangian};
+use super::widths::Narrowed;
 use super::{Event, Problem, SearchError, Selection, SplitMix64};
 
 /// What came of it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Refined {
+pub(super) struct Refined {
     /// The best selection met; the start, where nothing better was.
     pub selection: Selection,
     /// Its loss on the calibration samples; `None` where nothing was scored.
@@ -21,24 +23,24 @@ pub struct Refined {
     pub evaluations: usize,
 }
 
-/// Scores at most `evaluations` selections within the bounds of `problem` and returns the best.
+/// Scores at most `evaluations` selections around a solution, within the bounds of `problem`, and returns the best.
 ///
 /// # Errors
 /// [`SearchError::Evaluation`], [`SearchError::NotFinite`] and [`SearchError::Cost`].
-pub fn refine(
+pub(super) fn refine(
     problem: &Problem,
-    knapsack: &Knapsack,
-    start: &Selection,
+    solved: &Solved,
     evaluations: usize,
     events: &mut dyn FnMut(Event),
 ) -> Result<Refined, SearchError> {
     if evaluations < 2 {
-        return Ok(Refined { selection: start.clone(), loss: None, evaluations: 0 });
+        return Ok(Refined { selection: solved.selection.clone(), loss: None, evaluations: 0 });
     }
     events(Event::Stage { name: "refine", steps: evaluations });
+    let (start, knapsack) = (solved.selection.clone(), &solved.knapsack);
     let mut tried = Tried { problem, knapsack, losses: BTreeMap::new(), best: start.clone(), least: f64::INFINITY };
-    tried.score(start, events)?;
-    for candidate in perturbed(problem, knapsack, evaluations / 2) {
+    tried.score(&start, events)?;
+    for candidate in perturbed(problem, &solved.narrowed, evaluations / 2) {
         if tried.losses.len() < evaluations / 2 + 1 && tried.allowed(&candidate)? {
             tried.score(&candidate, events)?;
         }
@@ -51,8 +53,9 @@ pub fn refine(
     Ok(Refined { selection: tried.best, loss: Some(tried.least), evaluations: tried.losses.len() })
 }
 
-/// Solutions of the knapsack with every layer's values stretched by up to a factor of 3 either way.
-fn perturbed(problem: &Problem, knapsack: &Knapsack, wanted: usize) -> Vec<Selection> {
+/// Solutions of the knapsack with every layer's values stretched by up to a factor of 3 either way; widths stay.
+fn perturbed(problem: &Problem, narrowed: &Narrowed, wanted: usize) -> Vec<Selection> {
+    let knapsack = &narrowed.knapsack;
     let mut random = SplitMix64(problem.seed ^ 0x7265_6669_6e65);
     let mut found = Vec::new();
     let rounds = 4 * wanted;
@@ -68,9 +71,8 @@ fn perturbed(problem: &Problem, knapsack: &Knapsack, wanted: usize) -> Vec<Selec
         };
         let values = knapsack.values.iter().map(stretch).collect();
         let solution = lagrangian(&Knapsack { values, limits: knapsack.limits.clone() }).solution;
-        if let Some(solution) = solution.filter(|s| !found.contains(&s.selection)) {
-            found.push(solution.selection);
-        }
+        let selection = solution.map(|solution| narrowed.whole(&solution.selection));
+        found.extend(selection.filter(|selection| !found.contains(selection)));
     }
     found
 }
