@@ -5,6 +5,8 @@
 //! cargo run --release --example training_speed -- MODEL [BATCH] [THREADS]
 //! ```
 
+#![allow(clippy::print_stdout, reason = "the result, for the person who measures")]
+
 use std::path::Path;
 use std::time::Instant;
 

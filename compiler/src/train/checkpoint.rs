@@ -5,7 +5,7 @@
 //! far as tensors, the rest as JSON among its metadata. As batches hang on seed and epoch alone, the
 //! epoch is all the random state there is.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -72,8 +72,8 @@ pub(super) fn save(path: &Path, state: &impl Serialize, tensors: &Tensors) -> Re
         .iter()
         .map(|(name, bytes)| TensorView::new(Dtype::F32, vec![bytes.len() / 4], bytes).map(|view| (*name, view)));
     let views = views.collect::<Result<Vec<_>, _>>().map_err(|error| invalid(error.to_string()))?;
-    let metadata = HashMap::from([(STATE.to_owned(), state)]);
-    let file = safetensors::serialize(views, Some(metadata)).map_err(|error| invalid(error.to_string()))?;
+    let metadata = Some([(STATE.to_owned(), state)].into());
+    let file = safetensors::serialize(views, metadata).map_err(|error| invalid(error.to_string()))?;
     files::replace(path, &file).map_err(write)
 }
 

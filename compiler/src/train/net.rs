@@ -584,7 +584,9 @@ mod tests {
                 let slopes = [(here - before) / step, (after - here) / step, (after - before) / (2.0 * step)];
                 let off = slopes.map(|slope| (slope as f32 - gradient[i]).abs()).into_iter().fold(f32::MAX, f32::min);
                 let name = &net.parameters()[p].name;
-                assert!(off < 0.01 * scale, "{name}[{i}]: {}, slopes {slopes:?}, scale {scale}", gradient[i]);
+                // Where the slopes to both sides differ, that between them is known less well.
+                let tolerance = 0.01 * scale + 0.1 * (slopes[1] - slopes[0]).abs() as f32;
+                assert!(off < tolerance, "{name}[{i}]: {}, slopes {slopes:?}, scale {scale}", gradient[i]);
             }
         }
     }
