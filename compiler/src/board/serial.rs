@@ -1,5 +1,5 @@
 //! Microcontrollers at a serial port, which run the firmware `serve`: networks, inputs, outputs and times go over the
-//! wire, a request and its response at a time ([`wire`](super::wire)).
+//! wire, a request and its response at a time ([`wire`]).
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;

@@ -5,7 +5,7 @@
 //! * [`saliency`] and [`elimination`] say in which order those of a group go.
 //! * [`regression`] refits a layer to the inputs that it has left, from second moments of its inputs alone; so
 //!   [`Pruner::prune`] reads no data, and costs little enough to be asked hundreds of times.
-//! * [`refit`] then goes through the network once more with data, each layer making up for all before it.
+//! * [`mod@refit`] then goes through the network once more with data, each layer making up for all before it.
 
 pub mod elimination;
 pub mod groups;
