@@ -83,6 +83,7 @@ unsafe impl Depthwise for Avx2 {
 ///
 /// # Safety
 /// The invariants of `rows`, which are `R`, and of `columns`.
+#[inline(never)]
 #[target_feature(enable = "avx2,bmi2")]
 unsafe fn direct<const R: usize>(rows: &OutputRows, columns: &Columns, bias: [__m256i; QUAD], scale: &Scale) {
     // SAFETY: columns and levels are where the invariants say.
@@ -110,6 +111,7 @@ unsafe fn direct<const R: usize>(rows: &OutputRows, columns: &Columns, bias: [__
 ///
 /// # Safety
 /// The invariants of `rows`, which are `R`, and of `window`.
+#[inline(never)]
 #[target_feature(enable = "avx2,bmi2")]
 unsafe fn any<const R: usize>(rows: &OutputRows, window: &Window, bias: [__m256i; QUAD], scale: &Scale) {
     // SAFETY: columns of each strip and levels are where the invariants say.
