@@ -47,10 +47,11 @@ pub(super) fn decode(conv: &Conv<'_>, group: &WeightGroup<'_>, first: usize, lev
 /// Copies of the biases of some channels, and of their multipliers.
 pub(super) fn numbers<'a>(conv: &Conv<'_>, channels: Range<usize>, to: &'a mut [u8]) -> Option<[&'a [i32]; 2]> {
     let to: &mut [i32] = bytemuck::try_cast_slice_mut(to).ok()?;
-    let (bias, rest) = to.split_at_mut_checked(channels.len())?;
-    let mult = rest.get_mut(..channels.len())?;
-    bias.copy_from_slice(conv.bias.get(channels.clone())?);
-    mult.copy_from_slice(conv.mult.get(channels)?);
+    let numbers = [conv.bias.get(channels.clone())?, conv.mult.get(channels)?];
+    let (bias, rest) = to.split_at_mut_checked(numbers[0].len())?;
+    let mult = rest.get_mut(..numbers[1].len())?;
+    bias.copy_from_slice(numbers[0]);
+    mult.copy_from_slice(numbers[1]);
     Some([bias, mult])
 }
 
