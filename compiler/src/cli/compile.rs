@@ -419,9 +419,9 @@ impl Finished<'_> {
             ("blob".to_owned(), h.blob_bytes.to_string()),
             ("weights".to_owned(), format!("{} (float {})", h.weight_bytes, h.float_bytes)),
             ("arena".to_owned(), h.arena_bytes.to_string()),
-            ("linked".to_owned(), self.linkage()),
             ("latency".to_owned(), format!("{latency} measured, {} kernels", self.settings.isa)),
         ];
+        facts.extend(self.linkage().map(|linkage| ("linked".to_owned(), linkage)));
         facts.extend(estimate.map(|(time, how)| ("time".to_owned(), format!("{time}, {how}"))));
         facts.extend(h.predicted.map(|predicted| ("predicted".to_owned(), predicted.to_string())));
         facts.extend(report.passes.iter().filter(|saving| saving.channels > 0).map(removed));
@@ -438,16 +438,14 @@ impl Finished<'_> {
 }
 
 impl Finished<'_> {
-    /// What the linked program takes, or why nobody knows.
-    fn linkage(&self) -> String {
+    /// What the linked program takes, or why nobody knows; `None` for this very machine.
+    fn linkage(&self) -> Option<String> {
         match &self.linked {
-            Ok(Linked { flash_bytes, code_bytes, ram_bytes, stack_bytes, .. }) => {
-                format!(
-                    "{flash_bytes} of flash, {code_bytes} of it code; {ram_bytes} of RAM, {stack_bytes} of it stack"
-                )
-            }
-            Err(LinkError::NotFirmware) => "not for this machine".to_owned(),
-            Err(error) => format!("not: memory was checked on paper only, as {error}"),
+            Ok(Linked { flash_bytes, code_bytes, ram_bytes, stack_bytes, .. }) => Some(format!(
+                "{flash_bytes} of flash, {code_bytes} of it code; {ram_bytes} of RAM, {stack_bytes} of it stack"
+            )),
+            Err(LinkError::NotFirmware) => None,
+            Err(error) => Some(format!("not: memory was checked on paper only, as {error}")),
         }
     }
 }
