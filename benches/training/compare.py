@@ -5,10 +5,11 @@ Forward with batch norms in training mode, cross entropy, backward, SGD with mom
 two threads, in turn, several rounds, medians. PyTorch is no dependency of anything here:
 
     python3 -m venv ~/.cache/pare/torch && ~/.cache/pare/torch/bin/pip install torch
-    cargo build --release --example training_speed
+    cargo build --release -p pare-benches --example training_speed
     ~/.cache/pare/torch/bin/python benches/training/compare.py ../shared/models/resnet8_float.tflite
 """
 
+import os
 import re
 import statistics
 import subprocess
@@ -72,7 +73,9 @@ def torch_speed(threads, layout):
 
 
 def our_speed(threads, model):
-    text = subprocess.run([OURS, model, str(BATCH), str(threads)], check=True, capture_output=True, text=True).stdout
+    environment = os.environ | {"RAYON_NUM_THREADS": str(threads)}
+    command = [OURS, model, str(BATCH)]
+    text = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
     return float(re.search(r"(\d+) images/s", text).group(1))
 
 

@@ -132,48 +132,29 @@ const SSE_CNTCR: u32 = 0x0;
 const SSE_CNTCV: u32 = 0x8;
 
 mod riscv {
-    /// Instructions retired: the high or the low word. 0 on other processors.
-    pub(super) fn minstret(high: bool) -> u32 {
-        #[cfg(target_arch = "riscv32")]
-        {
-            let value: u32;
-            // SAFETY: reads a counter, in machine mode.
-            unsafe {
-                if high {
-                    core::arch::asm!("csrr {0}, minstreth", out(reg) value, options(nomem, nostack));
-                } else {
-                    core::arch::asm!("csrr {0}, minstret", out(reg) value, options(nomem, nostack));
-                }
+    /// A counter of the core, by name or number. 0 on other processors.
+    macro_rules! counter {
+        ($name:literal) => {{
+            #[cfg(target_arch = "riscv32")]
+            {
+                let value: u32;
+                // SAFETY: reads a counter, in machine mode.
+                unsafe { core::arch::asm!(concat!("csrr {0}, ", $name), out(reg) value, options(nomem, nostack)) };
+                value
             }
-            value
-        }
-        #[cfg(not(target_arch = "riscv32"))]
-        {
-            let _other = high;
+            #[cfg(not(target_arch = "riscv32"))]
             0
-        }
+        }};
     }
 
-    /// Cycles: the high or the low word. 0 on other processors.
+    /// Instructions retired: the high or the low word.
+    pub(super) fn minstret(high: bool) -> u32 {
+        if high { counter!("minstreth") } else { counter!("minstret") }
+    }
+
+    /// Cycles: the high or the low word.
     pub(super) fn mcycle(high: bool) -> u32 {
-        #[cfg(target_arch = "riscv32")]
-        {
-            let value: u32;
-            // SAFETY: reads a counter, in machine mode.
-            unsafe {
-                if high {
-                    core::arch::asm!("csrr {0}, mcycleh", out(reg) value, options(nomem, nostack));
-                } else {
-                    core::arch::asm!("csrr {0}, mcycle", out(reg) value, options(nomem, nostack));
-                }
-            }
-            value
-        }
-        #[cfg(not(target_arch = "riscv32"))]
-        {
-            let _other = high;
-            0
-        }
+        if high { counter!("mcycleh") } else { counter!("mcycle") }
     }
 
     /// Starts the counter of Espressif's cores, which have none of the standard ones.
@@ -185,16 +166,8 @@ mod riscv {
         }
     }
 
-    /// Cycles on those cores. 0 on other processors.
+    /// Cycles on those cores.
     pub(super) fn esp_cycles() -> u32 {
-        #[cfg(target_arch = "riscv32")]
-        {
-            let value: u32;
-            // SAFETY: reads a counter, in machine mode.
-            unsafe { core::arch::asm!("csrr {0}, 0x7e2", out(reg) value, options(nomem, nostack)) };
-            value
-        }
-        #[cfg(not(target_arch = "riscv32"))]
-        0
+        counter!("0x7e2")
     }
 }

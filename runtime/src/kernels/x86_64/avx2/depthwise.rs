@@ -83,6 +83,7 @@ unsafe impl Depthwise for Avx2 {
 ///
 /// # Safety
 /// The invariants of `rows`, which are `R`, and of `columns`.
+// Inlined, the variants would share their caller's registers.
 #[inline(never)]
 #[target_feature(enable = "avx2,bmi2")]
 unsafe fn direct<const R: usize>(rows: &OutputRows, columns: &Columns, bias: [__m256i; QUAD], scale: &Scale) {
@@ -111,6 +112,7 @@ unsafe fn direct<const R: usize>(rows: &OutputRows, columns: &Columns, bias: [__
 ///
 /// # Safety
 /// The invariants of `rows`, which are `R`, and of `window`.
+// Inlined, the variants would share their caller's registers.
 #[inline(never)]
 #[target_feature(enable = "avx2,bmi2")]
 unsafe fn any<const R: usize>(rows: &OutputRows, window: &Window, bias: [__m256i; QUAD], scale: &Scale) {

@@ -1,23 +1,20 @@
-//! Images a second of training: forward, backward and update of a network whose layers have batch
-//! norms, as `benches/training/torch_speed.py` does them.
+//! Images a second of training: forward, backward and update of a network whose layers have batch norms, as
+//! `benches/training/compare.py` has PyTorch do them.
 //!
-//! ```text
-//! cargo run --release --example training_speed -- MODEL [BATCH] [THREADS]
-//! ```
+//!     RAYON_NUM_THREADS=1 cargo run --release -p pare-benches --example training_speed -- MODEL [BATCH]
 
 #![allow(clippy::print_stdout, reason = "the result, for the person who measures")]
 
+use std::error::Error;
 use std::path::Path;
 use std::time::Instant;
 
 use pare::train::{Net, Norms, Objective, Optimiser, Rule, distributions};
 
-fn main() -> anyhow::Result<()> {
+fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
-    let model = arguments.next().ok_or_else(|| anyhow::anyhow!("usage: training_speed MODEL [BATCH] [THREADS]"))?;
+    let model = arguments.next().ok_or("usage: training_speed MODEL [BATCH]")?;
     let batch: usize = arguments.next().map_or(Ok(128), |n| n.parse())?;
-    let threads: usize = arguments.next().map_or(Ok(1), |n| n.parse())?;
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
     let graph = pare::passes::simplify(pare::import::import(Path::new(&model))?)?;
     let mut net = Net::new(&graph, Norms::Batch)?;
     let mut optimiser = Optimiser::new(Rule::SGD, 1e-4, net.parameters());
@@ -37,6 +34,6 @@ fn main() -> anyhow::Result<()> {
     seconds.sort_by(f64::total_cmp);
     let (best, median) = (seconds[0], seconds[seconds.len() / 2]);
     let rate = |seconds: f64| batch as f64 / seconds;
-    println!("batch {batch}, {threads} threads: {:.0} images/s, at best {:.0}", rate(median), rate(best));
+    println!("batch {batch}: {:.0} images/s, at best {:.0}", rate(median), rate(best));
     Ok(())
 }
