@@ -9,6 +9,7 @@ mod bench;
 mod compile;
 mod completions;
 mod eval;
+mod finetune;
 mod import;
 mod inspect;
 mod measure;
