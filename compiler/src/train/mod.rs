@@ -1,6 +1,7 @@
 //! Training: a graph's weights as parameters, gradients, optimisers, and the loop over a data set.
 //!
 //! * [`net`] turns a graph into a network in training, and back; [`init`] gives it random weights.
+//! * [`weight_map`] is the seam through which weights pass before a layer uses them: masks, codes, shared values.
 //! * [`loss`] says how wrong its outputs are, [`optimiser`] and [`schedule`] what to do about it.
 //! * [`batches`] makes batches of a data set, [`augment`] changes their images.
 //! * [`fit`] is the loop; [`checkpoint`] lets it be interrupted anywhere.
@@ -23,6 +24,7 @@ pub mod schedule;
 mod simd;
 mod sweep;
 mod tile;
+pub mod weight_map;
 
 pub use augment::Augmentation;
 pub use fit::{Distillation, EpochFigures, Event, Recipe, Start, TrainError, Trained, Training};
@@ -32,3 +34,4 @@ pub use net::{Net, NetError, Norms};
 pub use optimiser::{Lookahead, Optimiser, Rule};
 pub use parameter::{Parameter, Role};
 pub use schedule::{Decay, Schedule};
+pub use weight_map::WeightMap;
