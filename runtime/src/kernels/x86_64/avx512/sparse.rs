@@ -10,13 +10,14 @@ use crate::format::{
 };
 use crate::kernels::panels::Panels;
 use crate::kernels::panels::dense::Dense;
+use crate::kernels::scratch::reads_inside;
 
 /// Panels whose sums become codes together.
 const TOGETHER: usize = 4;
 
-/// Whether the kernel takes a convolution: of pixels, whose channels lie in the order of the weights.
+/// Whether the kernel takes a convolution: of pixels of the input, whose channels lie in the order of the weights.
 pub(in crate::kernels::x86_64) fn takes(conv: &Conv<'_>) -> bool {
-    conv.kernel == [1; 2] && conv.pad == [0; 2]
+    conv.kernel == [1; 2] && reads_inside(conv)
 }
 
 /// 1x1 convolution of weights in [`Layout::Sparse`](crate::format::Layout::Sparse); leaves (part of) the output alone if
