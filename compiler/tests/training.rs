@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use pare::data::{Dataset, Elements, Metric, Preprocessing, Splits};
+use pare::eval::Net;
 use pare::import::native;
 use pare::ir::Graph;
 use pare::ir::text::parse_with;
@@ -66,7 +67,7 @@ fn recipe(epochs: usize) -> Recipe {
 }
 
 fn training<'a>(graph: &'a Graph, samples: &'a Samples, recipe: &'a Recipe) -> Training<'a> {
-    Training { graph, start: Start::Random, norms: Norms::Batch, samples, recipe, teacher: None, seed: 3 }
+    Training { graph, start: Start::Random, norms: Norms::Batch, samples, recipe, teacher: None, method: None, seed: 3 }
 }
 
 #[test]
@@ -74,7 +75,7 @@ fn learns_and_its_graph_scores_as_said() {
     let (graph, samples, recipe) = (net(), stripes(1500), recipe(8));
     let trained = training(&graph, &samples, &recipe).run(None, &mut |_| ()).unwrap();
     assert!(trained.val > 0.9, "{:?}", trained.epochs);
-    assert_eq!(pare::train::fit::score(&trained.graph, &samples).unwrap(), trained.val);
+    assert_eq!(pare::train::fit::score(&Net::float(&trained.graph).unwrap(), &samples).unwrap(), trained.val);
     // From there on, with biases for norms, and by another rule.
     let gentle = Recipe { mixup: 0.2, ..Recipe::fine_tuning(2) };
     let from = Training { start: Start::Trained, norms: Norms::Bias, ..training(&trained.graph, &samples, &gentle) };

@@ -126,6 +126,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
         samples: &task.data,
         recipe: &recipe,
         teacher: teacher.as_ref(),
+        method: None,
         seed: global.seed,
     };
     let clock = Instant::now();

@@ -2,6 +2,7 @@
 //!
 //! * [`net`] turns a graph into a network in training, and back; [`init`] gives it random weights.
 //! * [`weight_map`] is the seam through which weights pass before a layer uses them: masks, codes, shared values.
+//! * [`method`] is the seam of methods that take part in training: they attach maps and say what is scored.
 //! * [`loss`] says how wrong its outputs are, [`optimiser`] and [`schedule`] what to do about it.
 //! * [`batches`] makes batches of a data set, [`augment`] changes their images.
 //! * [`fit`] is the loop; [`checkpoint`] lets it be interrupted anywhere.
@@ -16,6 +17,7 @@ pub mod checkpoint;
 pub mod fit;
 pub mod init;
 pub mod loss;
+pub mod method;
 pub mod net;
 mod ops;
 pub mod optimiser;
@@ -30,6 +32,7 @@ pub use augment::Augmentation;
 pub use fit::{Distillation, EpochFigures, Event, Recipe, Start, TrainError, Trained, Training};
 pub use init::randomised;
 pub use loss::{Loss, Objective, distillation, distributions};
+pub use method::Method;
 pub use net::{Net, NetError, Norms};
 pub use optimiser::{Lookahead, Optimiser, Rule};
 pub use parameter::{Parameter, Role};

@@ -174,7 +174,7 @@ struct Squares;
 
 impl WeightMap for Squares {
     fn parameters(&self, prefix: &str) -> Vec<Parameter> {
-        vec![Parameter::new(format!("{prefix}.share"), Role::Vector, vec![0.7])]
+        vec![Parameter::new(format!("{prefix}.share"), Role::Map, vec![0.7])]
     }
 
     fn forward(&self, latent: &[f32], own: &[Parameter], weights: &mut [f32]) {
