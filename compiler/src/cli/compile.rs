@@ -396,32 +396,26 @@ fn check_trained(workshop: &Workshop<'_>, trained: &TrainedCodes, budget: &Budge
 }
 
 impl Finished<'_> {
-    /// Writes every file whole; nothing before the first one can be.
+    /// Writes all files or none.
     fn write(&self, directory: &Path, model: &Model<'_>, report: &Report) -> Result<BTreeMap<&'static str, PathBuf>> {
-        std::fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
         let name = symbol(&self.task.graph.name);
         let blob = &self.deployed.blob.bytes;
         let arch = self.settings.target.board().object_arch();
         let object = object_file(&name, blob, model.arena_bytes(), arch).context("cannot write the object file")?;
         let policy = serde_json::to_string_pretty(&self.policy)? + "\n";
-        let path = |extension: &str| directory.join(format!("{name}.{extension}"));
-        let written = [
-            ("blob", path("pare"), blob.clone()),
-            ("object", path("o"), object),
-            ("header", path("h"), c_header(&name, model).into_bytes()),
-            ("rust", path("rs"), rust_stub(&name, model).into_bytes()),
-            ("policy", directory.join("policy.json"), policy.into_bytes()),
+        let named = |extension: &str| format!("{name}.{extension}");
+        let mut made = vec![
+            ("blob", named("pare"), blob.clone()),
+            ("object", named("o"), object),
+            ("header", named("h"), c_header(&name, model).into_bytes()),
+            ("rust", named("rs"), rust_stub(&name, model).into_bytes()),
+            ("policy", "policy.json".to_owned(), policy.into_bytes()),
         ];
-        let mut files = BTreeMap::new();
-        for (kind, path, bytes) in written {
-            files::replace(&path, &bytes)?;
-            files.insert(kind, path);
-        }
-        let report = report::write(directory, report)?;
-        files.insert("report", report.html);
-        files.insert("report_json", report.json);
-        files.extend(report.front.map(|front| ("front", front)));
-        Ok(files)
+        made.extend(report::files(report)?.into_iter().map(|file| (file.kind, file.name.to_owned(), file.bytes)));
+        let paths = made.iter().map(|(kind, name, _)| (*kind, directory.join(name))).collect();
+        let files: Vec<_> = made.into_iter().map(|(_, name, bytes)| (directory.join(name), bytes.into())).collect();
+        files::replace_all(&files).context("the results of before, if any, are as they were")?;
+        Ok(paths)
     }
 
     fn output(&self, report: &Report, files: &BTreeMap<&'static str, PathBuf>) -> Output {
