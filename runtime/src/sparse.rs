@@ -32,8 +32,12 @@ pub struct NoCode {
 impl Packing<'_> {
     /// Bytes that [`write`](Self::write) fills; `None` when no blob holds so many weights.
     pub fn bytes(&self) -> Option<usize> {
-        let steps = self.panels().map(|rows| padded_steps(Steps::new(rows, self.depth))).sum();
-        sparse_bytes(self.format, self.channels(), steps).filter(|_| self.depth <= SPARSE_DEPTH)
+        sparse_bytes(self.format, self.channels(), self.steps()).filter(|_| self.depth <= SPARSE_DEPTH)
+    }
+
+    /// Steps of all panels.
+    pub fn steps(&self) -> usize {
+        self.panels().map(|rows| padded_steps(Steps::new(rows, self.depth))).sum()
     }
 
     /// Writes the group's data, as long as it is; what lies beyond the end of `data` is dropped.
@@ -42,7 +46,7 @@ impl Packing<'_> {
     /// When a level has no code, or 0 has none.
     pub fn write(&self, data: &mut [u8]) -> Result<(), NoCode> {
         let zero = self.code(0, 0)?;
-        let steps = self.panels().map(|rows| padded_steps(Steps::new(rows, self.depth))).sum::<usize>();
+        let steps = self.steps();
         let indices_at = indices_at(self.format, self.channels(), steps).unwrap_or(0);
         let (head, indices) = data.split_at_mut_checked(indices_at).unwrap_or_default();
         let (indices, codes) = indices.split_at_mut_checked(steps * PANEL_STEP).unwrap_or_default();

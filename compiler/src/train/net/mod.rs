@@ -141,6 +141,17 @@ impl Net {
         step.parameters.first().map(|&p| &self.parameters[p]).filter(|p| p.role == Role::Weights)
     }
 
+    /// The layers that have weights, in the order they run, and their names.
+    pub fn layers(&self) -> Vec<(NodeId, String)> {
+        let weighted = self.steps.iter().filter(|step| self.graph.nodes[step.node].op.has_weights());
+        weighted.map(|step| (NodeId(step.node as u32), self.graph.nodes[step.node].name.clone())).collect()
+    }
+
+    /// Weights of an output channel of a layer.
+    pub fn row_len(&self, layer: NodeId) -> usize {
+        self.graph.input_shape(self.graph.node(layer), 1)[1..].iter().product()
+    }
+
     /// Numbers of one input sample.
     pub fn sample_len(&self) -> usize {
         self.graph.value(self.graph.inputs[0]).len()
