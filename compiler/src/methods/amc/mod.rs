@@ -3,17 +3,23 @@
 //!
 //! A [`Subject`] is what is to be made smaller. An episode decides the width of one group after another; a [`Wall`] keeps
 //! each decision within the budget (section 3.2, algorithm 1). No episode trains: its network is judged as pruning and
-//! refitting leave it. [`baselines`] decide by rule or by chance, within the same wall.
+//! refitting leave it ([`Judge`]). [`baselines`] decide by rule or by chance, within the same wall. [`Contest`] is all of it.
 
 pub mod baselines;
+mod contest;
+mod judge;
 mod pruning;
 mod wall;
 
-pub use self::pruning::{Price, Pruning};
+pub use self::contest::{Aim, Contest, Entry, Method, Outcome, Pruned};
+pub use self::judge::{Effort, Judge};
+pub use self::pruning::{Price, Pruning, shapes};
 pub use self::wall::Wall;
 use crate::cost::CostError;
+use crate::data::Metric;
 use crate::eval::EvalError;
 use crate::search::ddpg::{Agent, Config, Step};
+use crate::task::TaskError;
 
 /// A network whose groups can each take some widths.
 pub trait Subject {
@@ -63,6 +69,23 @@ pub enum AmcError {
     /// The network does not run.
     #[error(transparent)]
     Eval(#[from] EvalError),
+    /// Network and data do not go together.
+    #[error(transparent)]
+    Task(#[from] TaskError),
+    /// No network keeps the accuracy that is wanted.
+    #[error("none of the {tried} networks that were tried loses so little: allow more, or try more")]
+    Inaccurate {
+        /// How many were tried.
+        tried: usize,
+    },
+    /// Nothing tells how good a network is.
+    #[error("the validation samples of `{data}` lack the labels that {metric} needs, so that no pruned network can be judged: give labelled data")]
+    Unjudged {
+        /// The set.
+        data: String,
+        /// What is measured.
+        metric: Metric,
+    },
 }
 
 /// What is wanted.
