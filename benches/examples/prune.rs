@@ -2,8 +2,10 @@
 //!
 //! `prune MODEL DATA halves` keeps half, then three quarters of the channels inside residual blocks, by every order of
 //! channels, and says what error each layer is left with; `prune MODEL DATA judges SHARE N` draws N random widths within a
-//! share of the multiply-accumulates and correlates the scores of episodes with those of the networks in the end. Choices
-//! are made on the val split; `PARE_TEST=1` reports the test split too.
+//! share of the multiply-accumulates and correlates the scores of episodes with those of the networks in the end; `prune
+//! MODEL DATA plant DIR` writes the network with channels that it does not need: in the first layer that nothing but one
+//! other reads, twice its channels more, half copies and half dead, and in the second three eighths more, copies all.
+//! Choices are made on the val split; `PARE_TEST=1` reports the test split too.
 #![allow(clippy::print_stdout, reason = "it answers on standard output")]
 
 use std::error::Error;
@@ -12,10 +14,13 @@ use std::time::Instant;
 
 use pare::data::{Preprocessing, Split};
 use pare::eval::Net;
-use pare::ir::Graph;
+use pare::import::native;
+use pare::ir::constants::Rewriting;
+use pare::ir::weighted::Weighted;
+use pare::ir::{Graph, NodeId};
 use pare::methods::amc::{Effort, Goal, Judge, Price, Pruning, Subject, baselines};
 use pare::prune::taylor::Contributions;
-use pare::prune::{Group, Pruner, Saliency, Selection, shrink};
+use pare::prune::{Group, Groups, Pruner, Saliency, Selection, shrink};
 use pare::quant::{Calibration, CalibrationConfig, calibrate};
 use pare::task::Task;
 
@@ -24,16 +29,19 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [model, data, what, rest @ ..] = &arguments[..] else {
-        return Err("give a model, a data set, and `halves` or `judges SHARE N`".into());
+        return Err("give a model, a data set, and `halves`, `judges SHARE N` or `plant DIR`".into());
     };
     let graph = pare::passes::simplify(pare::import::import(Path::new(model))?)?;
+    if let ("plant", [out]) = (what.as_str(), rest) {
+        return Ok(native::save(&planted(graph), Path::new(out))?);
+    }
     let task = Task::new(graph, pare::data::open(&data.parse()?)?, Preprocessing::IDENTITY, None)?;
     let bench = Bench::new(&task)?;
     println!("dense: val {:.2}", 100.0 * bench.last.score(&task.graph)?);
     match (what.as_str(), rest) {
         ("halves", []) => bench.halves(),
         ("judges", [share, n]) => bench.judges(share.parse()?, n.parse()?),
-        _ => Err(format!("`{what}` is not `halves` or `judges SHARE N`").into()),
+        _ => Err(format!("`{what}` is not `halves`, `judges SHARE N` or `plant DIR`").into()),
     }
 }
 
@@ -115,6 +123,48 @@ impl<'a> Bench<'a> {
         println!();
         Ok(())
     }
+}
+
+/// The same function by more channels.
+fn planted(graph: Graph) -> Graph {
+    let inner: Vec<(NodeId, NodeId, usize)> = Groups::of(&graph)
+        .iter()
+        .filter(|group| group.producers.len() == 1 && group.consumers.len() == 1)
+        .map(|group| (group.producers[0], group.consumers[0], group.units.len()))
+        .collect();
+    let mut graph = graph;
+    for (&(producer, consumer, n), (copies, dead)) in inner.iter().zip([(1.0, 1.0), (0.375, 0.0)]) {
+        let [copies, dead] = [copies, dead].map(|share| (share * n as f64) as usize);
+        let mut new = Rewriting::new(&graph);
+        let layer = Weighted::of(&graph, graph.node(producer));
+        let rows = |o: usize| if o < n { layer.row(o) } else { layer.row(o - n) };
+        let mut weights: Vec<f32> = (0..n + copies).flat_map(rows).copied().collect();
+        weights.resize((n + copies + dead) * layer.row, 0.0);
+        let mut biases: Vec<f32> = (0..n + copies).map(|o| layer.bias(o % n)).collect();
+        biases.resize(n + copies + dead, 0.0);
+        let mut shape = graph.input_shape(graph.node(producer), 1).to_vec();
+        shape[0] = n + copies + dead;
+        new.replace(producer, 1, shape, weights);
+        new.set_bias(producer, biases);
+        // A channel that is there twice counts half each time.
+        let reader = Weighted::of(&graph, graph.node(consumer));
+        let tap = |tap: &[f32]| -> Vec<f32> {
+            let of = |c: usize| if c % n < copies && c < n + copies { tap[c % n] / 2.0 } else { tap[c % n] };
+            (0..n + copies + dead).map(of).collect()
+        };
+        let weights = (0..reader.n_rows).flat_map(|o| reader.row(o).chunks_exact(n).flat_map(tap)).collect();
+        let mut shape = graph.input_shape(graph.node(consumer), 1).to_vec();
+        if let Some(depth) = shape.last_mut() {
+            *depth = n + copies + dead;
+        }
+        new.replace(consumer, 1, shape, weights);
+        let between = graph.node(producer).output;
+        if let Some(channels) = new.graph.values[between.0 as usize].shape.last_mut() {
+            *channels = n + copies + dead;
+        }
+        graph = new.finish().map_or(graph, |new| new.compact());
+    }
+    graph
 }
 
 /// The place of each number among all; equal ones share theirs.

@@ -298,3 +298,71 @@ fn add_product(a: Matrix<'_>, b: Matrix<'_>, m: usize, sums: &mut [f64]) {
     multiply_add(a.transposed(), b, &mut product, m);
     sums.iter_mut().zip(&product).for_each(|(sum, &x)| *sum += f64::from(x));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::regression::tests::least_squares;
+    use super::super::{Groups, shrink};
+    use super::*;
+    use crate::ir::text::parse;
+    use crate::rng::Pcg32;
+
+    const SAMPLES: usize = 24;
+
+    /// What orthogonal transformations find, from the same windows.
+    #[test]
+    fn weights_are_those_of_a_dense_solver() {
+        let mut random = Pcg32::new(6, 6);
+        let mut text = |n: usize| {
+            let numbers: Vec<String> = (0..n).map(|_| random.between(-1.0, 1.0).to_string()).collect();
+            numbers.join(", ")
+        };
+        let graph = parse(&format!(
+            "graph two\ninput %x: [1, 4, 4, 2]\nconst %w: [6, 1, 1, 2] = [{}]\nconst %b: [6] = [{}]\n\
+             %y: [1, 4, 4, 6] = conv2d(%x, %w, %b) clamp=[0.0, inf]\nconst %v: [3, 2, 2, 6] = [{}]\n\
+             %z: [1, 3, 3, 3] = conv2d(%y, %v)\noutput %z\n",
+            text(12),
+            text(6),
+            text(72)
+        ))
+        .unwrap();
+        let samples: Vec<f32> = (0..SAMPLES * 32).map(|_| random.between(-1.0, 1.0)).collect();
+        let groups = Groups::of(&graph);
+        let units = vec![vec![0, 2, 3, 5]];
+        let kept = groups.kept(&units);
+        let pruned = shrink(&graph, &groups, &units);
+        let config = CalibrationConfig { rows_per_layer: usize::MAX, seed: 0 };
+        let refitter = Refitter::new(&graph, samples.clone(), &config).unwrap();
+        let refitted = refitter.refit(pruned.clone(), &kept).unwrap();
+
+        let before = |graph: &Graph| {
+            let mut before = graph.clone();
+            before.nodes.truncate(1);
+            before.outputs = vec![before.nodes[0].output];
+            Net::float(&before).unwrap().forward(&samples, SAMPLES).unwrap()
+        };
+        let windows = |y: &[f32], c: usize| -> Vec<Vec<f64>> {
+            let places = (0..SAMPLES * 9).map(|i| (i / 9, i % 9 / 3, i % 3));
+            let tap = |s: usize, r: usize, q: usize| y[((s * 4 + r) * 4 + q) * c..][..c].iter().map(|&x| f64::from(x));
+            let window = |(s, r, q)| [(0, 0), (0, 1), (1, 0), (1, 1)].map(|(i, j)| tap(s, r + i, q + j)).into_iter().flatten();
+            places.map(|place| window(place).chain([1.0]).collect()).collect()
+        };
+        let (mine, theirs) = (windows(&before(&pruned), 4), windows(&before(&graph), 6));
+        let n = mine[0].len();
+        let squares: f64 = mine.iter().flat_map(|row| &row[..n - 1]).map(|x| x * x).sum();
+        let ridge = (super::super::regression::RIDGE * squares / (n - 1) as f64).sqrt();
+        let last = NodeId(1);
+        let [old, start, new] = [&graph, &pruned, &refitted].map(|graph| Weighted::of(graph, graph.node(last)));
+        for o in 0..3 {
+            let of = |row: &[f32], x: &[f64]| row.iter().zip(x).map(|(w, x)| f64::from(*w) * x).sum::<f64>();
+            let lack = theirs.iter().zip(&mine).map(|(y, x)| of(old.row(o), y) - of(start.row(o), x));
+            let damping = (0..n - 1).map(|i| (0..n).map(|j| if i == j { ridge } else { 0.0 }).collect());
+            let rows: Vec<Vec<f64>> = mine.iter().cloned().chain(damping).collect();
+            let expected = least_squares(rows, lack.chain((0..n - 1).map(|_| 0.0)).collect());
+            let found = new.row(o).iter().zip(start.row(o)).map(|(new, old)| f64::from(new - old));
+            for (found, expected) in found.chain([f64::from(new.bias(o))]).zip(expected) {
+                assert!((found - expected).abs() < 1e-4, "{found} {expected}");
+            }
+        }
+    }
+}

@@ -22,7 +22,7 @@ pub struct Effort {
 
 impl Effort {
     /// Of an episode: a fraction of a second for a network of ten million multiply-accumulates.
-    pub const EPISODE: Effort = Effort { refitted: 384, rows: 12_000, scored: 1500 };
+    pub const EPISODE: Effort = Effort { refitted: 256, rows: 10_000, scored: 1000 };
     /// Of a network that is to be kept.
     pub const LAST: Effort = Effort { refitted: 3000, rows: 60_000, scored: usize::MAX };
 }

@@ -11,6 +11,8 @@ mod judge;
 mod pruning;
 mod wall;
 
+use std::collections::BTreeSet;
+
 pub use self::contest::{Aim, Contest, Entry, Method, Outcome, Pruned};
 pub use self::judge::{Effort, Judge};
 pub use self::pruning::{Price, Pruning, shapes};
@@ -20,6 +22,11 @@ use crate::data::Metric;
 use crate::eval::EvalError;
 use crate::search::ddpg::{Agent, Config, Step};
 use crate::task::TaskError;
+
+/// Times that an episode is begun anew when it would end in widths that were tried before.
+const RETRIES: i32 = 5;
+/// Factor of the exploration from one of these times to the next.
+const WIDER: f32 = 1.5;
 
 /// A network whose groups can each take some widths.
 pub trait Subject {
@@ -148,23 +155,42 @@ pub fn search(
     let state_len = subject.features().first().map_or(0, Vec::len) + 3;
     let mut agent = Agent::new(state_len, Config::new(episodes, steps), seed);
     let mut trials = Vec::with_capacity(episodes);
+    let mut known = BTreeSet::new();
     for _ in 0..episodes {
-        let mut decided = Vec::with_capacity(steps);
-        let mut episode: Vec<Step> = Vec::with_capacity(steps);
-        for features in subject.features() {
-            let [reduced, rest] = wall.share(&decided)?;
-            let before = episode.last().map_or(1.0, |step| step.action);
-            let state: Vec<f32> = features.iter().copied().chain([reduced as f32, rest as f32, before]).collect();
-            let (width, action) = wall.decide(&decided, agent.explore(&state))?;
-            decided.push(width);
-            episode.push(Step { state, action });
+        let (mut widths, mut steps) = episode(subject, &wall, &mut agent, 1.0)?;
+        // What was tried before says nothing new: look further.
+        for again in 1..=RETRIES {
+            if known.insert(widths.clone()) {
+                break;
+            }
+            (widths, steps) = episode(subject, &wall, &mut agent, WIDER.powi(again))?;
         }
-        let trial = wall.trial(decided)?;
-        agent.learn(&episode, goal.reward(&trial) as f32);
+        let trial = wall.trial(widths)?;
+        agent.learn(&steps, goal.reward(&trial) as f32);
         tried(&trial);
         trials.push(trial);
     }
     Ok(trials)
+}
+
+/// Decides the width of one group after another, exploring `wider` than usual.
+fn episode(
+    subject: &dyn Subject,
+    wall: &Wall<'_>,
+    agent: &mut Agent,
+    wider: f32,
+) -> Result<(Vec<usize>, Vec<Step>), AmcError> {
+    let mut decided = Vec::new();
+    let mut episode: Vec<Step> = Vec::new();
+    for features in subject.features() {
+        let [reduced, rest] = wall.share(&decided)?;
+        let before = episode.last().map_or(1.0, |step| step.action);
+        let state: Vec<f32> = features.iter().copied().chain([reduced as f32, rest as f32, before]).collect();
+        let (width, action) = wall.decide(&decided, agent.explore(&state, wider))?;
+        decided.push(width);
+        episode.push(Step { state, action });
+    }
+    Ok((decided, episode))
 }
 
 #[cfg(test)]
