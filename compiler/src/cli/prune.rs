@@ -15,12 +15,10 @@ use crate::compile::{Settings, Workshop};
 use crate::cost::table::LatencyTable;
 use crate::data::{DataSpec, Split};
 use crate::eval::Net;
-use crate::files;
-use crate::import::native;
 use crate::ir::Graph;
 use crate::methods::amc::baselines::Rule;
 use crate::methods::amc::{Aim, AmcError, Contest, Entry, Method, Outcome, Price, Pruned, shapes};
-use crate::models::{CARD_FILE, Card, FloatAccuracy};
+use crate::models::{Card, FloatAccuracy};
 use crate::policy::{EdgeLayers, Policy, WeightFormat};
 use crate::prune::taylor::Contributions;
 use crate::prune::{Saliency, Selection};
@@ -81,13 +79,13 @@ pub(super) struct Args {
 
 /// A share of a price.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Keep {
-    share: f64,
-    of: PriceArg,
+pub(super) struct Keep {
+    pub(super) share: f64,
+    pub(super) of: PriceArg,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, clap::ValueEnum)]
-enum PriceArg {
+pub(super) enum PriceArg {
     /// Multiply-accumulates.
     Macs,
     /// Numbers to store, biases apart.
@@ -184,6 +182,16 @@ impl Args {
     }
 }
 
+/// What shall go, and how it is found.
+pub(super) struct Wish {
+    pub(super) aim: Aim,
+    pub(super) of: PriceArg,
+    pub(super) selection: Selection,
+    pub(super) multiple: usize,
+    pub(super) episodes: usize,
+    pub(super) methods: Vec<Method>,
+}
+
 pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let progress = Progress::new(global);
     progress.stage("reading the network and its data");
@@ -191,39 +199,23 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let settings = Settings { sums: args.passes.sums(), stages: args.passes.stages(usual.stages), ..usual };
     let block = settings.target.channel_block;
     let (task, _) = args::task(Some(&args.model), &args.data, &args.passes, block)?;
-    let multiple = args.multiple.unwrap_or(block);
     let (aim, of) = args.aim(&settings)?;
     let clock = Instant::now();
-    let calibration = OnceCell::new();
-    let workshop = Workshop::new(&task, &settings, &calibration);
-    let table = if of == PriceArg::Latency { Some(table(&workshop, multiple, &progress)?) } else { None };
-    let weights = WeightFormat::Linear(BITS);
-    let price = match (of, &table) {
-        (PriceArg::Weights, _) => Price::Weights,
-        (PriceArg::Latency, Some(table)) => {
-            Price::Latency { table, config: workshop.lower_config(), weights, activation_bits: BITS }
-        }
-        _ => Price::Macs,
-    };
-    let contest = Contest {
-        task: &task,
-        price,
+    let wish = Wish {
         aim,
+        of,
         selection: args.selection(&task)?,
-        multiple,
+        multiple: args.multiple.unwrap_or(block),
         episodes: args.episodes,
-        seed: global.seed,
-        scores: Some(args::cache(global).join("scores")),
+        methods: args.methods(),
     };
-    let outcome = contest.run(&args.methods(), &mut |event| progress.event(event))?;
+    let outcome = contest(&wish, &task, &settings, global, &progress)?;
     let Some(Entry { best: Some(best), .. }) = outcome.entries.first() else {
-        return Err(AmcError::Inaccurate { tried: outcome.entries.iter().map(|entry| entry.trials.len()).sum() }.into());
+        return Err(nothing(&outcome).into());
     };
     progress.stage("scoring on the test samples");
     let test = task.data.score_net(&Net::float(&best.graph)?, task.data.indices(Split::Test, None)?)?;
-    native::save(&best.graph, &args.out)?;
-    let card = card(&args, &task, best, test.value, global.seed);
-    files::replace(&args.out.join(CARD_FILE), toml::to_string(&card)?.as_bytes())?;
+    card(&args, &task, best, test.value, global.seed).save_with(&best.graph, &args.out)?;
     progress.finish();
 
     let wall_s = clock.elapsed().as_secs_f64();
@@ -248,6 +240,43 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
         args.out.display(),
     );
     Ok(Output::new(json, text))
+}
+
+/// The methods asked for against one another.
+pub(super) fn contest(
+    wish: &Wish,
+    task: &Task,
+    settings: &Settings,
+    global: &Global,
+    progress: &Progress,
+) -> Result<Outcome> {
+    let calibration = OnceCell::new();
+    let workshop = Workshop::new(task, settings, &calibration);
+    let table = if wish.of == PriceArg::Latency { Some(table(&workshop, wish.multiple, progress)?) } else { None };
+    let weights = WeightFormat::Linear(BITS);
+    let price = match (wish.of, &table) {
+        (PriceArg::Weights, _) => Price::Weights,
+        (PriceArg::Latency, Some(table)) => {
+            Price::Latency { table, config: workshop.lower_config(), weights, activation_bits: BITS }
+        }
+        _ => Price::Macs,
+    };
+    let contest = Contest {
+        task,
+        price,
+        aim: wish.aim,
+        selection: wish.selection.clone(),
+        multiple: wish.multiple,
+        episodes: wish.episodes,
+        seed: global.seed,
+        scores: Some(args::cache(global).join("scores")),
+    };
+    Ok(contest.run(&wish.methods, &mut |event| progress.event(event))?)
+}
+
+/// No method found a network that is good enough.
+pub(super) fn nothing(outcome: &Outcome) -> AmcError {
+    AmcError::Inaccurate { tried: outcome.entries.iter().map(|entry| entry.trials.len()).sum() }
 }
 
 /// Kernels of the network and of versions of it, from the narrowest on, timed in 8 bits.
@@ -295,7 +324,7 @@ fn card(args: &Args, task: &Task, pruned: &Pruned, test: f64, seed: u64) -> Card
         name: task.graph.name.clone(),
         description: format!("Pruned by `pare prune` from {}.", name(&args.model)),
         data: args.data.data.clone().or_else(|| task.data.dataset.name.parse().ok()).unwrap_or(DataSpec::Synthetic),
-        training: std::env::args().skip(1).fold("pare".to_owned(), |command, word| format!("{command} {word}")),
+        training: args::command(),
         seed,
         preprocessing: task.data.preprocessing.clone(),
         accuracy: FloatAccuracy { metric: task.data.metric, val: pruned.score, test },
