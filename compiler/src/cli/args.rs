@@ -118,7 +118,7 @@ impl PortArgs {
 }
 
 /// How to search.
-#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, clap::ValueEnum)]
 pub(super) enum Method {
     /// By measured sensitivities, solved to the optimum, then refined.
     #[default]

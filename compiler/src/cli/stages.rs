@@ -14,7 +14,7 @@ use crate::data::{Metric, Split};
 use crate::deploy::Deployed;
 use crate::eval::Net;
 use crate::ir::Graph;
-use crate::methods::amc::{Aim, Method, Pruned};
+use crate::methods::amc::{Aim, Method};
 use crate::prune::Selection;
 use crate::report::StageRow;
 use crate::task::{Samples, Task};
@@ -61,8 +61,8 @@ impl PruneArgs {
         progress.stage("taking channels out");
         let outcome = prune::contest(&wish, task, settings, global, progress)?;
         let found = outcome.entries.iter().filter_map(|entry| Some((entry.method, entry.best.as_ref()?)));
-        let better = |a: (Method, &'_ Pruned), b: (Method, &'_ Pruned)| if b.1.score > a.1.score { b } else { a };
-        let Some((method, best)) = found.reduce(better) else {
+        // Of equals the first.
+        let Some((method, best)) = found.rev().max_by(|(_, a), (_, b)| a.score.total_cmp(&b.score)) else {
             return Err(prune::nothing(&outcome).into());
         };
         Ok(Some(Step { name: format!("pruned, widths by {}", method.name()), graph: best.graph.clone() }))
