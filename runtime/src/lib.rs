@@ -46,7 +46,7 @@ pub mod probe;
 pub mod requant;
 
 pub use arena::{Arena, arena_bytes};
-pub use error::{FormatError, SetupError};
+pub use error::{Detail, FormatError, SetupError};
 pub use kernels::{Isa, KernelSet};
 pub use model::Model;
 pub use probe::Probe;

@@ -208,8 +208,9 @@ impl Block<'_> {
         }
         // SAFETY: there are so many of each of them.
         unsafe { (leaf.run)(&mut job) };
-        for (pixel, codes) in codes.chunks_exact(leaf.together).enumerate().take(leaf.pixels) {
-            for (channel, &code) in codes.iter().enumerate().take(rest) {
+        for pixel in 0..leaf.pixels {
+            for channel in 0..rest {
+                let code = *codes.get(pixel * leaf.together + channel)?;
                 // SAFETY: these channels lie in each pixel.
                 unsafe { output.wrapping_add(pixel * step + whole + channel).write(code) };
             }
