@@ -6,9 +6,12 @@
 
 mod args;
 mod bench;
+mod blob;
 mod compile;
 mod completions;
+mod compress;
 mod eval;
+mod finetune;
 mod import;
 mod inspect;
 mod measure;
@@ -80,6 +83,8 @@ enum Command {
     Run(run::Args),
     /// Train a network, from its own weights or from random ones.
     Train(Box<train::Args>),
+    /// Prune a trained network, let its weights share values, and store it small (Deep Compression).
+    Compress(Box<compress::Args>),
     /// Read a model file and print it, or say what it holds that is not supported.
     Import(import::Args),
     /// List the targets, or check a description.
@@ -119,6 +124,7 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => verify::run(args, &cli.global),
         Command::Run(args) => run::run(args),
         Command::Train(args) => train::run(*args, &cli.global),
+        Command::Compress(args) => compress::run(*args, &cli.global),
         Command::Import(args) => import::run(args),
         Command::Targets(args) => targets::run(args),
         Command::Completions(args) => return completions::run(args),
