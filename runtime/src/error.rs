@@ -122,6 +122,7 @@ details! {
     GroupChannels "the channel counts of the weight groups",
     WeightPadding "the padding of weights of 8 bits",
     PlanePadding "the padding of bit planes",
+    SparsePositions "the positions of sparse weights",
     Add "an Add",
     PoolGeometry "the geometry of a pool",
     MaxPoolRange "the range of a MaxPool",
