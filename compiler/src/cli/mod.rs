@@ -11,6 +11,7 @@ mod compile;
 mod completions;
 mod compress;
 mod eval;
+mod finetune;
 mod import;
 mod inspect;
 mod measure;

@@ -137,9 +137,11 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     progress.stage("scoring on the test samples");
     let net = Net::float(&trained.graph)?;
     let test = task.data.score_net(&net, task.data.indices(Split::Test, None)?)?;
-    native::save(&trained.graph, &args.out)?;
     let card = card(&args, &task, &trained, test.value, global.seed);
-    files::replace(&args.out.join(CARD_FILE), toml::to_string(&card)?.as_bytes())?;
+    let mut files = native::encode(&trained.graph)?.to_vec();
+    files.push((CARD_FILE, toml::to_string(&card)?.into_bytes()));
+    let files: Vec<_> = files.into_iter().map(|(name, bytes)| (args.out.join(name), bytes.into())).collect();
+    files::replace_all(&files)?;
     progress.finish();
 
     let wall_s = clock.elapsed().as_secs_f64();

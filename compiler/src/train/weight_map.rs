@@ -55,6 +55,11 @@ impl WeightMaps {
         self.0.push(Stage { map, own: first..parameters.len(), weights: Vec::new() });
     }
 
+    /// Where their parameters stand among those of the network.
+    pub(super) fn own(&self) -> impl Iterator<Item = usize> + '_ {
+        self.0.iter().flat_map(|stage| stage.own.clone())
+    }
+
     /// All of them, the first one first.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Box<dyn WeightMap>> {
         self.0.iter_mut().map(|stage| &mut stage.map)

@@ -33,6 +33,7 @@ impl Net {
             parameters: Vec::new(),
             values: vec![Vec::new(); graph.values.len()],
             gradients: vec![Vec::new(); graph.values.len()],
+            mapped: Default::default(),
             averaging: Averaging::Recent,
             chunks: Vec::new(),
             logits,

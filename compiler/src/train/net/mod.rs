@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use self::step::{CHUNK, Chunk, Step};
+use super::activation_map::{ActivationMap, Mapped};
 use super::batch_norm::{Averaging, BatchNorm};
 use super::ops::Write;
 use super::parameter::{Parameter, Role};
@@ -74,6 +75,8 @@ pub struct Net {
     values: Vec<Vec<f32>>,
     /// By value: its gradient.
     gradients: Vec<Vec<f32>>,
+    /// What readers see of some of the values.
+    mapped: BTreeMap<ValueId, Mapped>,
     averaging: Averaging,
     chunks: Vec<Chunk>,
     logits: ValueId,
@@ -107,6 +110,29 @@ impl Net {
     /// as many parameters.
     pub fn weight_maps(&mut self, layer: NodeId) -> impl Iterator<Item = &mut Box<dyn WeightMap>> {
         self.steps.iter_mut().filter(move |step| step.node == layer.0 as usize).flat_map(|step| step.maps.iter_mut())
+    }
+
+    /// The parameters of a layer's maps, in order.
+    pub fn weight_map_parameters(&self, layer: NodeId) -> impl Iterator<Item = &Parameter> {
+        let steps = self.steps.iter().filter(move |step| step.node == layer.0 as usize);
+        steps.flat_map(|step| step.maps.own()).map(|p| &self.parameters[p])
+    }
+
+    /// Lets all readers of some values, inputs or what nodes compute, see what one map makes of them. Before the
+    /// optimiser is made; a second map of a value takes the place of the first.
+    pub fn map_activations(&mut self, values: &[ValueId], map: &Arc<dyn ActivationMap>) {
+        let first = self.parameters.len();
+        let name = values.first().map_or("", |&value| &self.graph.value(value).name);
+        self.parameters.extend(map.parameters(&format!("{name}.map")));
+        for &value in values {
+            let own = first..self.parameters.len();
+            self.mapped.insert(value, Mapped { map: map.clone(), own, numbers: Vec::new() });
+        }
+    }
+
+    /// The parameters of a value's map.
+    pub fn activation_map_parameters(&self, value: ValueId) -> &[Parameter] {
+        self.mapped.get(&value).map_or(&[], |mapped| &self.parameters[mapped.own.clone()])
     }
 
     /// The latent weights of a layer: those that the optimiser moves. None where a node has no weights.
@@ -210,7 +236,7 @@ impl Net {
         self.steps.iter_mut().filter_map(|step| step.norm.as_mut())
     }
 
-    /// The value of the last batch behind `id`, sample after sample.
+    /// The value of the last batch behind `id` and its map, sample after sample.
     pub fn value(&self, id: ValueId) -> &[f32] {
         &self.values[id.0 as usize]
     }
@@ -222,10 +248,16 @@ impl Net {
         let input = &mut self.values[self.graph.inputs[0].0 as usize];
         input.clear();
         input.extend_from_slice(batch);
+        if let Some(mapped) = self.mapped.get_mut(&self.graph.inputs[0]) {
+            mapped.forward(input, &self.parameters, CHUNK * batch.len() / samples);
+        }
         for step in &mut self.steps {
             let mut output = std::mem::take(&mut self.values[step.output.0 as usize]);
             output.resize(samples * step.len, 0.0);
             step.forward(&self.values, &mut output, &self.parameters, self.averaging, &mut self.chunks);
+            if let Some(mapped) = self.mapped.get_mut(&step.output) {
+                mapped.forward(&mut output, &self.parameters, CHUNK * step.len);
+            }
             self.values[step.output.0 as usize] = output;
         }
         &self.values[self.logits.0 as usize]
@@ -283,7 +315,16 @@ impl Net {
                     (buffer, if std::mem::replace(&mut known[i], true) { Write::Add } else { Write::Set })
                 }));
             }
+            let output = &mut self.values[step.output.0 as usize];
+            let mut mapped = self.mapped.get_mut(&step.output);
+            if let Some(mapped) = &mut mapped {
+                mapped.backward(&mut gradient, &mut self.parameters, CHUNK * step.len);
+                std::mem::swap(&mut mapped.numbers, output);
+            }
             step.backward(&self.values, &mut gradient, &mut inputs, &mut self.parameters, &mut self.chunks);
+            if let Some(mapped) = mapped {
+                std::mem::swap(&mut mapped.numbers, &mut self.values[step.output.0 as usize]);
+            }
             for (id, buffer) in step.inputs.iter().zip(inputs) {
                 if let Some((buffer, _)) = buffer {
                     self.gradients[id.0 as usize] = buffer;
