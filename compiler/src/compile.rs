@@ -21,9 +21,10 @@ use crate::cost::ram::Ram;
 use crate::cost::size::{ExactSize, Size};
 use crate::cost::table::{LatencyTable, Row, TableError};
 use crate::cost::{Cost, CostError};
-use crate::data::{DataError, Elements, Split};
+use crate::data::{DataError, Split};
 use crate::deploy::{DeployError, Deployed, Reference, deploy, deploy_quantized, draft, layers_as_run};
 use crate::files;
+use crate::ir::Graph;
 use crate::lower::{LowerConfig, Stages, Sums};
 use crate::measure::{self, MeasureError};
 use crate::policy::{EdgeLayers, Policy};
@@ -202,24 +203,40 @@ impl<'a> Workshop<'a> {
     /// # Errors
     /// When measuring fails or the table cannot be kept.
     pub fn table(&self, policies: &[Policy], events: &mut dyn FnMut(Event)) -> Result<LatencyTable, CompileError> {
+        self.table_of(&[&self.task.graph], policies, events)
+    }
+
+    /// As [`Workshop::table`], for versions of the network, such as pruned ones, whose layers have the same names.
+    ///
+    /// # Errors
+    /// When measuring fails or the table cannot be kept.
+    pub fn table_of(
+        &self,
+        graphs: &[&Graph],
+        policies: &[Policy],
+        events: &mut dyn FnMut(Event),
+    ) -> Result<LatencyTable, CompileError> {
         let Settings { target, isa, cache, .. } = self.settings;
-        let graph = &self.task.graph;
         let known = remembered_table(cache, target, *isa)?.map_or_else(Vec::new, |table| table.rows().to_vec());
-        let layers = self.layers()?;
         let kernels: BTreeSet<_> = known.iter().map(Row::query).collect();
-        let missing = |policy: &Policy| layers.queries(policy).any(|query| !kernels.contains(&query));
-        let policies: Vec<Policy> = policies.iter().flat_map(Policy::unmixed).filter(missing).collect();
+        let mut subjects = Vec::new();
+        for &graph in graphs {
+            let layers = layers_as_run(graph, &self.lower_config()).map_err(DeployError::from)?;
+            let missing = |policy: &Policy| layers.queries(policy).any(|query| !kernels.contains(&query));
+            let policies: Vec<Policy> = policies.iter().flat_map(Policy::unmixed).filter(missing).collect();
+            if !policies.is_empty() {
+                subjects.push(measure::Subject { graph, policies });
+            }
+        }
         let mut new = Vec::new();
-        let complete = policies.is_empty();
-        if !complete {
-            let subject = measure::Subject { graph, policies };
+        if !subjects.is_empty() {
             let journal = journal(cache, target, *isa);
-            new = measure::rows(&journal, *isa, &[subject], &self.lower_config(), events)?;
+            new = measure::rows(&journal, *isa, &subjects, &self.lower_config(), events)?;
             journal.finish();
             events(Event::Finished { summary: format!("{} rows", new.len()) });
         }
         let table = LatencyTable::new(measure::provenance(target, *isa), target.unit, merged(known, new))?;
-        if !complete {
+        if !subjects.is_empty() {
             table.save(&remembered_path(cache, target, *isa)).unwrap_or_else(forgotten);
         }
         Ok(table)
@@ -406,30 +423,13 @@ fn forgotten(error: impl std::fmt::Display) {
 /// Names everything that a score depends on beside the policy: the network, the data, the settings, and the
 /// sources of this program.
 fn digest(task: &Task, settings: &Settings) -> String {
-    let mut hash = Sha256::new();
-    hash.update(task.graph.to_string());
-    for value in &task.graph.values {
-        hash.update(bytemuck::cast_slice::<f32, u8>(value.data.as_deref().map_or(&[], Vec::as_slice)));
-    }
-    let data = &task.data.dataset;
-    match &data.elements {
-        Elements::U8(all) => hash.update(all),
-        Elements::F16(all) => hash.update(all.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>()),
-        Elements::F32(all) => hash.update(bytemuck::cast_slice::<f32, u8>(all)),
-    }
     let rest = format!(
-        "{:?} {:?} {:?} {:?} {} {:?} {} {CALIBRATION_INPUTS} {SEARCH_INPUTS} {}",
-        data.sample_shape,
-        data.splits,
-        data.labels,
-        task.data.preprocessing,
-        task.data.metric,
+        "{:?} {} {CALIBRATION_INPUTS} {SEARCH_INPUTS} {}",
         settings.quant,
         settings.seed,
         concat!(env!("CARGO_PKG_VERSION"), " ", env!("PARE_SOURCES")),
     );
-    hash.update(rest);
-    hex(&hash.finalize())
+    hex(&Sha256::new().chain_update(task.fingerprint()).chain_update(rest).finalize())
 }
 
 fn short_digest(parts: &[&str]) -> String {

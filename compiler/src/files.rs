@@ -1,8 +1,9 @@
-//! Files that are either whole or absent, and files mapped into memory.
+//! Files that are either whole or absent, files that only grow, and files mapped into memory.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -72,6 +73,47 @@ fn beside(path: &Path) -> PathBuf {
 
 fn named(path: &Path, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+/// A file of lines that only grows: what was written before a break is there after it, but for the line that it came in.
+///
+/// A folder that cannot be written is no reason to fail: what is there is read, and nothing is added.
+#[derive(Debug)]
+pub struct Lines {
+    path: PathBuf,
+    /// `None` where it cannot be written.
+    file: RefCell<Option<fs::File>>,
+}
+
+impl Lines {
+    /// Opens the file, or makes it; `is_sound` is shown each whole line, and those that it does not want are taken out, as
+    /// is one that was torn.
+    pub fn open(path: PathBuf, mut is_sound: impl FnMut(&str) -> bool) -> Lines {
+        let text = fs::read(&path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+        let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n') && is_sound(line.trim_end()));
+        let sound: String = whole.collect();
+        let appendable = || {
+            if sound != text || text.is_empty() {
+                replace(&path, sound.as_bytes())?;
+            }
+            fs::OpenOptions::new().append(true).open(&path)
+        };
+        let file = appendable().inspect_err(|error| unwritten(&path, error)).ok();
+        Lines { path, file: RefCell::new(file) }
+    }
+
+    /// One more line.
+    pub fn push(&self, line: &str) {
+        let mut file = self.file.borrow_mut();
+        if let Some(Err(error)) = file.as_mut().map(|file| file.write_all(format!("{line}\n").as_bytes())) {
+            unwritten(&self.path, &error);
+            *file = None;
+        }
+    }
+}
+
+fn unwritten(path: &Path, error: &io::Error) {
+    tracing::warn!("{} is not written any more: {error}", path.display());
 }
 
 #[cfg(test)]

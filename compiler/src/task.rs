@@ -1,10 +1,11 @@
 //! A network with the data that says how good it is: samples in, one figure out.
 
 use pare_runtime::{Isa, Model};
+use sha2::{Digest, Sha256};
 
 use crate::board::host::Host;
 use crate::board::{Board, BoardError};
-use crate::data::{Dataset, Metric, MetricAccumulator, MetricError, Preprocessing, Split, Windows};
+use crate::data::{Dataset, Elements, Metric, MetricAccumulator, MetricError, Preprocessing, Split, Windows};
 use crate::eval::{EvalError, Net};
 use crate::ir::Graph;
 use crate::rng::Pcg32;
@@ -246,6 +247,24 @@ impl Task {
         self.graph.inputs.iter().map(|&input| self.graph.value(input).len()).sum()
     }
 
+    /// A digest of the network, the data and how they meet: what scores of the network depend on.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        hash.update(self.graph.to_string());
+        for value in &self.graph.values {
+            hash.update(bytemuck::cast_slice::<f32, u8>(value.data.as_deref().map_or(&[], Vec::as_slice)));
+        }
+        let Samples { dataset, preprocessing, metric, .. } = &self.data;
+        match &dataset.elements {
+            Elements::U8(all) => hash.update(all),
+            Elements::F16(all) => hash.update(all.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>()),
+            Elements::F32(all) => hash.update(bytemuck::cast_slice::<f32, u8>(all)),
+        }
+        let (shape, splits, labels) = (&dataset.sample_shape, &dataset.splits, &dataset.labels);
+        hash.update(format!("{shape:?} {splits:?} {labels:?} {preprocessing:?} {metric}"));
+        hash.finalize().into()
+    }
+
     /// Fits a data set to a simplified network.
     ///
     /// # Errors
@@ -288,8 +307,8 @@ pub fn decode(model: &Model<'_>, codes: &[u8]) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Splits;
     use crate::data::split::TestOrder;
-    use crate::data::{Elements, Splits};
 
     #[test]
     fn normal_sounds_alone_judge_no_detector() {

@@ -429,3 +429,26 @@ fn an_emulated_microcontroller_is_a_target_like_any_other() {
     let too_soon = bench.fails(&[&args[..], &["--max-latency", "1us"]].concat(), 1);
     assert!(too_soon.contains("--max-latency"), "{too_soon}");
 }
+
+#[test]
+fn prune_writes_a_smaller_model_within_its_budget() {
+    let bench = Bench::new();
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/glyphs");
+    let (model, out) = (model.to_str().unwrap(), bench.path("pruned"));
+    let out = out.to_str().unwrap();
+    let args = ["prune", model, "--multiple", "8", "--episodes", "6", "--method", "random", "--out", out];
+    let pruned = bench.json(&[&args[..], &["--keep", "0.7macs"]].concat());
+    keys(&pruned, &["metric", "dense", "chosen", "test", "groups", "full_widths", "methods", "wall_s"]);
+    let share = pruned["chosen"]["share"].as_f64().unwrap();
+    assert!((0.3..=0.7).contains(&share), "{share}");
+    let scored = bench.json(&["eval", out]);
+    assert!((scored["value"].as_f64().unwrap() - pruned["test"].as_f64().unwrap()).abs() < 1e-9, "{scored}");
+    // What was scored once is remembered, and the same comes out.
+    let again = bench.json(&[&args[..], &["--keep", "0.7macs"]].concat());
+    assert_eq!((&again["chosen"], &again["test"]), (&pruned["chosen"], &pruned["test"]));
+
+    let said = bench.fails(&[&args[..], &["--keep", "0.001macs"]].concat(), 1);
+    assert!(said.contains("narrowest"), "{said}");
+    assert!(bench.fails(&[&args[..], &["--keep", "half"]].concat(), 2).contains("0.5macs"));
+    assert!(bench.fails(&args, 2).contains("--keep"), "an aim must be given");
+}

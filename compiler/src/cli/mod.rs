@@ -16,6 +16,7 @@ mod import;
 mod inspect;
 mod measure;
 mod progress;
+mod prune;
 mod report;
 mod run;
 mod search;
@@ -31,6 +32,7 @@ use serde_json::Value;
 
 use crate::compile::CompileError;
 use crate::import::ImportError;
+use crate::methods::amc::AmcError;
 use crate::search::SearchError;
 
 /// Pares a neural network down to what a small device can run.
@@ -85,6 +87,8 @@ enum Command {
     Train(Box<train::Args>),
     /// Prune a trained network, let its weights share values, and store it small (Deep Compression).
     Compress(Box<compress::Args>),
+    /// Take channels out of a network, which ones decided by a search, and write what is left.
+    Prune(Box<prune::Args>),
     /// Read a model file and print it, or say what it holds that is not supported.
     Import(import::Args),
     /// List the targets, or check a description.
@@ -125,6 +129,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Train(args) => train::run(*args, &cli.global),
         Command::Compress(args) => compress::run(*args, &cli.global),
+        Command::Prune(args) => prune::run(*args, &cli.global),
         Command::Import(args) => import::run(args),
         Command::Targets(args) => targets::run(args),
         Command::Completions(args) => return completions::run(args),
@@ -161,6 +166,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     let infeasible = error.chain().any(|cause| {
         let found = cause.downcast_ref::<CompileError>();
         matches!(found, Some(CompileError::Search(SearchError::Infeasible(_) | SearchError::Accuracy { .. })))
+            || matches!(cause.downcast_ref(), Some(AmcError::Infeasible { .. } | AmcError::Inaccurate { .. }))
             || cause.is::<compile::OverBudget>()
             || cause.is::<compile::TooInaccurate>()
     });

@@ -114,6 +114,13 @@ impl Groups {
 }
 
 impl Group {
+    /// In rising order, the numbers of units with which the first producer has a multiple of `multiple` channels, and all.
+    pub fn widths(&self, multiple: usize) -> impl Iterator<Item = usize> + use<> {
+        let rows = self.units.iter().map(|unit| unit.rows[0].len()).max().unwrap_or(1).max(1);
+        let all = self.units.len();
+        (1..=all).filter(move |n| (n * rows).is_multiple_of(multiple.max(1)) || *n == all)
+    }
+
     fn of(graph: &Graph, ties: &Ties, members: BTreeSet<usize>) -> Group {
         let touches = |value| classes(graph, ties, value).iter().any(|class| members.contains(class));
         let producers: Vec<NodeId> = graph.weighted().filter(|&id| touches(graph.node(id).output)).collect();

@@ -2,7 +2,7 @@
 //! them.
 //!
 //! * [`groups`] finds which channels one decision is about.
-//! * [`saliency`] and [`elimination`] say in which order those of a group go.
+//! * [`saliency`] and [`elimination`] say in which order those of a group go; [`taylor`] asks the gradients of training.
 //! * [`regression`] refits a layer to the inputs that it has left, from second moments of its inputs alone; so
 //!   [`Pruner::prune`] reads no data, and costs little enough to be asked hundreds of times.
 //! * [`fine`] masks single weights while a network is trained, which leaves all shapes as they are.
@@ -14,13 +14,14 @@ pub mod groups;
 pub mod refit;
 pub mod regression;
 pub mod saliency;
+pub mod taylor;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
 pub use self::groups::{Group, Groups, Unit};
-pub use self::refit::refit;
+pub use self::refit::Refitter;
 pub use self::regression::Regression;
 pub use self::saliency::Saliency;
 use crate::ir::channels::cut;
@@ -35,7 +36,7 @@ pub fn shrink(graph: &Graph, groups: &Groups, keep: &[Vec<usize>]) -> Graph {
 }
 
 /// In which order the units of a group go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Selection {
     /// Those of the least figure first.
     Least(Saliency),
@@ -65,7 +66,7 @@ impl<'a> Pruner<'a> {
         };
         let regressions: BTreeMap<_, _> =
             graph.weighted().filter(|&id| is_dense(graph.node(id))).filter_map(regression).collect();
-        let order = |group: &Group| match selection {
+        let order = |group: &Group| match &selection {
             Selection::Elimination => {
                 let readers: Vec<&Regression> = group.consumers.iter().filter_map(|id| regressions.get(id)).collect();
                 elimination::order(group, &readers)
@@ -89,11 +90,8 @@ impl<'a> Pruner<'a> {
     /// For each group the numbers of units that it may keep, in rising order: those with which the layer that computes
     /// them has a multiple of `multiple` channels, and all.
     pub fn widths(&self, multiple: usize) -> Vec<Vec<usize>> {
-        let of_group = |(group, order): (&Group, &Order)| {
-            let rows = group.units.iter().map(|unit| unit.rows[0].len()).max().unwrap_or(1).max(1);
-            let all = group.units.len();
-            (order.least..=all).filter(|n| (n * rows).is_multiple_of(multiple.max(1)) || *n == all).collect()
-        };
+        let of_group =
+            |(group, order): (&Group, &Order)| group.widths(multiple).filter(|&n| n >= order.least).collect();
         self.groups.iter().zip(&self.orders).map(of_group).collect()
     }
 

@@ -4,164 +4,280 @@
 //! already, to the outputs of the original (He, Zhang and Sun, *Channel Pruning for Accelerating Very Deep Neural
 //! Networks*, ICCV 2017, section 3.2). Where a sum adds the layer to another branch, it makes up for that branch's error
 //! too. The ridge draws weights to what they were.
+//!
+//! What the original does is looked at once; then each pruned network runs through the samples once, node by node.
+
+use std::collections::BTreeMap;
+
+use rayon::prelude::*;
 
 use super::regression::ridge;
 use super::set_weights;
 use crate::cholesky::Cholesky;
 use crate::eval::gemm::{Matrix, multiply_add};
 use crate::eval::{EvalError, Net, fused_clamp};
-use crate::ir::channels::{Kept, channels};
+use crate::ir::channels::Kept;
 use crate::ir::constants::Rewriting;
 use crate::ir::weighted::{Weighted, is_dense};
 use crate::ir::{Clamp, Graph, NodeId, Op, ValueId};
 use crate::quant::{CalibrationConfig, InputSampler};
 
-/// Samples that run through the networks at once.
-const CHUNK: usize = 256;
+/// Samples whose windows are multiplied at once.
+const CHUNK: usize = 32;
+/// Chunks are dealt to this many sums, which are then added up in order: results do not depend on the number of threads.
+const LANES: usize = 8;
 
-/// `pruned`, which is `graph` without the channels that `kept` says, refitted on `n` samples, back to back in `samples`.
-///
-/// # Errors
-/// When a network does not run.
-pub fn refit(
-    graph: &Graph,
-    pruned: Graph,
-    kept: &Kept,
-    samples: &[f32],
-    config: &CalibrationConfig,
-) -> Result<Graph, EvalError> {
-    let mut pruned = pruned;
-    for id in graph.weighted().filter(|&id| is_dense(graph.node(id))) {
-        if graph.inputs.contains(&graph.node(id).inputs[0]) {
-            continue;
+/// Refits pruned versions of one network, each on the same samples.
+pub struct Refitter<'a> {
+    graph: &'a Graph,
+    samples: Vec<f32>,
+    targets: BTreeMap<NodeId, Target>,
+}
+
+/// What a layer of the original does.
+struct Target {
+    sampler: InputSampler,
+    /// Row by row, its outputs at the sampled places before it clamps, and the branch added.
+    outputs: Vec<f32>,
+}
+
+impl<'a> Refitter<'a> {
+    /// Runs `graph` over `samples`, back to back. Holds them, and of one network at a time all activations that are still
+    /// to be read.
+    ///
+    /// # Errors
+    /// When the network does not run.
+    pub fn new(graph: &'a Graph, samples: Vec<f32>, config: &CalibrationConfig) -> Result<Refitter<'a>, EvalError> {
+        let mut walk = Walk::new(graph, &samples);
+        let mut targets = BTreeMap::new();
+        for id in nodes(graph) {
+            if is_refitted(graph, id) {
+                let sampler = InputSampler::new(graph, id, walk.samples, config);
+                let layer = Layer::new(graph, id, &sampler, &walk);
+                let outputs = layer.chunks().into_par_iter().map(|first| layer.outputs(&layer.inputs(first), first));
+                let outputs = outputs.collect::<Vec<_>>().concat();
+                targets.insert(id, Target { sampler, outputs });
+            }
+            walk.step(graph, id)?;
         }
-        let weights = Layer::new(graph, &pruned, kept, id, samples, config)?.solve(samples)?;
-        let mut new = Rewriting::new(&pruned);
-        set_weights(&mut new, id, &weights);
-        pruned = new.finish().map_or(pruned, |new| new.compact());
+        Ok(Refitter { graph, samples, targets })
     }
-    Ok(pruned)
+
+    /// `pruned`, which is the graph without the channels that `kept` says, refitted.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn refit(&self, pruned: Graph, kept: &Kept) -> Result<Graph, EvalError> {
+        let mut walk = Walk::new(&pruned, &self.samples);
+        let mut new = Rewriting::new(&pruned);
+        for id in nodes(&pruned) {
+            if let Some(target) = self.targets.get(&id) {
+                let rows = kept.channels(self.graph, self.graph.node(id).output);
+                let sampler = target.sampler.on(&new.graph);
+                let weights = Layer::new(&new.graph, id, &sampler, &walk).solve(target, &rows);
+                // What ran out of numbers stays as it is.
+                if weights.iter().all(|w| (*w as f32).is_finite()) {
+                    set_weights(&mut new, id, &weights);
+                }
+            }
+            walk.step(&new.graph, id)?;
+        }
+        Ok(new.finish().map_or(pruned, |new| new.compact()))
+    }
 }
 
-/// One layer of both networks.
-struct Layer<'a> {
-    original: Side<'a>,
-    pruned: Side<'a>,
-    /// Output channels that are left.
-    rows: Vec<usize>,
+fn nodes(graph: &Graph) -> impl Iterator<Item = NodeId> + use<> {
+    (0..graph.nodes.len() as u32).map(NodeId)
+}
+
+/// What reads an input of the network is given what it always was.
+fn is_refitted(graph: &Graph, id: NodeId) -> bool {
+    is_dense(graph.node(id)) && !graph.inputs.contains(&graph.node(id).inputs[0])
+}
+
+/// The activations of all samples, node by node.
+struct Walk {
     samples: usize,
+    /// Those that some node has still to read.
+    values: BTreeMap<ValueId, Vec<f32>>,
 }
 
-/// A layer and what comes before it.
-struct Side<'a> {
+impl Walk {
+    fn new(graph: &Graph, samples: &[f32]) -> Walk {
+        let lens: Vec<usize> = graph.inputs.iter().map(|&input| graph.value(input).len()).collect();
+        let sample_len = lens.iter().sum::<usize>().max(1);
+        let mut values = BTreeMap::new();
+        let mut start = 0;
+        for (&input, len) in graph.inputs.iter().zip(lens) {
+            let own = samples.chunks_exact(sample_len).flat_map(|sample| &sample[start..start + len]);
+            values.insert(input, own.copied().collect());
+            start += len;
+        }
+        Walk { samples: samples.len() / sample_len, values }
+    }
+
+    /// Computes a node.
+    fn step(&mut self, graph: &Graph, id: NodeId) -> Result<(), EvalError> {
+        let node = graph.node(id);
+        let mut alone = graph.clone();
+        alone.nodes = vec![node.clone()];
+        alone.inputs = node.inputs.iter().copied().filter(|&input| !graph.value(input).is_constant()).collect();
+        alone.inputs.dedup();
+        alone.outputs = vec![node.output];
+        let net = Net::float(&alone)?;
+        let operands: Vec<&[f32]> = alone.inputs.iter().map(|&input| self.value(input)).collect();
+        let output = match operands[..] {
+            [only] => net.forward(only, self.samples)?,
+            _ => net.forward(&interleaved(&operands, self.samples), self.samples)?,
+        };
+        self.values.insert(node.output, output);
+        let is_read = |value: ValueId| graph.consumers(value).last().is_some_and(|&reader| reader > id);
+        self.values.retain(|&value, _| is_read(value));
+        Ok(())
+    }
+
+    fn value(&self, id: ValueId) -> &[f32] {
+        self.values.get(&id).map_or(&[], Vec::as_slice)
+    }
+
+    /// Of `count` samples from `first` on.
+    fn chunk(&self, id: ValueId, first: usize, count: usize) -> &[f32] {
+        let value = self.value(id);
+        let len = value.len() / self.samples.max(1);
+        &value[first * len..][..count * len]
+    }
+}
+
+/// Sample by sample, the elements of one value after another.
+fn interleaved(values: &[&[f32]], samples: usize) -> Vec<f32> {
+    let of_sample = |s: usize| values.iter().flat_map(move |value| value.chunks(value.len() / samples).nth(s));
+    (0..samples).flat_map(of_sample).flatten().copied().collect()
+}
+
+/// A layer, and what it is given.
+struct Layer<'a> {
     graph: &'a Graph,
     id: NodeId,
-    net: Net,
-    sampler: InputSampler,
-    /// What a sum adds to the layer's result, if that is known by then.
+    sampler: &'a InputSampler,
+    walk: &'a Walk,
+    /// What a sum adds to its result, if that is known by then.
     branch: Option<ValueId>,
+    /// Row by row, the bias after the weights.
+    weights: Vec<f32>,
+    /// Inputs, the constant 1 behind them included.
+    n: usize,
+    /// Output channels.
+    m: usize,
 }
 
 impl<'a> Layer<'a> {
-    fn new(
-        graph: &'a Graph,
-        pruned: &'a Graph,
-        kept: &Kept,
-        id: NodeId,
-        samples: &[f32],
-        config: &CalibrationConfig,
-    ) -> Result<Layer<'a>, EvalError> {
-        let samples = samples.len() / graph.inputs.iter().map(|&input| graph.value(input).len()).sum::<usize>().max(1);
-        let sampler = InputSampler::new(graph, id, samples, config);
-        let rows = kept.channels(graph, graph.node(id).output);
-        let pruned = Side::new(pruned, id, sampler.on(pruned))?;
-        Ok(Layer { original: Side::new(graph, id, sampler)?, pruned, rows, samples })
+    fn new(graph: &'a Graph, id: NodeId, sampler: &'a InputSampler, walk: &'a Walk) -> Layer<'a> {
+        let layer = Weighted::of(graph, graph.node(id));
+        let row = |o: usize| layer.row(o).iter().copied().chain([layer.bias(o)]);
+        let weights = (0..layer.n_rows).flat_map(row).collect();
+        Layer { graph, id, sampler, walk, branch: branch(graph, id), weights, n: layer.row + 1, m: layer.n_rows }
     }
 
-    /// For each output channel that is left the weights of the inputs that are, then the bias.
-    fn solve(&self, samples: &[f32]) -> Result<Vec<f64>, EvalError> {
-        let (n, m) = (Weighted::of(self.pruned.graph, self.pruned.graph.node(self.pruned.id)).row + 1, self.rows.len());
-        let (mut gram, mut slope, mut count) = (vec![0.0; n * n], vec![0.0; n * m], 0.0);
-        let sample_len = samples.len() / self.samples.max(1);
-        for (c, chunk) in samples.chunks(CHUNK * sample_len).enumerate() {
-            let first = c * CHUNK;
-            let x = self.pruned.inputs(chunk, first)?;
-            let error = self.error(&x, &self.original.inputs(chunk, first)?);
-            count += (x.rows.len() / n) as f64;
-            add_product(&x.rows, n, &x.rows, n, &mut gram);
-            add_product(&x.rows, n, &error, m, &mut slope);
+    /// The first samples of all chunks.
+    fn chunks(&self) -> Vec<usize> {
+        (0..self.walk.samples).step_by(CHUNK).collect()
+    }
+
+    fn count(&self, first: usize) -> usize {
+        CHUNK.min(self.walk.samples - first)
+    }
+
+    /// Inputs at the sampled places of a chunk, a constant 1 after each row.
+    fn inputs(&self, first: usize) -> Vec<f32> {
+        let count = self.count(first);
+        let seen = self.walk.chunk(self.graph.node(self.id).inputs[0], first, count);
+        let rows = self.sampler.rows(seen, first, count);
+        rows.chunks_exact(self.n - 1).flat_map(|row| row.iter().copied().chain([1.0])).collect()
+    }
+
+    /// What the layer makes of its inputs, before it clamps, and the branch added.
+    fn outputs(&self, inputs: &[f32], first: usize) -> Vec<f32> {
+        let (n, m, count) = (self.n, self.m, self.count(first));
+        let mut outputs = vec![0.0; inputs.len() / n * m];
+        if let Some(branch) = self.branch {
+            let seen = self.walk.chunk(branch, first, count);
+            let len = seen.len() / count.max(1);
+            for (row, (sample, position)) in outputs.chunks_exact_mut(m).zip(self.sampler.places(first, count)) {
+                row.copy_from_slice(&seen[sample * len + position * m..][..m]);
+            }
         }
-        gram.iter_mut().chain(&mut slope).for_each(|sum| *sum /= count);
+        let x = Matrix::row_major(inputs, inputs.len() / n, n);
+        multiply_add(x, Matrix::row_major(&self.weights, m, n).transposed(), &mut outputs, m);
+        outputs
+    }
+
+    /// For each output channel the weights, then the bias, with which it does most nearly what the channels `rows` of the
+    /// original do.
+    fn solve(&self, target: &Target, rows: &[usize]) -> Vec<f64> {
+        let (n, m) = (self.n, self.m);
+        let Sums { mut gram, mut slope, count } = self.sums(target, rows);
+        gram.iter_mut().chain(&mut slope).for_each(|sum| *sum /= count.max(1.0));
         let ridge = ridge(n, &gram);
         let damped = |i: usize, j: usize| gram[i * n + j] + if i == j && i + 1 < n { ridge } else { 0.0 };
         let factor = Cholesky::of(n, damped);
-        let mut weights: Vec<f64> = self.pruned.weights().into_iter().map(f64::from).collect();
+        let mut weights: Vec<f64> = self.weights.iter().copied().map(f64::from).collect();
         let mut step = vec![0.0; n];
         for (o, row) in weights.chunks_exact_mut(n).enumerate() {
             step.iter_mut().enumerate().for_each(|(i, step)| *step = slope[i * m + o]);
             factor.solve(&mut step);
             row.iter_mut().zip(&step).for_each(|(w, step)| *w += step);
         }
-        Ok(weights)
+        weights
     }
 
-    /// What the pruned layer's output, and the branch added to it, lack of the original's, row by row.
-    fn error(&self, pruned: &Inputs, original: &Inputs) -> Vec<f32> {
-        let m = self.rows.len();
-        let (mine, theirs) = (self.pruned.outputs(pruned), self.original.outputs(original));
-        let all = theirs.len() * m / mine.len().max(1);
-        let kept = theirs.chunks_exact(all.max(1)).flat_map(|row| self.rows.iter().map(|&o| row[o]));
-        kept.zip(&mine).map(|(y, mine)| y - mine).collect()
+    fn sums(&self, target: &Target, rows: &[usize]) -> Sums {
+        let (n, m) = (self.n, self.m);
+        let per_sample = target.outputs.len() / self.walk.samples.max(1);
+        let lane = |lane: usize| {
+            let mut sums = Sums::new(n, m);
+            for first in self.chunks().into_iter().skip(lane).step_by(LANES) {
+                let x = self.inputs(first);
+                let mine = self.outputs(&x, first);
+                let theirs = &target.outputs[first * per_sample..][..self.count(first) * per_sample];
+                let all = theirs.len() * m / mine.len().max(1);
+                let theirs = theirs.chunks_exact(all.max(1)).flat_map(|row| rows.iter().map(|&o| row[o]));
+                let error: Vec<f32> = theirs.zip(&mine).map(|(y, mine)| y - mine).collect();
+                sums.add(&x, &error);
+            }
+            sums
+        };
+        let lanes: Vec<Sums> = (0..LANES).into_par_iter().map(lane).collect();
+        lanes.into_iter().fold(Sums::new(n, m), Sums::plus)
     }
 }
 
-/// Inputs of a layer at the sampled places, a constant 1 after each row, and the branch there.
-struct Inputs {
-    rows: Vec<f32>,
-    branch: Vec<f32>,
+/// Over rows of inputs `x` and errors `e`.
+struct Sums {
+    /// `sum x xᵀ`.
+    gram: Vec<f64>,
+    /// `sum x eᵀ`.
+    slope: Vec<f64>,
+    count: f64,
 }
 
-impl<'a> Side<'a> {
-    fn new(graph: &'a Graph, id: NodeId, sampler: InputSampler) -> Result<Side<'a>, EvalError> {
-        let branch = branch(graph, id);
-        let mut before = graph.clone();
-        before.nodes.truncate(id.0 as usize);
-        before.outputs = [graph.node(id).inputs[0]].into_iter().chain(branch).collect();
-        Ok(Side { graph, id, net: Net::float(&before)?, sampler, branch })
+impl Sums {
+    fn new(n: usize, m: usize) -> Sums {
+        Sums { gram: vec![0.0; n * n], slope: vec![0.0; n * m], count: 0.0 }
     }
 
-    /// Of the samples of a chunk, the first of which is sample `first` of all.
-    fn inputs(&self, chunk: &[f32], first: usize) -> Result<Inputs, EvalError> {
-        let count = chunk.len() / self.net.sample_len();
-        let seen = self.net.forward(chunk, count)?;
-        let node = self.graph.node(self.id);
-        let (len, m) = (self.graph.input_shape(node, 0).iter().product::<usize>(), channels(self.graph, node.output));
-        let per_sample = seen.len() / count.max(1);
-        let x: Vec<f32> = seen.chunks_exact(per_sample).flat_map(|sample| &sample[..len]).copied().collect();
-        let n = Weighted::of(self.graph, node).row;
-        let rows = self.sampler.rows(&x, first, count);
-        let rows = rows.chunks_exact(n).flat_map(|row| row.iter().copied().chain([1.0])).collect();
-        let at = |(sample, position): (usize, usize)| &seen[sample * per_sample + len + position * m..][..m];
-        let places = self.branch.map(|_| self.sampler.places(first, count).flat_map(at).copied().collect());
-        Ok(Inputs { rows, branch: places.unwrap_or_default() })
+    fn add(&mut self, x: &[f32], error: &[f32]) {
+        let n = self.gram.len().isqrt();
+        let (rows, m) = (x.len() / n, self.slope.len() / n);
+        add_product(Matrix::row_major(x, rows, n), Matrix::row_major(x, rows, n), n, &mut self.gram);
+        add_product(Matrix::row_major(x, rows, n), Matrix::row_major(error, rows, m), m, &mut self.slope);
+        self.count += rows as f64;
     }
 
-    /// What the layer makes of its inputs, before it clamps, and the branch added.
-    fn outputs(&self, inputs: &Inputs) -> Vec<f32> {
-        let layer = Weighted::of(self.graph, self.graph.node(self.id));
-        let (n, m) = (layer.row + 1, layer.n_rows);
-        let count = inputs.rows.len() / n;
-        let mut outputs = if inputs.branch.is_empty() { vec![0.0; count * m] } else { inputs.branch.clone() };
-        let weights = self.weights();
-        let (x, w) = (Matrix::row_major(&inputs.rows, count, n), Matrix::row_major(&weights, m, n));
-        multiply_add(x, w.transposed(), &mut outputs, m);
-        outputs
-    }
-
-    /// Row by row, the bias after the weights.
-    fn weights(&self) -> Vec<f32> {
-        let layer = Weighted::of(self.graph, self.graph.node(self.id));
-        (0..layer.n_rows).flat_map(|o| layer.row(o).iter().copied().chain([layer.bias(o)])).collect()
+    fn plus(mut self, other: Sums) -> Sums {
+        let pairs = self.gram.iter_mut().zip(&other.gram).chain(self.slope.iter_mut().zip(&other.slope));
+        pairs.for_each(|(sum, x)| *sum += x);
+        self.count += other.count;
+        self
     }
 }
 
@@ -176,10 +292,78 @@ fn branch(graph: &Graph, id: NodeId) -> Option<ValueId> {
     (is_sum && known && !graph.outputs.contains(&node.output)).then_some(other)
 }
 
-/// `sums += aᵀ b` over rows of `n` and `m` numbers.
-fn add_product(a: &[f32], n: usize, b: &[f32], m: usize, sums: &mut [f64]) {
-    let count = a.len() / n;
-    let mut product = vec![0.0; n * m];
-    multiply_add(Matrix::row_major(a, count, n).transposed(), Matrix::row_major(b, count, m), &mut product, m);
+/// `sums += aᵀ b`, `m` numbers a row.
+fn add_product(a: Matrix<'_>, b: Matrix<'_>, m: usize, sums: &mut [f64]) {
+    let mut product = vec![0.0; sums.len()];
+    multiply_add(a.transposed(), b, &mut product, m);
     sums.iter_mut().zip(&product).for_each(|(sum, &x)| *sum += f64::from(x));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::regression::tests::least_squares;
+    use super::super::{Groups, shrink};
+    use super::*;
+    use crate::ir::text::parse;
+    use crate::rng::Pcg32;
+
+    const SAMPLES: usize = 24;
+
+    /// What orthogonal transformations find, from the same windows.
+    #[test]
+    fn weights_are_those_of_a_dense_solver() {
+        let mut random = Pcg32::new(6, 6);
+        let mut text = |n: usize| {
+            let numbers: Vec<String> = (0..n).map(|_| random.between(-1.0, 1.0).to_string()).collect();
+            numbers.join(", ")
+        };
+        let graph = parse(&format!(
+            "graph two\ninput %x: [1, 4, 4, 2]\nconst %w: [6, 1, 1, 2] = [{}]\nconst %b: [6] = [{}]\n\
+             %y: [1, 4, 4, 6] = conv2d(%x, %w, %b) clamp=[0.0, inf]\nconst %v: [3, 2, 2, 6] = [{}]\n\
+             %z: [1, 3, 3, 3] = conv2d(%y, %v)\noutput %z\n",
+            text(12),
+            text(6),
+            text(72)
+        ))
+        .unwrap();
+        let samples: Vec<f32> = (0..SAMPLES * 32).map(|_| random.between(-1.0, 1.0)).collect();
+        let groups = Groups::of(&graph);
+        let units = vec![vec![0, 2, 3, 5]];
+        let kept = groups.kept(&units);
+        let pruned = shrink(&graph, &groups, &units);
+        let config = CalibrationConfig { rows_per_layer: usize::MAX, seed: 0 };
+        let refitter = Refitter::new(&graph, samples.clone(), &config).unwrap();
+        let refitted = refitter.refit(pruned.clone(), &kept).unwrap();
+
+        let before = |graph: &Graph| {
+            let mut before = graph.clone();
+            before.nodes.truncate(1);
+            before.outputs = vec![before.nodes[0].output];
+            Net::float(&before).unwrap().forward(&samples, SAMPLES).unwrap()
+        };
+        let windows = |y: &[f32], c: usize| -> Vec<Vec<f64>> {
+            let places = (0..SAMPLES * 9).map(|i| (i / 9, i % 9 / 3, i % 3));
+            let tap = |s: usize, r: usize, q: usize| y[((s * 4 + r) * 4 + q) * c..][..c].iter().map(|&x| f64::from(x));
+            let window =
+                |(s, r, q)| [(0, 0), (0, 1), (1, 0), (1, 1)].map(|(i, j)| tap(s, r + i, q + j)).into_iter().flatten();
+            places.map(|place| window(place).chain([1.0]).collect()).collect()
+        };
+        let (mine, theirs) = (windows(&before(&pruned), 4), windows(&before(&graph), 6));
+        let n = mine[0].len();
+        let squares: f64 = mine.iter().flat_map(|row| &row[..n - 1]).map(|x| x * x).sum();
+        let ridge = (super::super::regression::RIDGE * squares / (n - 1) as f64).sqrt();
+        let last = NodeId(1);
+        let [old, start, new] = [&graph, &pruned, &refitted].map(|graph| Weighted::of(graph, graph.node(last)));
+        for o in 0..3 {
+            let of = |row: &[f32], x: &[f64]| row.iter().zip(x).map(|(w, x)| f64::from(*w) * x).sum::<f64>();
+            let lack = theirs.iter().zip(&mine).map(|(y, x)| of(old.row(o), y) - of(start.row(o), x));
+            let damping = (0..n - 1).map(|i| (0..n).map(|j| if i == j { ridge } else { 0.0 }).collect());
+            let rows: Vec<Vec<f64>> = mine.iter().cloned().chain(damping).collect();
+            let expected = least_squares(rows, lack.chain((0..n - 1).map(|_| 0.0)).collect());
+            let found = new.row(o).iter().zip(start.row(o)).map(|(new, old)| f64::from(new - old));
+            for (found, expected) in found.chain([f64::from(new.bias(o))]).zip(expected) {
+                assert!((found - expected).abs() < 1e-4, "{found} {expected}");
+            }
+        }
+    }
 }

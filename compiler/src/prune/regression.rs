@@ -7,6 +7,8 @@ use crate::quant::Moments;
 
 /// Share of the mean diagonal added to the normal equations.
 pub const RIDGE: f64 = 1e-4;
+/// Added at least: inputs that are never more than rounding of nothing do not tell anything.
+const LEAST_RIDGE: f64 = 1e-20;
 
 /// A layer in one group of channels, and what its inputs are like. The last input is a constant 1, whose weight is the
 /// bias.
@@ -83,6 +85,12 @@ impl Regression {
         rows.map(|e| (0..self.n).map(|i| e[i] * dot(self.row(i), &e)).sum::<f64>()).sum()
     }
 
+    /// What the ridge adds to the error, biases apart.
+    pub fn penalty(&self, weights: &[f64]) -> f64 {
+        let squares = |row: &[f64]| row[..self.n - 1].iter().map(|w| w * w).sum::<f64>();
+        self.ridge * weights.chunks_exact(self.n).map(squares).sum::<f64>()
+    }
+
     /// Variance of the outputs, summed over output channels.
     pub fn variance(&self) -> f64 {
         let constant = self.row(self.n - 1);
@@ -110,7 +118,7 @@ impl Regression {
 /// What [`RIDGE`] is for a matrix `n` by `n` whose last row is that of the constant.
 pub fn ridge(n: usize, gram: &[f64]) -> f64 {
     let trace: f64 = (0..n.saturating_sub(1)).map(|i| gram[i * n + i]).sum();
-    (RIDGE * trace / n.saturating_sub(1).max(1) as f64).max(f64::MIN_POSITIVE)
+    (RIDGE * trace / n.saturating_sub(1).max(1) as f64).max(LEAST_RIDGE)
 }
 
 #[cfg(test)]
@@ -155,7 +163,7 @@ pub(super) mod tests {
     }
 
     /// The `x` of least `|a x - b|`, by Householder's reflections.
-    fn least_squares(mut a: Vec<Vec<f64>>, mut b: Vec<f64>) -> Vec<f64> {
+    pub(in crate::prune) fn least_squares(mut a: Vec<Vec<f64>>, mut b: Vec<f64>) -> Vec<f64> {
         let n = a[0].len();
         for k in 0..n {
             let norm = a[k..].iter().map(|row| row[k] * row[k]).sum::<f64>().sqrt();

@@ -1,11 +1,12 @@
 //! How much units matter by the weights that would go with them.
 
 use super::groups::{Group, Unit};
+use super::taylor::Contributions;
 use crate::ir::weighted::Weighted;
 use crate::ir::{Graph, NodeId, Op};
 
-/// A figure for a unit, from weights alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A figure for a unit.
+#[derive(Clone, Debug, PartialEq)]
 pub enum Saliency {
     /// Sum of the absolute weights that read the unit (AMC's).
     L1,
@@ -13,15 +14,17 @@ pub enum Saliency {
     L2,
     /// Product of the factors that its channels are multiplied by: scales of batch normalisation that is not folded.
     Scale,
+    /// What the loss would lose with it, to first order.
+    Taylor(Contributions),
 }
 
 impl Saliency {
     /// The figure of each unit of a group.
-    pub fn of(self, graph: &Graph, group: &Group) -> Vec<f64> {
+    pub fn of(&self, graph: &Graph, group: &Group) -> Vec<f64> {
         group.units.iter().map(|unit| self.unit(graph, group, unit)).collect()
     }
 
-    fn unit(self, graph: &Graph, group: &Group, unit: &Unit) -> f64 {
+    fn unit(&self, graph: &Graph, group: &Group, unit: &Unit) -> f64 {
         let read = || group.consumers.iter().zip(&unit.columns).flat_map(|(&id, columns)| column(graph, id, columns));
         match self {
             Saliency::L1 => read().map(f64::abs).sum(),
@@ -30,6 +33,7 @@ impl Saliency {
                 let rows = group.producers.iter().zip(&unit.rows);
                 rows.flat_map(|(&id, rows)| rows.iter().map(move |&row| scale(graph, id, row))).product()
             }
+            Saliency::Taylor(contributions) => contributions.of_unit(group, unit),
         }
     }
 }

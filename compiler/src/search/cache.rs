@@ -9,14 +9,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::files;
+use crate::files::Lines;
 use crate::policy::Policy;
 
 use super::{Evaluator, Score};
@@ -29,8 +27,7 @@ pub struct Cached<E> {
     inner: E,
     digest: String,
     known: RefCell<BTreeMap<String, Score>>,
-    /// `None` where the file cannot be written.
-    file: RefCell<Option<File>>,
+    lines: Lines,
     scored: Cell<usize>,
 }
 
@@ -51,19 +48,15 @@ impl<E: Evaluator> Cached<E> {
     ///
     /// Lines that do not parse, and a file that cannot be read, are scored anew.
     pub fn open(inner: E, directory: &Path, digest: &str) -> Cached<E> {
-        let path = directory.join(file_name(digest));
-        let text = std::fs::read(&path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
         let mut known = BTreeMap::new();
-        let mut sound = String::new();
-        for line in text.split_inclusive('\n') {
-            if let Some((key, score)) = line.ends_with('\n').then(|| parse(line, digest)).flatten() {
+        let lines = Lines::open(directory.join(file_name(digest)), |line| match parse(line, digest) {
+            Some((key, score)) => {
                 known.insert(key, score);
-                sound.push_str(line);
+                true
             }
-        }
-        let file = appendable(&path, &text, &sound).inspect_err(|error| unwritten(&path, error)).ok();
-        let (known, file, scored) = (RefCell::new(known), RefCell::new(file), Cell::new(0));
-        Cached { inner, digest: digest.to_owned(), known, file, scored }
+            None => false,
+        });
+        Cached { inner, digest: digest.to_owned(), known: RefCell::new(known), lines, scored: Cell::new(0) }
     }
 
     /// Policies that had to be scored, not counting remembered ones.
@@ -82,13 +75,7 @@ impl<E: Evaluator> Evaluator for Cached<E> {
         self.scored.set(self.scored.get() + 1);
         let (metric, loss) = (score.metric.to_string(), score.loss.to_string());
         let line = Line { schema: SCHEMA, digest: self.digest.clone(), policy: policy.clone(), metric, loss };
-        let mut text = serde_json::to_string(&line)?;
-        text.push('\n');
-        let mut file = self.file.borrow_mut();
-        if let Some(Err(error)) = file.as_mut().map(|file| file.write_all(text.as_bytes())) {
-            tracing::warn!("scores are no longer remembered: {error}");
-            *file = None;
-        }
+        self.lines.push(&serde_json::to_string(&line)?);
         self.known.borrow_mut().insert(key, score);
         Ok(score)
     }
@@ -113,18 +100,6 @@ fn file_name(digest: &str) -> PathBuf {
     let hash = Sha256::digest(digest);
     let hex: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
     PathBuf::from(format!("{hex}.jsonl"))
-}
-
-/// The file, rid of torn lines, ready for more.
-fn appendable(path: &Path, text: &str, sound: &str) -> io::Result<File> {
-    if sound != text || text.is_empty() {
-        files::replace(path, sound.as_bytes())?;
-    }
-    OpenOptions::new().append(true).open(path)
-}
-
-fn unwritten(path: &Path, error: &io::Error) {
-    tracing::warn!("scores are not remembered in {}: {error}", path.display());
 }
 
 #[cfg(test)]

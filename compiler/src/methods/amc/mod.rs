@@ -3,17 +3,30 @@
 //!
 //! A [`Subject`] is what is to be made smaller. An episode decides the width of one group after another; a [`Wall`] keeps
 //! each decision within the budget (section 3.2, algorithm 1). No episode trains: its network is judged as pruning and
-//! refitting leave it. [`baselines`] decide by rule or by chance, within the same wall.
+//! refitting leave it ([`Judge`]). [`baselines`] decide by rule or by chance, within the same wall. [`Contest`] is all of it.
 
 pub mod baselines;
+mod contest;
+mod judge;
 mod pruning;
 mod wall;
 
-pub use self::pruning::{Price, Pruning};
+use std::collections::BTreeSet;
+
+pub use self::contest::{Aim, Contest, Entry, Method, Outcome, Pruned};
+pub use self::judge::{Effort, Judge};
+pub use self::pruning::{Price, Pruning, shapes};
 pub use self::wall::Wall;
 use crate::cost::CostError;
+use crate::data::Metric;
 use crate::eval::EvalError;
 use crate::search::ddpg::{Agent, Config, Step};
+use crate::task::TaskError;
+
+/// Times that an episode is begun anew when it would end in widths that were tried before.
+const RETRIES: i32 = 5;
+/// Factor of the exploration from one of these times to the next.
+const WIDER: f32 = 1.5;
 
 /// A network whose groups can each take some widths.
 pub trait Subject {
@@ -63,6 +76,25 @@ pub enum AmcError {
     /// The network does not run.
     #[error(transparent)]
     Eval(#[from] EvalError),
+    /// Network and data do not go together.
+    #[error(transparent)]
+    Task(#[from] TaskError),
+    /// No network keeps the accuracy that is wanted.
+    #[error("none of the {tried} networks that were tried loses so little: allow more, or try more")]
+    Inaccurate {
+        /// How many were tried.
+        tried: usize,
+    },
+    /// Nothing tells how good a network is.
+    #[error(
+        "the validation samples of `{data}` lack the labels that {metric} needs, so that no pruned network can be judged: give labelled data"
+    )]
+    Unjudged {
+        /// The set.
+        data: String,
+        /// What is measured.
+        metric: Metric,
+    },
 }
 
 /// What is wanted.
@@ -125,23 +157,42 @@ pub fn search(
     let state_len = subject.features().first().map_or(0, Vec::len) + 3;
     let mut agent = Agent::new(state_len, Config::new(episodes, steps), seed);
     let mut trials = Vec::with_capacity(episodes);
+    let mut known = BTreeSet::new();
     for _ in 0..episodes {
-        let mut decided = Vec::with_capacity(steps);
-        let mut episode: Vec<Step> = Vec::with_capacity(steps);
-        for features in subject.features() {
-            let [reduced, rest] = wall.share(&decided)?;
-            let before = episode.last().map_or(1.0, |step| step.action);
-            let state: Vec<f32> = features.iter().copied().chain([reduced as f32, rest as f32, before]).collect();
-            let (width, action) = wall.decide(&decided, agent.explore(&state))?;
-            decided.push(width);
-            episode.push(Step { state, action });
+        let (mut widths, mut steps) = episode(subject, &wall, &mut agent, 1.0)?;
+        // What was tried before says nothing new: look further.
+        for again in 1..=RETRIES {
+            if known.insert(widths.clone()) {
+                break;
+            }
+            (widths, steps) = episode(subject, &wall, &mut agent, WIDER.powi(again))?;
         }
-        let trial = wall.trial(decided)?;
-        agent.learn(&episode, goal.reward(&trial) as f32);
+        let trial = wall.trial(widths)?;
+        agent.learn(&steps, goal.reward(&trial) as f32);
         tried(&trial);
         trials.push(trial);
     }
     Ok(trials)
+}
+
+/// Decides the width of one group after another, exploring `wider` than usual.
+fn episode(
+    subject: &dyn Subject,
+    wall: &Wall<'_>,
+    agent: &mut Agent,
+    wider: f32,
+) -> Result<(Vec<usize>, Vec<Step>), AmcError> {
+    let mut decided = Vec::new();
+    let mut episode: Vec<Step> = Vec::new();
+    for features in subject.features() {
+        let [reduced, rest] = wall.share(&decided)?;
+        let before = episode.last().map_or(1.0, |step| step.action);
+        let state: Vec<f32> = features.iter().copied().chain([reduced as f32, rest as f32, before]).collect();
+        let (width, action) = wall.decide(&decided, agent.explore(&state, wider))?;
+        decided.push(width);
+        episode.push(Step { state, action });
+    }
+    Ok((decided, episode))
 }
 
 #[cfg(test)]

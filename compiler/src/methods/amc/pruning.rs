@@ -1,18 +1,23 @@
 //! A network and its pruner, as the agent sees them.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
 
 use super::{AmcError, Subject};
 use crate::cost::Cost;
 use crate::cost::latency::Latency;
 use crate::cost::table::LatencyTable;
 use crate::deploy::layers_as_run;
+use crate::files::Lines;
 use crate::ir::channels::Kept;
 use crate::ir::{Graph, Op};
 use crate::lower::LowerConfig;
 use crate::policy::{EdgeLayers, Policy, WeightFormat};
-use crate::prune::{Group, Pruner, shrink};
+use crate::prune::{Group, Groups, Pruner, shrink};
+use crate::rng::Pcg32;
 
 /// Least share of a group's channels that stays.
 const LEAST: f64 = 0.2;
@@ -68,6 +73,16 @@ pub struct Pruning<'a, F> {
     features: Vec<Vec<f32>>,
     costs: RefCell<BTreeMap<Vec<usize>, f64>>,
     accuracies: RefCell<BTreeMap<Vec<usize>, f64>>,
+    lines: Option<Lines>,
+}
+
+/// An episode's outcome as it is written down; the number is text, so that what is read is what was written, to the last
+/// bit, and a search that goes on takes the same turns.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    widths: Vec<usize>,
+    accuracy: String,
 }
 
 impl<'a, F: Fn(Graph, &Kept) -> Result<f64, AmcError>> Pruning<'a, F> {
@@ -83,15 +98,27 @@ impl<'a, F: Fn(Graph, &Kept) -> Result<f64, AmcError>> Pruning<'a, F> {
         multiple: usize,
         score: F,
     ) -> Result<Pruning<'a, F>, AmcError> {
-        let wide_enough = |some: Vec<usize>| -> Vec<usize> {
-            let least = some.last().map_or(0.0, |&all| LEAST * all as f64);
-            some.into_iter().filter(|&n| n as f64 >= least).collect()
-        };
         let widths: Vec<Vec<usize>> = pruner.widths(multiple).into_iter().map(wide_enough).collect();
         let (costs, accuracies) = Default::default();
-        let mut pruning = Pruning { graph, pruner, price, score, widths, features: Vec::new(), costs, accuracies };
+        let (features, lines) = (Vec::new(), None);
+        let mut pruning = Pruning { graph, pruner, price, score, widths, features, costs, accuracies, lines };
         pruning.features = pruning.describe()?;
         Ok(pruning)
+    }
+
+    /// Writes scores down in a file as they come, and takes those that it holds already: a search that was broken off goes
+    /// on where it stopped. The file is to be named by all that scores depend on.
+    #[must_use]
+    pub fn remembering(mut self, file: PathBuf) -> Self {
+        let accuracies = self.accuracies.get_mut();
+        self.lines = Some(Lines::open(file, |line| match parse(line) {
+            Some((widths, accuracy)) => {
+                accuracies.insert(widths, accuracy);
+                true
+            }
+            None => false,
+        }));
+        self
     }
 
     /// Place, channels, readers' channels, rows, columns, window, stride, and share of the price, each from 0 to 1 over
@@ -145,9 +172,40 @@ impl<F: Fn(Graph, &Kept) -> Result<f64, AmcError>> Subject for Pruning<'_, F> {
         }
         let units = self.pruner.units(widths);
         let accuracy = (self.score)(self.pruner.prune(&units), &self.pruner.groups().kept(&units))?;
-        self.accuracies.borrow_mut().insert(widths.to_vec(), accuracy);
+        let line = Line { widths: widths.to_vec(), accuracy: accuracy.to_string() };
+        if let (Some(lines), Ok(text)) = (&self.lines, serde_json::to_string(&line)) {
+            lines.push(&text);
+        }
+        self.accuracies.borrow_mut().insert(line.widths, accuracy);
         Ok(accuracy)
     }
+}
+
+fn parse(line: &str) -> Option<(Vec<usize>, f64)> {
+    let line: Line = serde_json::from_str(line).ok()?;
+    Some((line.widths, line.accuracy.parse().ok()?))
+}
+
+/// Widths that leave a group [`LEAST`] of its channels.
+fn wide_enough(some: Vec<usize>) -> Vec<usize> {
+    let least = some.last().map_or(0.0, |&all| LEAST * all as f64);
+    some.into_iter().filter(|&n| n as f64 >= least).collect()
+}
+
+/// The narrowest version of a network that a search may come to, and others at random, `n` in all: what has their shapes,
+/// whatever their numbers, has their times.
+pub fn shapes(graph: &Graph, multiple: usize, n: usize, seed: u64) -> Vec<Graph> {
+    let groups = Groups::of(graph);
+    let widths: Vec<Vec<usize>> = groups.iter().map(|group| wide_enough(group.widths(multiple).collect())).collect();
+    let mut random = Pcg32::new(seed, 0x5a9e);
+    let narrow = widths.iter().map(|_| 0).collect();
+    let others = (1..n).map(|_| widths.iter().map(|some| random.below(some.len() as u32) as usize).collect());
+    let chosen: BTreeSet<Vec<usize>> = [narrow].into_iter().chain(others).collect();
+    let shape = |at: &Vec<usize>| {
+        let keep: Vec<Vec<usize>> = widths.iter().zip(at).map(|(some, &at)| (0..some[at]).collect()).collect();
+        shrink(graph, &groups, &keep)
+    };
+    chosen.iter().map(shape).collect()
 }
 
 /// Each column from 0 to 1; 0 where all rows have the same.

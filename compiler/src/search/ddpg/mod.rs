@@ -36,6 +36,8 @@ pub struct Config {
     pub sigma: f32,
     /// Factor of `sigma` from episode to episode.
     pub decay: f32,
+    /// Standard deviation of the exploration that always stays.
+    pub least_sigma: f32,
     /// Weight of the past in the moving average of rewards.
     pub baseline: f32,
 }
@@ -55,11 +57,12 @@ impl Config {
             discount: 0.0,
             batch: 64,
             memory: (episodes * steps).max(64),
-            updates: 1,
+            updates: 3,
             warmup,
             sigma: 0.5,
-            // A hundredth of the exploration is left in the end.
+            // A hundredth of the exploration would be left in the end, but episodes that say nothing new are wasted.
             decay: 0.01f32.powf(1.0 / learning as f32),
+            least_sigma: 0.08,
             baseline: 0.5,
         }
     }
@@ -112,11 +115,12 @@ impl Agent {
         }
     }
 
-    /// An action to try: random at first, then the actor's with noise that fades from episode to episode.
-    pub fn explore(&mut self, state: &[f32]) -> f32 {
+    /// An action to try: random at first, then the actor's with noise that fades from episode to episode, its standard
+    /// deviation times `wider`.
+    pub fn explore(&mut self, state: &[f32], wider: f32) -> f32 {
         let Some(learned) = self.episodes.checked_sub(self.config.warmup) else { return self.random.unit() };
-        let sigma = self.config.sigma * self.config.decay.powi(learned as i32);
-        truncated_normal(self.act(state), sigma, &mut self.random)
+        let sigma = (self.config.sigma * self.config.decay.powi(learned as i32)).max(self.config.least_sigma);
+        truncated_normal(self.act(state), sigma * wider, &mut self.random)
     }
 
     /// The actor's action.
@@ -232,7 +236,7 @@ mod tests {
                 let mut episode: Vec<Step> = Vec::new();
                 for step in 0..STEPS {
                     let state = self.state(step, episode.last().map_or(1.0, |step| step.action));
-                    let action = agent.explore(&state);
+                    let action = agent.explore(&state, 1.0);
                     episode.push(Step { state, action });
                 }
                 let reward = self.reward(&episode.iter().map(|step| step.action).collect::<Vec<_>>());
@@ -265,7 +269,7 @@ mod tests {
             let mut agent = Agent::new(2, Config { warmup: 2, ..Config::new(10, 2) }, seed);
             for i in 0..6 {
                 let state = vec![0.1 * i as f32, 0.5];
-                let action = agent.explore(&state);
+                let action = agent.explore(&state, 1.0);
                 agent.learn(&[Step { state: state.clone(), action }, Step { state, action }], action);
             }
             agent.act(&[0.3, 0.5])
