@@ -105,6 +105,19 @@ mod tests {
     }
 
     #[test]
+    fn zeros_are_left_out_where_that_is_faster() {
+        let pixel = Shape { h: 1, w: 1, h_out: 1, w_out: 1, ..shape(784, 1) };
+        let of = |layouts: Layouts, shape: &Shape, bits, steps| {
+            layouts.skips_zeros(shape, &[WeightFormat::Linear(bits)], steps, 100)
+        };
+        assert!(of(Layouts::RuleOfThumb, &pixel, 4, 28) && of(Layouts::RuleOfThumb, &pixel, 8, 34));
+        assert!(!of(Layouts::RuleOfThumb, &pixel, 4, 29) && !of(Layouts::RuleOfThumb, &pixel, 8, 35));
+        assert!(!of(Layouts::RuleOfThumb, &shape(784, 1), 8, 1), "many pixels share what is decoded");
+        assert!(of(Layouts::All(Layout::Sparse), &shape(784, 3), 4, 99), "for flash");
+        assert!(!of(Layouts::All(Layout::Panels), &pixel, 4, 1));
+    }
+
+    #[test]
     fn what_was_measured_goes_before_the_rule() {
         let key = |c_in| ConvKey { shape: shape(c_in, 3), weights: WeightFormat::Linear(1), activation_bits: 1 };
         let measured = Layouts::Measured([(key(64), Layout::Panels), (key(8), Layout::Planes)].into());

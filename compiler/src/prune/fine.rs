@@ -125,6 +125,11 @@ impl Method for Pruning {
         Ok(())
     }
 
+    /// The last masks are those of the first step behind the end.
+    fn is_done(&self, epochs: f32) -> bool {
+        epochs > self.during.end
+    }
+
     fn advance(&self, net: &mut Net, epochs: f32) {
         let number = |epochs: f32| (epochs * UPDATES) as usize + 1;
         let now = number(epochs);

@@ -412,7 +412,8 @@ impl<'a> Run<'a> {
         let (val, tensors) = self.score()?;
         let figures = EpochFigures { epoch: epoch + 1, loss: total / steps as f64, accuracy, val };
         events(Event::Scored(figures.clone()));
-        if self.best.as_ref().is_none_or(|best| val > best.val) {
+        let is_done = self.training.method.is_none_or(|method| method.is_done((epoch + 1) as f32));
+        if is_done && self.best.as_ref().is_none_or(|best| val > best.val) {
             self.best = Some(Best { epoch: epoch + 1, val, tensors });
         }
         self.epochs.push(figures);

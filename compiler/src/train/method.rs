@@ -19,6 +19,11 @@ pub trait Method: Sync {
     /// Changes them before a step, when so many epochs are over.
     fn advance(&self, _net: &mut Net, _epochs: f32) {}
 
+    /// Whether the network as it is after so many epochs may be the result.
+    fn is_done(&self, _epochs: f32) -> bool {
+        true
+    }
+
     /// The network as it will be used: what is scored after every epoch.
     ///
     /// # Errors
