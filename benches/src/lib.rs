@@ -5,6 +5,7 @@
 pub mod baseline;
 #[cfg(feature = "compiler")]
 pub mod networks;
+pub mod turns;
 
 use pare_runtime::format::{Layout, Shape, WeightFormat};
 use pare_tests::problems::ConvSpec;

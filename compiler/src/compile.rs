@@ -22,14 +22,15 @@ use crate::cost::size::{ExactSize, Size};
 use crate::cost::table::{LatencyTable, Row, TableError};
 use crate::cost::{Cost, CostError};
 use crate::data::{DataError, Split};
-use crate::deploy::{DeployError, Deployed, Reference, deploy, draft, layers_as_run};
+use crate::deploy::{DeployError, Deployed, Reference, deploy, deploy_quantized, draft, layers_as_run};
 use crate::files;
 use crate::ir::Graph;
 use crate::lower::{LowerConfig, Stages, Sums};
 use crate::measure::{self, MeasureError};
 use crate::policy::{EdgeLayers, Policy};
 use crate::quant::{
-    BiasCorrection, Calibration, CalibrationConfig, ClipMethod, CodeBank, QuantConfig, QuantError, Rounding, calibrate,
+    BiasCorrection, Calibration, CalibrationConfig, ClipMethod, CodeBank, QuantConfig, QuantError, Quantized, Rounding,
+    calibrate,
 };
 use crate::search::cache::Cached;
 use crate::search::sensitivity::{self, Sensitivity};
@@ -173,6 +174,19 @@ impl<'a> Workshop<'a> {
     /// When calibration or deployment fails.
     pub fn deploy(&self, policy: &Policy, table: &LatencyTable, metadata: &str) -> Result<Deployed, CompileError> {
         Ok(deploy(self.bank()?, policy, &self.lower_config().with(table.layouts()), metadata)?)
+    }
+
+    /// As [`Workshop::deploy`], of codes that are chosen already: trained ones, say.
+    ///
+    /// # Errors
+    /// When deployment fails.
+    pub fn deploy_quantized(
+        &self,
+        quantized: Quantized,
+        table: &LatencyTable,
+        metadata: &str,
+    ) -> Result<Deployed, CompileError> {
+        Ok(deploy_quantized(quantized, &self.lower_config().with(table.layouts()), metadata)?)
     }
 
     /// One policy for every pair of weight format and activation width that a search may choose from.

@@ -57,7 +57,14 @@ pub fn deploy(
     config: &LowerConfig,
     metadata: &str,
 ) -> Result<Deployed, DeployError> {
-    let quantized = bank.quantize(policy)?;
+    deploy_quantized(bank.quantize(policy)?, config, metadata)
+}
+
+/// As [`deploy`], of codes that are chosen already: trained ones, say.
+///
+/// # Errors
+/// See [`DeployError`].
+pub fn deploy_quantized(quantized: Quantized, config: &LowerConfig, metadata: &str) -> Result<Deployed, DeployError> {
     let plan = lower(&quantized, config)?;
     let blob = emit(&plan, metadata)?;
     Ok(Deployed { quantized, plan, blob })

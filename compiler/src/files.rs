@@ -1,8 +1,9 @@
 //! Files that are either whole or absent, files that only grow, and files mapped into memory.
 
+use std::borrow::Cow;
+use std::cell::RefCell;
 use std::fs;
 use std::io::{self, Write};
-use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -30,23 +31,48 @@ pub fn map(path: &Path) -> io::Result<Option<Mmap>> {
 /// # Errors
 /// The I/O error, with the path in its message.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    // Threads may replace the same file at the same time.
-    static REPLACED: AtomicU64 = AtomicU64::new(0);
-    let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    fs::create_dir_all(directory).map_err(named)?;
+    replace_all(&[(path.to_owned(), bytes.into())])
+}
+
+/// As [`replace`] for files that belong together: none takes its place before all are written, so that a full disk
+/// leaves the old ones.
+///
+/// # Errors
+/// The first I/O error, with the path in its message.
+pub fn replace_all(files: &[(PathBuf, Cow<'_, [u8]>)]) -> io::Result<()> {
+    let mut temporaries = Vec::new();
+    let placed = files
+        .iter()
+        .try_for_each(|(path, bytes)| {
+            let temporary = beside(path);
+            temporaries.push(temporary.clone());
+            let made = temporary.parent().map_or(Ok(()), fs::create_dir_all);
+            made.and_then(|()| fs::write(&temporary, bytes)).map_err(|error| named(path, error))
+        })
+        .and_then(|()| {
+            let mut pairs = files.iter().zip(&temporaries);
+            pairs.try_for_each(|((path, _), temporary)| fs::rename(temporary, path).map_err(|error| named(path, error)))
+        });
+    if placed.is_err() {
+        for temporary in temporaries {
+            // The error that matters is the first; the leftover may not even exist.
+            let _ = fs::remove_file(temporary);
+        }
+    }
+    placed
+}
+
+/// A file in the same directory that no other thread or process writes.
+fn beside(path: &Path) -> PathBuf {
+    static MADE: AtomicU64 = AtomicU64::new(0);
     let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(format!(".{}-{}.tmp", std::process::id(), REPLACED.fetch_add(1, Ordering::Relaxed)));
-    let temporary = directory.join(name);
-    let written = fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
-    written.map_err(|error| {
-        // The error that matters is the first; the leftover may not even exist.
-        let _ = fs::remove_file(&temporary);
-        named(error)
-    })
+    name.push(format!(".{}-{}.tmp", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed)));
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    directory.unwrap_or(Path::new(".")).join(name)
+}
+
+fn named(path: &Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 /// A file of lines that only grows: what was written before a break is there after it, but for the line that it came in.
@@ -88,4 +114,22 @@ impl Lines {
 
 fn unwritten(path: &Path, error: &io::Error) {
     tracing::warn!("{} is not written any more: {error}", path.display());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_belong_together_are_all_replaced_or_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let [a, b] = ["a", "sub/b"].map(|name| dir.path().join(name));
+        let both = |x: &'static [u8], y: &'static [u8]| [(a.clone(), x.into()), (b.clone(), y.into())];
+        replace_all(&both(b"1", b"2")).unwrap();
+        let lost = [(a.clone(), b"3"[..].into()), (a.join("beneath a file"), b"4"[..].into())];
+        let error = replace_all(&lost).unwrap_err().to_string();
+        assert!(error.contains("beneath a file"), "{error}");
+        assert_eq!((fs::read(&a).unwrap(), fs::read(&b).unwrap()), (b"1".to_vec(), b"2".to_vec()));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "nothing is left over");
+    }
 }

@@ -25,6 +25,7 @@ pub mod quant;
 pub mod report;
 pub mod rng;
 pub mod search;
+pub mod storage;
 pub mod target;
 pub mod task;
 pub mod train;

@@ -85,8 +85,8 @@ pub struct Bundled {
     pub card: Card,
 }
 
-/// The model that every command works on when none is named: `models/glyphs`, trained by
-/// `examples/train_bundled` on the synthetic set.
+/// The model that every command works on when none is named: `models/glyphs`, trained on the synthetic set by the command
+/// in its card.
 pub fn bundled() -> Bundled {
     let graph = native::load_parts(
         include_str!("../../models/glyphs/graph.ir"),

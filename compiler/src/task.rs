@@ -307,8 +307,8 @@ pub fn decode(model: &Model<'_>, codes: &[u8]) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::split::TestOrder;
     use crate::data::Splits;
+    use crate::data::split::TestOrder;
 
     #[test]
     fn normal_sounds_alone_judge_no_detector() {

@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use pare::data::{Dataset, Elements, Metric, Preprocessing, Splits};
+use pare::eval::Net;
 use pare::import::native;
 use pare::ir::Graph;
 use pare::ir::text::parse_with;
@@ -11,6 +11,11 @@ use pare::task::Samples;
 use pare::train::{
     Augmentation, Distillation, Event, Norms, Recipe, Rule, Schedule, Start, TrainError, Trained, Training,
 };
+
+use self::stripes::stripes;
+
+#[path = "support/stripes.rs"]
+mod stripes;
 
 const NET: &str = "graph stripes
 input %x: [1, 8, 8, 1]
@@ -33,32 +38,6 @@ fn net() -> Graph {
     parse_with(NET, |_, shape| Ok(vec![0.0; shape.iter().product()])).unwrap()
 }
 
-/// Noise with stripes along rows, along columns, or none.
-fn stripes(count: u32) -> Samples {
-    let rng = &mut Pcg32::new(5, 0);
-    let mut pixels = Vec::new();
-    for index in 0..count {
-        let phase = rng.below(2) as usize;
-        for at in 0..64 {
-            let stripe = match index % 3 {
-                0 => (at / 8 + phase) % 2,
-                1 => (at % 8 + phase) % 2,
-                _ => usize::from(rng.below(2) == 0),
-            };
-            pixels.push(stripe as f32 + rng.between(-0.4, 0.4));
-        }
-    }
-    let dataset = Dataset {
-        name: "stripes".to_owned(),
-        sample_shape: vec![8, 8, 1],
-        elements: Elements::F32(pixels),
-        labels: (0..count).map(|index| Some(index % 3)).collect(),
-        splits: Splits::without_test(count),
-    };
-    let preprocessing = Preprocessing { scale: 2.0, mean: vec![0.5] };
-    Samples::new(dataset, preprocessing, Some(Metric::Top1), 64, 3).unwrap()
-}
-
 fn recipe(epochs: usize) -> Recipe {
     let usual = Recipe::from_scratch(epochs);
     let augmentations = vec![Augmentation::Flip, Augmentation::ShiftEdge(1)];
@@ -66,7 +45,7 @@ fn recipe(epochs: usize) -> Recipe {
 }
 
 fn training<'a>(graph: &'a Graph, samples: &'a Samples, recipe: &'a Recipe) -> Training<'a> {
-    Training { graph, start: Start::Random, norms: Norms::Batch, samples, recipe, teacher: None, seed: 3 }
+    Training { graph, start: Start::Random, norms: Norms::Batch, samples, recipe, teacher: None, method: None, seed: 3 }
 }
 
 #[test]
@@ -74,7 +53,7 @@ fn learns_and_its_graph_scores_as_said() {
     let (graph, samples, recipe) = (net(), stripes(1500), recipe(8));
     let trained = training(&graph, &samples, &recipe).run(None, &mut |_| ()).unwrap();
     assert!(trained.val > 0.9, "{:?}", trained.epochs);
-    assert_eq!(pare::train::fit::score(&trained.graph, &samples).unwrap(), trained.val);
+    assert_eq!(pare::train::fit::score(&Net::float(&trained.graph).unwrap(), &samples).unwrap(), trained.val);
     // From there on, with biases for norms, and by another rule.
     let gentle = Recipe { mixup: 0.2, ..Recipe::fine_tuning(2) };
     let from = Training { start: Start::Trained, norms: Norms::Bias, ..training(&trained.graph, &samples, &gentle) };

@@ -62,10 +62,12 @@ pub struct Position {
 
 impl Conv<'_> {
     /// Where weight `k` of output channel `channel` lies, the channel counted within its weight group
-    /// and `k` in the order (kernel row, kernel column, input channel of the channel group).
+    /// and `k` in the order (kernel row, kernel column, input channel of the channel group). Of no meaning in
+    /// [`Layout::Sparse`], where that depends on the weights: see [`Packing`](crate::sparse::Packing).
     pub fn position(&self, layout: Layout, format: WeightFormat, channel: usize, k: usize) -> Position {
         let bits = format.bits() as usize;
         match layout {
+            Layout::Sparse => Position { offset: 0, index: 0, inverted: 0 },
             Layout::Plain => Position { offset: channel * (self.depth() * bits).div_ceil(8), index: k, inverted: 0 },
             Layout::Vectors if !self.is_depthwise() => {
                 let (taps, c) = (self.kernel[0] * self.kernel[1], self.group_inputs());
@@ -134,7 +136,7 @@ impl Conv<'_> {
 }
 
 /// The number, in its panel's stream, of code `j` of step `step` out of `steps` of so many codes.
-fn interleave<const CODES: usize>(format: WeightFormat, steps: usize, step: usize, j: usize) -> usize {
+pub(crate) fn interleave<const CODES: usize>(format: WeightFormat, steps: usize, step: usize, j: usize) -> usize {
     let together = format.interleaved();
     if step < steps / together * together {
         (step / together * CODES + j) * together + step % together
@@ -146,8 +148,24 @@ fn interleave<const CODES: usize>(format: WeightFormat, steps: usize, step: usiz
 impl WeightGroup<'_> {
     /// The level of weight `k` of a channel of this group; arguments as in [`Conv::position`].
     pub fn level(&self, conv: &Conv<'_>, channel: usize, k: usize) -> i8 {
+        if self.layout == Layout::Sparse {
+            let weights = self.sparse_weights(channel).filter(|&(at, _)| at == k);
+            return weights.fold(0, |sum, (_, level)| sum.wrapping_add(level));
+        }
         let Position { offset, index, inverted } = conv.position(self.layout, self.format, channel, k);
         let stream = self.codes.get(offset..).unwrap_or(&[]);
         self.format.level(read_code(stream, self.format.bits(), index) ^ inverted, self.codebook)
+    }
+
+    /// Position and level of every slot of a channel, in [`Layout::Sparse`]; nothing in others.
+    pub fn sparse_weights(&self, channel: usize) -> impl Iterator<Item = (usize, i8)> + '_ {
+        let panel = self.sparse().map(|sparse| sparse.panel(channel / PANEL_CHANNELS));
+        panel.into_iter().flat_map(move |panel| {
+            panel.lane(channel % PANEL_CHANNELS).map(move |(position, number)| {
+                let (step, j) = (number / PANEL_STEP, number % PANEL_STEP);
+                let number = interleave::<PANEL_STEP>(self.format, panel.bases.len(), step, j);
+                (position, self.format.level(read_code(panel.codes, self.format.bits(), number), self.codebook))
+            })
+        })
     }
 }

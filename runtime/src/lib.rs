@@ -44,6 +44,7 @@ pub mod error;
 pub mod kernels;
 pub mod probe;
 pub mod requant;
+pub mod sparse;
 
 pub use arena::{Arena, arena_bytes};
 pub use error::{FormatError, SetupError};

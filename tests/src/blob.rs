@@ -6,7 +6,7 @@ use pare_runtime::format::{
 };
 use pare_runtime::kernels::scratch::conv_scratch_bytes;
 
-use crate::problems::{ConvProblem, ConvSpec};
+use crate::problems::{ConvProblem, ConvSpec, Numbers};
 
 /// A blob in the making.
 #[derive(Clone, Debug, Default)]
@@ -273,6 +273,9 @@ pub fn every_operator() -> Vec<u8> {
     b.layer(op::DEPTH_TO_SPACE, &[joined], spread, &[2, 1]);
     let turned = b.tensor(shape(4, 8, 8), 9);
     b.layer(op::TRANSPOSE, &[spread], turned, &[2, 0, 1]);
+
+    let sparse = ConvSpec::dense(shape(4, 8, 8), 8, 1, 1, WeightFormat::Codebook(4), Layout::Sparse);
+    let turned = b.conv(turned, &ConvProblem::new(ConvSpec { numbers: Numbers::OneOf(3), ..sparse }));
 
     let table = |b: &mut Builder, entries: &[u16]| {
         let at = b.aux.len() as u32;

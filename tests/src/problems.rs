@@ -5,9 +5,10 @@
 use std::fmt;
 
 use pare_runtime::Isa;
-use pare_runtime::bits::write_code;
+use pare_runtime::bits::{code_of, write_code};
 use pare_runtime::format::{Add, CODEBOOK_BYTES, Conv, Layout, Requantise, SECTION_ALIGN, Shape, WeightFormat};
 use pare_runtime::kernels::ConvKernel;
+use pare_runtime::sparse::Packing;
 use proptest::prelude::*;
 
 /// All that a convolution is, apart from its numbers.
@@ -52,6 +53,8 @@ pub enum Numbers {
     Lowest,
     /// The highest level everywhere, the highest activation everywhere.
     Highest,
+    /// Of sparse weights: one of so many is not 0. Of others, anything.
+    OneOf(u8),
 }
 
 impl ConvSpec {
@@ -98,6 +101,7 @@ impl ConvSpec {
 }
 
 /// A convolution with its numbers.
+#[derive(Clone)]
 pub struct ConvProblem {
     /// What it was made from.
     pub spec: ConvSpec,
@@ -120,7 +124,7 @@ impl ConvProblem {
         let output = spec.output();
         let highest = u8::MAX >> (8 - spec.bits_in);
         let mut input: Vec<u8> = (0..spec.input.len()).map(|_| random.next() as u8 & highest).collect();
-        if spec.numbers != Numbers::Random {
+        if matches!(spec.numbers, Numbers::Lowest | Numbers::Highest) {
             input.fill(highest);
         }
         // Of the size that compiled networks have; in every other problem, one of four is anything.
@@ -138,27 +142,28 @@ impl ConvProblem {
 
     fn pack(&mut self, random: &mut Random) {
         for (format, layout, channels) in self.spec.weights.clone() {
-            let codebook: Vec<u8> = (0..CODEBOOK_BYTES).map(|_| random.next() as u8).collect();
+            let mut codebook: Vec<u8> = (0..CODEBOOK_BYTES).map(|_| random.next() as u8).collect();
+            if layout == Layout::Sparse {
+                // Zeros are needed.
+                codebook[random.next() as usize % (1 << format.bits().min(4))] = 0;
+            }
             let levels: &[i8] = bytemuck::cast_slice(&codebook);
             let every = 0..=((1u32 << format.bits()) - 1) as u8;
             let lowest = every.clone().min_by_key(|&code| format.level(code, levels)).unwrap_or(0);
             let highest = every.max_by_key(|&code| format.level(code, levels)).unwrap_or(0);
             let shape = self.shape();
-            let mut codes = vec![0; shape.packed_bytes(channels, format, layout)];
-            shape.clear(layout, format, &mut codes);
-            for channel in 0..channels {
-                for k in 0..shape.depth() {
-                    let code = match self.spec.numbers {
-                        Numbers::Random => random.next() as u8,
-                        Numbers::Lowest => lowest,
-                        Numbers::Highest => highest,
-                    };
-                    let at = shape.position(layout, format, channel, k);
-                    write_code(&mut codes[at.offset..], format.bits(), at.index, code ^ at.inverted);
-                }
-            }
-            let align = if format == WeightFormat::Linear(8) { SECTION_ALIGN } else { 4 };
-            self.weights.resize(self.weights.len().next_multiple_of(align), 0);
+            let mut draw = || match self.spec.numbers {
+                Numbers::Random => random.next() as u8,
+                Numbers::Lowest => lowest,
+                Numbers::Highest => highest,
+                Numbers::OneOf(_) => random.next() as u8,
+            };
+            let codes: Vec<u8> = (0..channels * shape.depth()).map(|_| draw()).collect();
+            let codes = match layout {
+                Layout::Sparse => self.sparse(&codes, format, levels, random),
+                _ => packed(&shape, &codes, format, layout),
+            };
+            self.weights.resize(self.weights.len().next_multiple_of(layout.alignment(format)), 0);
             self.records.extend([format.to_byte(), layout.number() as u8]);
             self.records.extend((channels as u16).to_le_bytes());
             self.records.extend((self.weights.len() as u32).to_le_bytes());
@@ -166,6 +171,62 @@ impl ConvProblem {
                 self.weights.extend(&codebook);
             }
             self.weights.extend(codes);
+        }
+    }
+
+    /// The data of a sparse group with levels of these codes, most of them left out.
+    fn sparse(&self, codes: &[u8], format: WeightFormat, codebook: &[i8], random: &mut Random) -> Vec<u8> {
+        let one_of = match self.spec.numbers {
+            Numbers::OneOf(n) => u64::from(n.max(1)),
+            _ => 1,
+        };
+        let mask = ((1u32 << format.bits()) - 1) as u8;
+        let mut level = |&code: &u8| match format.level(code & mask, codebook) {
+            // Decoded, but never written.
+            -2 if format == WeightFormat::Ternary => -1,
+            level if random.next().is_multiple_of(one_of) => level,
+            _ => 0,
+        };
+        let levels: Vec<i8> = codes.iter().map(&mut level).collect();
+        let packing = Packing { levels: &levels, depth: self.shape().depth(), format, codebook };
+        let mut data = vec![0; packing.bytes().expect("few weights")];
+        packing.write(&mut data).expect("levels of the format");
+        data
+    }
+
+    /// The same with its weights written out, channel after channel, if all of them are sparse.
+    pub fn expanded(&self) -> ConvProblem {
+        let conv = self.conv();
+        let (mut records, mut weights, mut expanded) = (vec![], vec![], self.spec.clone());
+        expanded.weights.clear();
+        for group in conv.weight_groups() {
+            if group.layout != Layout::Sparse {
+                return self.clone();
+            }
+            let layout = Layout::Plain;
+            let mut codes = vec![];
+            for channel in 0..group.channels {
+                let mut levels = vec![0i8; conv.depth()];
+                group.sparse_weights(channel).for_each(|(k, level)| levels[k] += level);
+                let code = |&level| code_of(group.format, level, group.codebook).expect("a level of the format");
+                codes.extend(levels.iter().map(code));
+            }
+            let codes = packed(&self.shape(), &codes, group.format, layout);
+            weights.resize(weights.len().next_multiple_of(SECTION_ALIGN), 0);
+            records.extend([group.format.to_byte(), layout.number() as u8]);
+            records.extend((group.channels as u16).to_le_bytes());
+            records.extend((weights.len() as u32).to_le_bytes());
+            weights.extend_from_slice(bytemuck::cast_slice(group.codebook));
+            weights.extend(codes);
+            expanded.weights.push((group.format, layout, group.channels));
+        }
+        ConvProblem {
+            spec: expanded,
+            input: self.input.clone(),
+            bias: self.bias.clone(),
+            mult: self.mult.clone(),
+            records,
+            weights,
         }
     }
 
@@ -199,6 +260,18 @@ impl ConvProblem {
         kernel.run(&conv, &self.input, &mut output, &mut vec![0x55; kernel.scratch_bytes(&conv)]);
         output
     }
+}
+
+/// Codes, one channel after another, in a layout.
+fn packed(shape: &Conv<'_>, codes: &[u8], format: WeightFormat, layout: Layout) -> Vec<u8> {
+    let depth = shape.depth();
+    let mut packed = vec![0; shape.packed_bytes(codes.len() / depth, format, layout)];
+    shape.clear(layout, format, &mut packed);
+    for (i, code) in codes.iter().enumerate() {
+        let at = shape.position(layout, format, i / depth, i % depth);
+        write_code(&mut packed[at.offset..], format.bits(), at.index, code ^ at.inverted);
+    }
+    packed
 }
 
 impl fmt::Debug for ConvProblem {
@@ -242,6 +315,8 @@ pub enum Family {
     Plain,
     /// All of the first three, weights in the layout of microcontrollers with vectors.
     Vectors,
+    /// All of the first two, weights without their zeros.
+    Sparse,
     /// What the portable kernels alone take: groups, weights in several layouts.
     Portable,
 }
@@ -288,6 +363,7 @@ impl Family {
             Family::Words | Family::Vectors => {
                 prop_oneof![3 => dense(), 1 => single(), 2 => Just(Grouping::Depthwise)].boxed()
             }
+            Family::Sparse => prop_oneof![1 => dense(), 3 => single()].boxed(),
             Family::Plain => {
                 prop_oneof![2 => dense(), 1 => single(), 1 => Just(Grouping::Depthwise), 4 => (1..9u8).prop_map(Grouping::Blocks)].boxed()
             }
@@ -312,6 +388,10 @@ impl Family {
                 1 => Just(WeightFormat::Linear(8)),
             ]
             .boxed(),
+            Family::Sparse => {
+                let formats = WeightFormat::ALL.into_iter().filter(|format| format.has_zero()).collect::<Vec<_>>();
+                proptest::sample::select(formats).boxed()
+            }
             _ => any.boxed(),
         }
     }
@@ -322,6 +402,7 @@ impl Family {
             Family::Words | Family::Narrow => Just(Layout::Words).boxed(),
             Family::Plain => Just(Layout::Plain).boxed(),
             Family::Vectors => Just(Layout::Vectors).boxed(),
+            Family::Sparse => prop_oneof![5 => Just(Layout::Sparse), 1 => Just(Layout::Plain)].boxed(),
             Family::Portable => {
                 let layouts = [Layout::Plain, Layout::Panels, Layout::Words, Layout::Vectors];
                 proptest::sample::select(layouts.to_vec()).boxed()
@@ -341,6 +422,7 @@ pub fn conv_problems() -> impl Strategy<Value = ConvProblem> {
         2 => conv_problems_of(Family::Words),
         2 => conv_problems_of(Family::Narrow),
         2 => conv_problems_of(Family::Plain),
+        2 => conv_problems_of(Family::Sparse),
         3 => conv_problems_of(Family::Portable),
     ]
 }
@@ -350,6 +432,10 @@ pub fn conv_problems_of(family: Family) -> impl Strategy<Value = ConvProblem> {
     let window = (pair(1..6), pair(1..4), pair(1..4), pair(0..4), pair(0..4));
     let weights = proptest::collection::vec((family.formats(), family.layouts(), 1..40usize), 1..4);
     let numbers = prop_oneof![6 => Just(Numbers::Random), 1 => Just(Numbers::Lowest), 1 => Just(Numbers::Highest)];
+    let numbers = match family {
+        Family::Sparse => prop_oneof![1 => numbers, 4 => (1..40u8).prop_map(Numbers::OneOf)].boxed(),
+        _ => numbers.boxed(),
+    };
     let zero = || prop_oneof![Just(0u8), Just(255), any::<u8>()];
     let bounds = || {
         let any = (any::<u8>(), any::<u8>()).prop_map(|(a, b)| (a.min(b), a.max(b)));

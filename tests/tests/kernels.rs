@@ -66,6 +66,14 @@ proptest! {
     }
 
     #[test]
+    fn every_sparse_convolution_equals_the_reference_and_what_it_stands_for(
+        problem in conv_problems_of(Family::Sparse),
+    ) {
+        equals_the_reference(&problem)?;
+        prop_assert_eq!(problem.run(Isa::Reference), problem.expanded().run(Isa::Reference));
+    }
+
+    #[test]
     fn what_only_portable_kernels_take_equals_the_reference(problem in conv_problems_of(Family::Portable)) {
         equals_the_reference(&problem)?;
     }

@@ -68,7 +68,7 @@ proptest! {
     #[test]
     fn every_weight_has_a_place_of_its_own_inside_the_group(problem in conv_problems()) {
         let conv: Conv<'_> = problem.conv();
-        for group in conv.weight_groups() {
+        for group in conv.weight_groups().filter(|group| group.layout != Layout::Sparse) {
             let bits = group.format.bits() as usize;
             let mut taken = BTreeSet::new();
             for channel in 0..group.channels {

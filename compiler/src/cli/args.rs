@@ -268,7 +268,7 @@ pub(super) fn task(
         );
     };
     // A card speaks of its own data alone.
-    let card = card.filter(|card| card.data == spec).map(|card| card.preprocessing);
+    let card = card.filter(|card| card.data.is_same_set(&spec)).map(|card| card.preprocessing);
     let preprocessing = preprocessing(args, card);
     let dataset = data::open(&spec)?;
     preprocessing.check(&dataset.sample_shape)?;

@@ -9,7 +9,7 @@ use pare_runtime::{Isa, Model};
 use serde_json::json;
 
 use super::args::{self, PortArgs, ThreadArgs};
-use super::eval::read_blob;
+use super::blob::read_blob;
 use super::{Global, Output};
 use crate::board::{FirstInference, quantile};
 use crate::compile::remembered_table;

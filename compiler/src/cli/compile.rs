@@ -11,6 +11,7 @@ use pare_runtime::{Isa, Model};
 use serde_json::json;
 
 use super::args::{self, BudgetArgs, DataArgs, Method, PassArgs, TargetArgs};
+use super::finetune::FinetuneArgs;
 use super::progress::Progress;
 use super::{Global, Output};
 use crate::board::host::Host;
@@ -34,6 +35,7 @@ use crate::report::{self, LayerRow, Report};
 use crate::search::{Budget, Metric};
 use crate::target::Target;
 use crate::task::{Figure, Task, encode};
+use crate::train::{self, EpochFigures, TrainedCodes};
 use crate::units::{Bytes, Quantity};
 
 /// Options of `pare compile`.
@@ -51,6 +53,8 @@ pub(super) struct Args {
     budget: BudgetArgs,
     #[command(flatten)]
     how: HowArgs,
+    #[command(flatten)]
+    finetune: FinetuneArgs,
     /// Where the results go [default: pare-out/NAME].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -134,9 +138,18 @@ pub(super) struct Finished<'a> {
     pub(super) table: LatencyTable,
     pub(super) float: Figure,
     pub(super) integer: Figure,
+    pub(super) finetuned: Option<Finetuned>,
     pub(super) timing: Timing,
     pub(super) linked: Result<Linked, LinkError>,
     pub(super) budget: Budget,
+}
+
+/// What training made of the codes.
+pub(super) struct Finetuned {
+    /// The blob's accuracy without.
+    pub(super) before: Figure,
+    /// Epochs.
+    pub(super) epochs: Vec<EpochFigures>,
 }
 
 pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
@@ -151,25 +164,42 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let workshop = Workshop::new(&task, &settings, &calibration);
     let budget = args.budget.budget(&task, &settings.target)?;
     let test = task.data.indices(Split::Test, args.limit.map(NonZeroUsize::get))?;
+    let directory = args.out.unwrap_or_else(|| Path::new("pare-out").join(symbol(&task.graph.name)));
 
     let given = given_policy(&args.how, &task, &settings.target)?;
     let wanted = given.as_ref().map_or_else(|| workshop.uniform_policies(), |policy| vec![policy.clone()]);
     let table = workshop.table(&wanted, &mut |event| progress.event(event))?;
     let candidate = match given {
         Some(policy) => {
-            check_accuracy(&workshop, &policy, &budget)?;
+            if !args.finetune.is_wanted() {
+                check_accuracy(&workshop, &policy, &budget)?;
+            }
             candidate(&workshop, policy, None, &table, &progress)?
         }
         None => search(&args.how, &workshop, &budget, &table, &progress)?,
     };
     check_costs(&workshop, &candidate, &table, &budget)?;
     settings.target.check_memory(candidate.flash(), candidate.ram())?;
-    let Candidate { policy, found, deployed, timing, linked } = candidate;
+    let trained = args.finetune.train(&workshop, &candidate.policy, &directory, &progress)?;
+    if let Some(trained) = &trained {
+        check_trained(&workshop, trained, &budget)?;
+    }
+    let Candidate { policy, found, mut deployed, timing, linked } = candidate;
 
     progress.stage("scoring on the test samples");
-    let blob = AlignedBytes::from(&deployed.blob.bytes[..]);
     let float = task.data.score_net(&Net::float(&task.graph)?, test)?;
-    let integer = task.data.score_blob(&blob, Host::default(), Isa::best(), test)?;
+    let score = |deployed: &Deployed| {
+        let blob = AlignedBytes::from(&deployed.blob.bytes[..]);
+        task.data.score_blob(&blob, Host::default(), Isa::best(), test)
+    };
+    let mut finetuned = None;
+    if let Some(trained) = trained {
+        finetuned = Some(Finetuned { before: score(&deployed)?, epochs: trained.epochs });
+        // Formats, and so sizes and timing, are those of before.
+        deployed = workshop.deploy_quantized(trained.quantized, &table, &workshop.metadata())?;
+    }
+    let integer = score(&deployed)?;
+    let blob = AlignedBytes::from(&deployed.blob.bytes[..]);
     let model = Model::parse(&blob)?;
     progress.finish();
 
@@ -183,11 +213,11 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
         table,
         float,
         integer,
+        finetuned,
         timing,
         linked,
         budget,
     };
-    let directory = args.out.unwrap_or_else(|| Path::new("pare-out").join(symbol(&task.graph.name)));
     let wall = start.elapsed().as_secs_f64();
     let report = finished.report(global, wall);
     let files = finished.write(&directory, &model, &report)?;
@@ -353,33 +383,39 @@ fn check_accuracy(workshop: &Workshop<'_>, policy: &Policy, budget: &Budget) -> 
     }
 }
 
+/// The accuracy bounds of trained codes.
+fn check_trained(workshop: &Workshop<'_>, trained: &TrainedCodes, budget: &Budget) -> Result<()> {
+    if budget.min_accuracy.is_none() && budget.max_drop.is_none() {
+        return Ok(());
+    }
+    let float = train::fit::score(&Net::float(&workshop.task.graph)?, &workshop.task.data)?;
+    match budget.floor(float) {
+        Some(wanted) if trained.val < wanted => Err(TooInaccurate { wanted, reached: trained.val }.into()),
+        _ => Ok(()),
+    }
+}
+
 impl Finished<'_> {
-    /// Writes every file whole; nothing before the first one can be.
+    /// Writes all files or none.
     fn write(&self, directory: &Path, model: &Model<'_>, report: &Report) -> Result<BTreeMap<&'static str, PathBuf>> {
-        std::fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
         let name = symbol(&self.task.graph.name);
         let blob = &self.deployed.blob.bytes;
         let arch = self.settings.target.board().object_arch();
         let object = object_file(&name, blob, model.arena_bytes(), arch).context("cannot write the object file")?;
         let policy = serde_json::to_string_pretty(&self.policy)? + "\n";
-        let path = |extension: &str| directory.join(format!("{name}.{extension}"));
-        let written = [
-            ("blob", path("pare"), blob.clone()),
-            ("object", path("o"), object),
-            ("header", path("h"), c_header(&name, model).into_bytes()),
-            ("rust", path("rs"), rust_stub(&name, model).into_bytes()),
-            ("policy", directory.join("policy.json"), policy.into_bytes()),
+        let named = |extension: &str| format!("{name}.{extension}");
+        let mut made = vec![
+            ("blob", named("pare"), blob.clone()),
+            ("object", named("o"), object),
+            ("header", named("h"), c_header(&name, model).into_bytes()),
+            ("rust", named("rs"), rust_stub(&name, model).into_bytes()),
+            ("policy", "policy.json".to_owned(), policy.into_bytes()),
         ];
-        let mut files = BTreeMap::new();
-        for (kind, path, bytes) in written {
-            files::replace(&path, &bytes)?;
-            files.insert(kind, path);
-        }
-        let report = report::write(directory, report)?;
-        files.insert("report", report.html);
-        files.insert("report_json", report.json);
-        files.extend(report.front.map(|front| ("front", front)));
-        Ok(files)
+        made.extend(report::files(report)?.into_iter().map(|file| (file.kind, file.name.to_owned(), file.bytes)));
+        let paths = made.iter().map(|(kind, name, _)| (*kind, directory.join(name))).collect();
+        let files: Vec<_> = made.into_iter().map(|(_, name, bytes)| (directory.join(name), bytes.into())).collect();
+        files::replace_all(&files).context("the results of before, if any, are as they were")?;
+        Ok(paths)
     }
 
     fn output(&self, report: &Report, files: &BTreeMap<&'static str, PathBuf>) -> Output {
@@ -410,6 +446,9 @@ impl Finished<'_> {
             "digest": report.provenance.digest,
             "wall_s": h.wall_s,
             "policy": self.policy,
+            "finetune": self.finetuned.as_ref().map(|Finetuned { before, epochs }| {
+                json!({ "accuracy_before": before.value, "epochs": epochs })
+            }),
             "search": report.provenance.search,
             "files": paths,
         });
@@ -421,6 +460,7 @@ impl Finished<'_> {
             ("arena".to_owned(), h.arena_bytes.to_string()),
             ("latency".to_owned(), format!("{latency} measured, {} kernels", self.settings.isa)),
         ];
+        facts.extend(self.finetuned.as_ref().map(|tuned| ("fine-tuned".to_owned(), tuned.sentence())));
         facts.extend(self.linkage().map(|linkage| ("linked".to_owned(), linkage)));
         facts.extend(estimate.map(|(time, how)| ("time".to_owned(), format!("{time}, {how}"))));
         facts.extend(h.predicted.map(|predicted| ("predicted".to_owned(), predicted.to_string())));
@@ -447,6 +487,14 @@ impl Finished<'_> {
             Err(LinkError::NotFirmware) => None,
             Err(error) => Some(format!("not: memory was checked on paper only, as {error}")),
         }
+    }
+}
+
+impl Finetuned {
+    pub(super) fn sentence(&self) -> String {
+        let epochs = self.epochs.len();
+        let best = self.epochs.iter().map(|epoch| epoch.val).fold(f64::NEG_INFINITY, f64::max);
+        format!("{:.4} before; {epochs} epochs of training, val {best:.4}", self.before.value)
     }
 }
 

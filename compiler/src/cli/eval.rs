@@ -3,17 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use memmap2::Mmap;
-use pare_runtime::format::MAGIC;
-use pare_runtime::{FormatError, Isa, Model};
+use pare_runtime::{Isa, Model};
 use serde_json::json;
 
 use super::Output;
 use super::args::{self, DataArgs, PassArgs, SampleArgs, ThreadArgs};
+use super::blob::read_blob;
 use crate::compile::Metadata;
 use crate::data::{self, DataSpec};
 use crate::eval::Net;
-use crate::files;
 use crate::task::{Figure, Samples, TaskError};
 
 /// Options of `pare eval`.
@@ -50,20 +48,6 @@ pub(super) fn run(args: Args) -> Result<Output> {
     let metric = samples.metric;
     let json = json!({ "metric": metric, "value": value, "n": n, "data": samples.dataset.name });
     Ok(Output::new(json, format!("{metric} {value:.4} on {n} samples\n")))
-}
-
-/// A blob, mapped; `None` when the file is something else.
-pub(super) fn read_blob(path: &Path) -> Result<Option<Mmap>> {
-    if path.is_dir() {
-        return Ok(None);
-    }
-    let named = || format!("cannot read {}", path.display());
-    let called_blob = path.extension().is_some_and(|e| e == "pare");
-    match files::map(path).with_context(named)? {
-        Some(bytes) => Ok((called_blob || bytes.starts_with(&MAGIC)).then_some(bytes)),
-        None if called_blob => Err(FormatError::NotABlob).with_context(|| format!("{} is empty", path.display())),
-        None => Ok(None),
-    }
 }
 
 /// Data as a blob takes it: preprocessing and metric are those it was compiled with unless told otherwise.

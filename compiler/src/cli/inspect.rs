@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::Output;
 use super::args::{self, PassArgs};
-use super::eval::read_blob;
+use super::blob::read_blob;
 use crate::cost::table::LatencyTable;
 use crate::policy::Policy;
 

@@ -6,9 +6,12 @@
 
 mod args;
 mod bench;
+mod blob;
 mod compile;
 mod completions;
+mod compress;
 mod eval;
+mod finetune;
 mod import;
 mod inspect;
 mod measure;
@@ -82,6 +85,8 @@ enum Command {
     Run(run::Args),
     /// Train a network, from its own weights or from random ones.
     Train(Box<train::Args>),
+    /// Prune a trained network, let its weights share values, and store it small (Deep Compression).
+    Compress(Box<compress::Args>),
     /// Take channels out of a network, which ones decided by a search, and write what is left.
     Prune(Box<prune::Args>),
     /// Read a model file and print it, or say what it holds that is not supported.
@@ -123,6 +128,7 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => verify::run(args, &cli.global),
         Command::Run(args) => run::run(args),
         Command::Train(args) => train::run(*args, &cli.global),
+        Command::Compress(args) => compress::run(*args, &cli.global),
         Command::Prune(args) => prune::run(*args, &cli.global),
         Command::Import(args) => import::run(args),
         Command::Targets(args) => targets::run(args),

@@ -149,7 +149,8 @@ impl FromStr for Keep {
         let prices = [("macs", PriceArg::Macs), ("weights", PriceArg::Weights), ("latency", PriceArg::Latency)];
         let found = prices.into_iter().find_map(|(name, of)| Some((text.strip_suffix(name)?.parse::<f64>().ok()?, of)));
         let found = found.filter(|(share, _)| *share > 0.0 && *share <= 1.0);
-        let (share, of) = found.ok_or("give a share from 0 to 1 and what of: macs, weights or latency, as in 0.5macs")?;
+        let (share, of) =
+            found.ok_or("give a share from 0 to 1 and what of: macs, weights or latency, as in 0.5macs")?;
         Ok(Keep { share, of })
     }
 }
@@ -164,7 +165,11 @@ impl Args {
             (_, _, _, Some(ticks), _) => {
                 let ticks = settings.target.counted(*ticks);
                 if ticks.unit != settings.target.unit {
-                    bail!("--max-latency is not in the unit of target `{}`: give {}", settings.target.name, settings.target.unit);
+                    bail!(
+                        "--max-latency is not in the unit of target `{}`: give {}",
+                        settings.target.name,
+                        settings.target.unit
+                    );
                 }
                 (Aim::Within(ticks.value), PriceArg::Latency)
             }

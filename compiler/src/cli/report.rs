@@ -80,9 +80,18 @@ impl Finished<'_> {
                 data: self.task.data.dataset.name.clone(),
                 evaluated_on: format!("{} test samples", self.integer.n),
                 versions: versions.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect(),
-                search: self.found.as_ref().map_or_else(|| "policy given, no search".to_owned(), search_sentence),
+                search: self.choice(),
             },
             headline,
+        }
+    }
+
+    /// Where policy and codes come from.
+    fn choice(&self) -> String {
+        let policy = self.found.as_ref().map_or_else(|| "policy given, no search".to_owned(), search_sentence);
+        match &self.finetuned {
+            Some(tuned) => format!("{policy}; fine-tuned: {}", tuned.sentence()),
+            None => policy,
         }
     }
 

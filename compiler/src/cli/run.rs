@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::Output;
 use super::args::ThreadArgs;
-use super::eval::read_blob;
+use super::blob::read_blob;
 use crate::compile::Metadata;
 use crate::data::Preprocessing;
 use crate::files;

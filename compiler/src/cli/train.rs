@@ -126,6 +126,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
         samples: &task.data,
         recipe: &recipe,
         teacher: teacher.as_ref(),
+        method: None,
         seed: global.seed,
     };
     let clock = Instant::now();
@@ -136,9 +137,11 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     progress.stage("scoring on the test samples");
     let net = Net::float(&trained.graph)?;
     let test = task.data.score_net(&net, task.data.indices(Split::Test, None)?)?;
-    native::save(&trained.graph, &args.out)?;
     let card = card(&args, &task, &trained, test.value, global.seed);
-    files::replace(&args.out.join(CARD_FILE), toml::to_string(&card)?.as_bytes())?;
+    let mut files = native::encode(&trained.graph)?.to_vec();
+    files.push((CARD_FILE, toml::to_string(&card)?.into_bytes()));
+    let files: Vec<_> = files.into_iter().map(|(name, bytes)| (args.out.join(name), bytes.into())).collect();
+    files::replace_all(&files)?;
     progress.finish();
 
     let wall_s = clock.elapsed().as_secs_f64();
@@ -241,9 +244,34 @@ fn card(args: &Args, task: &Task, trained: &Trained, test: f64, seed: u64) -> Ca
         name: task.graph.name.clone(),
         description: format!("Trained by `pare train` from {}.", name(&args.model)),
         data: args.data.data.clone().unwrap_or(data::DataSpec::Synthetic),
-        training: std::env::args().skip(1).fold("pare".to_owned(), |command, word| format!("{command} {word}")),
+        training: command(std::env::args().skip(1)),
         seed,
         preprocessing: task.data.preprocessing.clone(),
         accuracy: FloatAccuracy { metric: task.data.metric, val: trained.val, test },
+    }
+}
+
+/// The command without the place of its results: what it makes is the same anywhere.
+fn command(mut words: impl Iterator<Item = String>) -> String {
+    let mut command = "pare".to_owned();
+    while let Some(word) = words.next() {
+        if word == "--out" {
+            words.next();
+        } else if !word.starts_with("--out=") {
+            command = command + " " + &word;
+        }
+    }
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_card_names_the_command_without_where_it_wrote() {
+        let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>().into_iter();
+        assert_eq!(command(words("train m --out a/b --epochs 3")), "pare train m --epochs 3");
+        assert_eq!(command(words("train m --epochs 3 --out=a/b")), "pare train m --epochs 3");
     }
 }

@@ -9,7 +9,8 @@ use rayon::prelude::*;
 use serde_json::json;
 
 use super::args::{self, DataArgs, PassArgs, PortArgs, SampleArgs, ThreadArgs};
-use super::eval::{blob_samples, read_blob};
+use super::blob::read_blob;
+use super::eval::blob_samples;
 use super::progress::Progress;
 use super::{Global, Output};
 use crate::board::Board;

@@ -420,12 +420,13 @@ fn key(row: &Row) -> Key {
 mod layout_name {
     use super::{Deserialize, Layout};
 
-    const NAMES: [(Layout, &str); 5] = [
+    const NAMES: [(Layout, &str); 6] = [
         (Layout::Plain, "plain"),
         (Layout::Panels, "panels"),
         (Layout::Words, "words"),
         (Layout::Planes, "planes"),
         (Layout::Vectors, "vectors"),
+        (Layout::Sparse, "sparse"),
     ];
 
     pub(super) fn serialize<S: serde::Serializer>(layout: &Option<Layout>, to: S) -> Result<S::Ok, S::Error> {
@@ -440,7 +441,7 @@ mod layout_name {
         let known = NAMES.iter().find(|(_, name)| *name == text).map(|(layout, _)| Some(*layout));
         known.ok_or_else(|| {
             serde::de::Error::custom(format!(
-                "`{text}` is no weight layout: it is plain, panels, words, planes or vectors"
+                "`{text}` is no weight layout: it is plain, panels, words, planes, vectors or sparse"
             ))
         })
     }

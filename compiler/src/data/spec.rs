@@ -43,6 +43,17 @@ pub fn open(spec: &DataSpec) -> Result<Dataset, DataError> {
     Ok(dataset)
 }
 
+impl DataSpec {
+    /// Whether both name the same samples, wherever these lie: sets that are published under a name, unlike a user's own
+    /// files, are alike in every folder.
+    pub fn is_same_set(&self, other: &DataSpec) -> bool {
+        match (self, other) {
+            (DataSpec::Cifar10(_), DataSpec::Cifar10(_)) | (DataSpec::Mnist(_), DataSpec::Mnist(_)) => true,
+            _ => self == other,
+        }
+    }
+}
+
 impl FromStr for DataSpec {
     type Err = DataError;
 
@@ -106,6 +117,13 @@ mod tests {
         for text in ["cifar10:a/b", "mnist:m", "npz:f.npz", "npz:a.npz,b.npz", "images:i", "synthetic"] {
             assert_eq!(text.parse::<DataSpec>().unwrap().to_string(), text);
         }
+    }
+
+    #[test]
+    fn published_sets_are_the_same_in_every_folder() {
+        let same = |a: &str, b: &str| a.parse::<DataSpec>().unwrap().is_same_set(&b.parse().unwrap());
+        assert!(same("cifar10:a", "cifar10:b") && same("npz:a", "npz:a") && same("synthetic", "synthetic"));
+        assert!(!same("cifar10:a", "mnist:a") && !same("npz:a", "npz:b") && !same("images:a", "images:b"));
     }
 
     #[test]

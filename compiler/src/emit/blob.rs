@@ -1,7 +1,7 @@
 //! The blob: records, tables and packed weights, as [`pare_runtime::format`] specifies.
 
 use pare_runtime::format::{
-    CODEBOOK_BYTES, HEADER_BYTES, Header, Layout, SECTION_ALIGN, STAGE_BYTES, Tensor, VERSION, WeightFormat, crc32, op,
+    CODEBOOK_BYTES, HEADER_BYTES, Header, Layout, STAGE_BYTES, Tensor, VERSION, WeightFormat, crc32, op,
 };
 use sha2::{Digest, Sha256};
 
@@ -244,7 +244,7 @@ fn conv_fields(
         let format = WeightFormat::from(group.format);
         let packed =
             pack(&geometry, group).map_err(|source| EmitError::Weights { layer: layer.name.clone(), source })?;
-        let alignment = if format == WeightFormat::Linear(8) { SECTION_ALIGN } else { 4 };
+        let alignment = group.layout.alignment(format);
         align(&mut tables.weights, alignment);
         tables.alignment = tables.alignment.max(alignment);
         f.extend([format.to_byte(), group.layout as u8]);

@@ -9,6 +9,7 @@ use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 
 use super::{ImportError, read};
+use crate::files;
 use crate::ir::Graph;
 use crate::ir::text::{INLINE, parse_with};
 use crate::ir::verify::verify;
@@ -74,14 +75,18 @@ pub fn load_parts(ir_text: &str, safetensors: &[u8]) -> Result<Graph, ImportErro
 
 /// Writes a model into a directory, which is made where it is missing.
 pub fn save(graph: &Graph, dir: &Path) -> Result<(), ImportError> {
+    let files = encode(graph)?.map(|(name, bytes)| (dir.join(name), bytes.into()));
+    let write = |source| ImportError::Write { file: dir.display().to_string(), source };
+    files::replace_all(&files).map_err(write)
+}
+
+/// Names and contents of the files of a model.
+///
+/// # Errors
+/// When two of its constants have the same name.
+pub fn encode(graph: &Graph) -> Result<[(&'static str, Vec<u8>); 2], ImportError> {
     let graph = graph.compact();
-    let (graph_file, weights_file) = (dir.join(GRAPH_FILE), dir.join(WEIGHTS_FILE));
-    let write = |file: &Path, bytes: &[u8]| {
-        std::fs::write(file, bytes).map_err(|source| ImportError::Write { file: file.display().to_string(), source })
-    };
-    std::fs::create_dir_all(dir).map_err(|source| ImportError::Write { file: dir.display().to_string(), source })?;
-    write(&weights_file, &weights(&graph)?)?;
-    write(&graph_file, graph.to_string().as_bytes())
+    Ok([(WEIGHTS_FILE, weights(&graph)?), (GRAPH_FILE, graph.to_string().into_bytes())])
 }
 
 fn weights(graph: &Graph) -> Result<Vec<u8>, ImportError> {

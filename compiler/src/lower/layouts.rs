@@ -10,6 +10,11 @@ use crate::policy::WeightFormat;
 /// Pairs of a bit of the weights and a bit of the activations beyond which bytes are always faster than bit planes.
 const MOST_PAIRS: u32 = 4;
 
+/// The share of the steps of a dense layer below which one without zeros is faster, of bytes and of other weights:
+/// measured on Zen 5 (`pare-benches`, example `sparse`), a third and a quarter of the weights, and what steps waste.
+const MOST_STEPS_OF_BYTES: f64 = 0.34;
+const MOST_STEPS: f64 = 0.28;
+
 /// What the time of a convolution depends on beside its layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ConvKey {
@@ -27,7 +32,7 @@ pub enum Layouts {
     /// By what was measured on other networks.
     #[default]
     RuleOfThumb,
-    /// This one, where there is a kernel for it.
+    /// This one, where there is a kernel for it; [`Layout::Sparse`] for the least flash that kernels read in place.
     All(Layout),
     /// What a latency table says is fastest; by the rule of thumb where it says nothing.
     Measured(BTreeMap<ConvKey, Layout>),
@@ -41,8 +46,23 @@ impl Layouts {
         if formats.iter().all(planes) { Layout::Planes } else { Layout::Panels }
     }
 
+    /// Whether a convolution leaves out its weights of 0, of which its panels have so many steps then and otherwise.
+    pub(super) fn skips_zeros(&self, shape: &Shape, formats: &[WeightFormat], sparse: usize, dense: usize) -> bool {
+        let bytes = formats.iter().all(|format| format.bits() == 8);
+        let most = if bytes { MOST_STEPS_OF_BYTES } else { MOST_STEPS };
+        match self {
+            Layouts::All(layout) => *layout == Layout::Sparse,
+            Layouts::RuleOfThumb | Layouts::Measured(_) => {
+                shape.kernel == [1; 2] && shape.h_out * shape.w_out == 1 && sparse as f64 <= most * dense as f64
+            }
+        }
+    }
+
     fn one(&self, key: &ConvKey) -> Layout {
         let pairs = u32::from(key.weights.bits()) * u32::from(key.activation_bits);
+        if *self == Layouts::All(Layout::Sparse) {
+            return Layout::Panels;
+        }
         if pairs > MOST_PAIRS || !pare_runtime::format::WeightFormat::from(key.weights).has_planes() {
             return Layout::Panels;
         }

@@ -1,3 +1,4 @@
 //! Published systems, one module each, put together from the parts of this crate.
 
 pub mod amc;
+pub mod deep_compression;

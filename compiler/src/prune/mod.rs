@@ -1,13 +1,15 @@
-//! Structured pruning: channels go from the graph, with all that computes and reads them, and what is left makes up for
+//! Pruning. Structured: channels go from the graph, with all that computes and reads them, and what is left makes up for
 //! them.
 //!
 //! * [`groups`] finds which channels one decision is about.
 //! * [`saliency`] and [`elimination`] say in which order those of a group go; [`taylor`] asks the gradients of training.
 //! * [`regression`] refits a layer to the inputs that it has left, from second moments of its inputs alone; so
 //!   [`Pruner::prune`] reads no data, and costs little enough to be asked hundreds of times.
-//! * [`refit`] then goes through the network once more with data, each layer making up for all before it.
+//! * [`fine`] masks single weights while a network is trained, which leaves all shapes as they are.
+//! * [`mod@refit`] then goes through the network once more with data, each layer making up for all before it.
 
 pub mod elimination;
+pub mod fine;
 pub mod groups;
 pub mod refit;
 pub mod regression;
@@ -88,7 +90,8 @@ impl<'a> Pruner<'a> {
     /// For each group the numbers of units that it may keep, in rising order: those with which the layer that computes
     /// them has a multiple of `multiple` channels, and all.
     pub fn widths(&self, multiple: usize) -> Vec<Vec<usize>> {
-        let of_group = |(group, order): (&Group, &Order)| group.widths(multiple).filter(|&n| n >= order.least).collect();
+        let of_group =
+            |(group, order): (&Group, &Order)| group.widths(multiple).filter(|&n| n >= order.least).collect();
         self.groups.iter().zip(&self.orders).map(of_group).collect()
     }
 

@@ -344,7 +344,8 @@ mod tests {
         let windows = |y: &[f32], c: usize| -> Vec<Vec<f64>> {
             let places = (0..SAMPLES * 9).map(|i| (i / 9, i % 9 / 3, i % 3));
             let tap = |s: usize, r: usize, q: usize| y[((s * 4 + r) * 4 + q) * c..][..c].iter().map(|&x| f64::from(x));
-            let window = |(s, r, q)| [(0, 0), (0, 1), (1, 0), (1, 1)].map(|(i, j)| tap(s, r + i, q + j)).into_iter().flatten();
+            let window =
+                |(s, r, q)| [(0, 0), (0, 1), (1, 0), (1, 1)].map(|(i, j)| tap(s, r + i, q + j)).into_iter().flatten();
             places.map(|place| window(place).chain([1.0]).collect()).collect()
         };
         let (mine, theirs) = (windows(&before(&pruned), 4), windows(&before(&graph), 6));

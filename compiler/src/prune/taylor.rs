@@ -43,7 +43,9 @@ impl Contributions {
         let (inputs, labels) = samples.spread_labelled(Split::Train, BATCHES * BATCH)?;
         let len = net.sample_len();
         let batches = inputs.chunks(BATCH * len).zip(labels.chunks(BATCH));
-        Ok(Contributions(batches.map(|(inputs, labels)| batch(&mut net, graph, samples.metric, inputs, labels)).collect()))
+        Ok(Contributions(
+            batches.map(|(inputs, labels)| batch(&mut net, graph, samples.metric, inputs, labels)).collect(),
+        ))
     }
 
     /// What the loss would lose with a unit of a group.

@@ -151,7 +151,7 @@ pub(crate) fn only_moves(op: &Op) -> bool {
 }
 
 /// The code of outputs whose range is known beforehand. That of a softmax is part of its arithmetic.
-fn fixed_code(node: &Node, bits: u8) -> Option<ActivationCode> {
+pub(crate) fn fixed_code(node: &Node, bits: u8) -> Option<ActivationCode> {
     let bits = if node.op == Op::Softmax { DEFAULT_BITS } else { bits };
     let codes = f32::from(1u16 << bits);
     match node.op {

@@ -7,7 +7,7 @@ const CELLS: usize = 512;
 
 /// An ascending set of levels, with the nearest of them in constant time.
 #[derive(Clone, Debug)]
-pub(super) struct Levels {
+pub(crate) struct Levels {
     levels: Vec<i8>,
     /// For each cell `[h / 2, (h + 1) / 2)` the nearest level: between integers, ties fall on halves,
     /// so a cell never straddles one.
@@ -16,7 +16,7 @@ pub(super) struct Levels {
 
 impl Levels {
     /// Of an evenly spaced or ternary format; `None` for codebooks, whose levels are chosen.
-    pub(super) fn fixed(format: WeightFormat) -> Option<Self> {
+    pub(crate) fn fixed(format: WeightFormat) -> Option<Self> {
         match format {
             WeightFormat::Linear(1) => Some(Levels::new(vec![-1, 1])),
             WeightFormat::Linear(2) => Some(Levels::new(vec![-3, -1, 1, 3])),
@@ -30,7 +30,7 @@ impl Levels {
     }
 
     /// From ascending levels.
-    pub(super) fn new(levels: Vec<i8>) -> Self {
+    pub(crate) fn new(levels: Vec<i8>) -> Self {
         let nearest = (0..CELLS).map(|cell| {
             let middle = 2 * cell as i32 + 1 - CELLS as i32;
             levels.iter().copied().min_by_key(|&level| (4 * i32::from(level) - middle).abs()).unwrap_or(0)
@@ -44,12 +44,30 @@ impl Levels {
     }
 
     /// The largest magnitude.
-    pub(super) fn top(&self) -> f64 {
+    pub(crate) fn top(&self) -> f64 {
         self.levels.iter().map(|&level| f64::from(level).abs()).fold(0.0, f64::max)
     }
 
+    /// Between which numbers this level, one of them, is the nearest. The outer ones reach as far out as in.
+    pub(crate) fn cell(&self, level: i8) -> (f64, f64) {
+        let half = |a: Option<&i8>| a.map(|&a| (f64::from(a) - f64::from(level)).abs() / 2.0);
+        let at = self.levels.partition_point(|&other| other < level);
+        let below = half(at.checked_sub(1).and_then(|at| self.levels.get(at)));
+        let above = half(self.levels[at..].iter().find(|&&other| other > level));
+        let [down, up] = [below.or(above), above.or(below)].map(|half| half.unwrap_or(0.5));
+        (f64::from(level) - down, f64::from(level) + up)
+    }
+
+    /// From the outer end of the first cell to that of the last one.
+    pub(crate) fn span(&self) -> (f64, f64) {
+        match (self.levels.first(), self.levels.last()) {
+            (Some(&first), Some(&last)) => (self.cell(first).0, self.cell(last).1),
+            _ => (0.0, 0.0),
+        }
+    }
+
     /// The level nearest to `x`; halfway between two, the upper one.
-    pub(super) fn nearest(&self, x: f64) -> i8 {
+    pub(crate) fn nearest(&self, x: f64) -> i8 {
         let cell = (2.0 * x + (CELLS / 2) as f64).clamp(0.0, (CELLS - 1) as f64) as usize;
         self.nearest[cell]
     }
@@ -68,6 +86,13 @@ mod tests {
         assert_eq!(levels(WeightFormat::Linear(3)), [-3, -2, -1, 0, 1, 2, 3]);
         assert_eq!(levels(WeightFormat::Linear(8)).len(), 255);
         assert!(Levels::fixed(WeightFormat::Codebook(2)).is_none());
+    }
+
+    #[test]
+    fn cells_meet_halfway() {
+        let levels = Levels::new(vec![-3, -1, 1, 4]);
+        assert_eq!([-3, -1, 1, 4].map(|level| levels.cell(level)), [(-4.0, -2.0), (-2.0, 0.0), (0.0, 2.5), (2.5, 5.5)]);
+        assert_eq!(levels.span(), (-4.0, 5.5));
     }
 
     #[test]

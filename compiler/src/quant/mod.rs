@@ -18,10 +18,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::assemble::only_moves;
 pub use self::assemble::{CodeBank, quantize};
+pub(crate) use self::assemble::{fixed_code, only_moves};
 pub use self::calibrate::{Calibration, CalibrationConfig, calibrate};
 pub use self::histogram::Histogram;
+pub(crate) use self::levels::Levels;
 pub(crate) use self::moments::InputSampler;
 pub use self::moments::Moments;
 pub use self::observer::{ClipMethod, code_for_range};
@@ -168,6 +169,11 @@ pub struct WeightCodes {
 }
 
 impl WeightCodes {
+    /// The levels that a channel may use.
+    pub(crate) fn levels_of(&self, channel: usize) -> Levels {
+        Levels::fixed(self.formats[channel]).unwrap_or_else(|| Levels::new(self.codebook.clone()))
+    }
+
     /// The real weights that the codes stand for, in the layout of the levels.
     pub fn decode(&self) -> Vec<f32> {
         let per_channel = self.levels.len() / self.scales.len().max(1);

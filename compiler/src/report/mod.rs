@@ -1,7 +1,7 @@
 //! What a compilation came to: `report.json` for programs, `report.html` for people, `front.svg` for a text
 //! about it.
 //!
-//! [`Report`] is plain data that the pipeline fills in; [`write()`] lays the files down. Each loads
+//! [`Report`] is plain data that the pipeline fills in; [`files()`] makes the files of it. Each loads
 //! nothing from elsewhere: styles and plots are inside.
 //!
 //! * [`html`] lays the page out, [`front`] and [`charts`] draw its plots, [`svg`] is what they draw with.
@@ -11,12 +11,9 @@ pub mod front;
 pub mod html;
 pub mod svg;
 
-use std::path::{Path, PathBuf};
-
 use serde::{Deserialize, Serialize};
 
 use crate::board::link::Linked;
-use crate::files;
 use crate::passes::Saving;
 use crate::units::{Bytes, Count, Ticks};
 
@@ -242,33 +239,32 @@ pub struct Provenance {
     pub search: String,
 }
 
-/// Where the files are.
+/// A file of the report.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Files {
-    /// For programs.
-    pub json: PathBuf,
-    /// For people.
-    pub html: PathBuf,
-    /// The front as a picture; absent where there is none to draw.
-    pub front: Option<PathBuf>,
+pub struct File {
+    /// What it is: `report_json` for programs, `report` for people, `front` as a picture.
+    pub kind: &'static str,
+    /// Its name in the directory of results.
+    pub name: &'static str,
+    /// What stands in it.
+    pub bytes: Vec<u8>,
 }
 
-/// Writes `report.json`, `report.html` and, after a search, `front.svg` into `directory`, each whole or not
-/// at all.
+/// `report.json`, `report.html` and, after a search, `front.svg`.
 ///
 /// # Errors
-/// The I/O error, naming the file.
-pub fn write(directory: &Path, report: &Report) -> std::io::Result<Files> {
-    let front = (!report.front.is_empty()).then(|| directory.join("front.svg"));
-    let written = Files { json: directory.join("report.json"), html: directory.join("report.html"), front };
+/// When a figure has no form in JSON.
+pub fn files(report: &Report) -> serde_json::Result<Vec<File>> {
     let mut json = serde_json::to_vec_pretty(report)?;
     json.push(b'\n');
-    files::replace(&written.json, &json)?;
-    files::replace(&written.html, html::page(report).as_bytes())?;
-    if let Some(front) = &written.front {
-        files::replace(front, front::figure(report).as_bytes())?;
+    let mut files = vec![
+        File { kind: "report_json", name: "report.json", bytes: json },
+        File { kind: "report", name: "report.html", bytes: html::page(report).into_bytes() },
+    ];
+    if !report.front.is_empty() {
+        files.push(File { kind: "front", name: "front.svg", bytes: front::figure(report).into_bytes() });
     }
-    Ok(written)
+    Ok(files)
 }
 
 #[cfg(test)]
@@ -484,14 +480,12 @@ mod tests {
     }
 
     #[test]
-    fn both_files_are_written_and_the_json_reads_back() {
-        let folder = tempfile::tempdir().unwrap();
-        let files = write(&folder.path().join("out"), &sample()).unwrap();
-        let again: Report = serde_json::from_slice(&std::fs::read(&files.json).unwrap()).unwrap();
+    fn the_json_reads_back_and_a_front_is_drawn_where_there_is_one() {
+        let made = files(&sample()).unwrap();
+        let again: Report = serde_json::from_slice(&made[0].bytes).unwrap();
         assert_eq!(again.layers.len(), sample().layers.len());
-        assert_eq!(std::fs::read_dir(folder.path().join("out")).unwrap().count(), 3, "no leftovers");
-        if let Some(keep) = std::env::var_os("PARE_KEEP_REPORT") {
-            write(Path::new(&keep), &sample()).unwrap();
-        }
+        assert_eq!(made.iter().map(|file| file.name).collect::<Vec<_>>(), ["report.json", "report.html", "front.svg"]);
+        let alone = Report { front: Vec::new(), ..sample() };
+        assert_eq!(files(&alone).unwrap().len(), 2);
     }
 }

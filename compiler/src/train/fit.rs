@@ -11,6 +11,7 @@ use super::batches::{self, Batch, Mix};
 use super::checkpoint::{self, CheckpointError, Tensors};
 use super::init::randomised;
 use super::loss::{Objective, distillation};
+use super::method::Method;
 use super::net::{Net, NetError, Norms};
 use super::optimiser::{Optimiser, Rule};
 use super::schedule::{Decay, Schedule};
@@ -109,6 +110,8 @@ pub struct Training<'a> {
     pub recipe: &'a Recipe,
     /// Another network on the same data; needed for [`Recipe::distillation`].
     pub teacher: Option<&'a Graph>,
+    /// What compresses it meanwhile.
+    pub method: Option<&'a dyn Method>,
     /// Fixes every random choice.
     pub seed: u64,
 }
@@ -255,6 +258,19 @@ impl Training<'_> {
     /// # Errors
     /// See [`TrainError`]; the last checkpoint stays.
     pub fn run(&self, directory: Option<&Path>, events: &mut dyn FnMut(Event)) -> Result<Trained, TrainError> {
+        Ok(self.run_for_net(directory, events)?.0)
+    }
+
+    /// As [`Training::run`]; answers also with the network in training that the graph was made from, for what a
+    /// [`Method`] has learned in it.
+    ///
+    /// # Errors
+    /// As [`Training::run`].
+    pub fn run_for_net(
+        &self,
+        directory: Option<&Path>,
+        events: &mut dyn FnMut(Event),
+    ) -> Result<(Trained, Net), TrainError> {
         let checkpoint = directory.map(|directory| directory.join(CHECKPOINT_FILE));
         let mut run = Run::new(self)?;
         match &checkpoint {
@@ -270,6 +286,14 @@ impl Training<'_> {
         run.finish()
     }
 
+    fn score(&self, net: &Net) -> Result<f64, TrainError> {
+        let evaluated = match self.method {
+            Some(method) => method.evaluated(net)?,
+            None => eval::Net::float(&net.graph())?,
+        };
+        score(&evaluated, self.samples)
+    }
+
     /// What a checkpoint must agree in.
     fn identity(&self) -> String {
         let mut hash = Sha256::new();
@@ -280,6 +304,7 @@ impl Training<'_> {
         for graph in std::iter::once(self.graph).chain(self.teacher) {
             hash.update(digest(graph));
         }
+        hash.update(self.method.map_or_else(String::new, |method| method.identity()));
         hex(&hash.finalize())
     }
 }
@@ -287,10 +312,13 @@ impl Training<'_> {
 impl<'a> Run<'a> {
     fn new(training: &'a Training<'a>) -> Result<Self, TrainError> {
         let Training { graph, norms, samples, recipe, .. } = *training;
-        let net = match training.start {
+        let mut net = match training.start {
             Start::Trained => Net::new(graph, norms)?,
             Start::Random => Net::new(&randomised(graph, training.seed), norms)?,
         };
+        if let Some(method) = training.method {
+            method.attach(&mut net)?;
+        }
         let outputs = graph.value(net.logits()).len();
         let objective = match samples.metric {
             Metric::Top1 => Objective::CrossEntropy,
@@ -360,7 +388,11 @@ impl<'a> Run<'a> {
         };
         for (step, indices) in order.chunks_exact(size).enumerate() {
             let batch = Batch::new(samples, indices, &mix, self.outputs, seed, (epoch, step * size));
-            let loss = self.step(&batch, epoch as f32 + step as f32 / steps as f32)?;
+            let at = epoch as f32 + step as f32 / steps as f32;
+            if let Some(method) = self.training.method {
+                method.advance(&mut self.net, at);
+            }
+            let loss = self.step(&batch, at)?;
             if !loss.is_finite() {
                 return Err(TrainError::Diverged { epoch: epoch + 1 });
             }
@@ -440,7 +472,7 @@ impl<'a> Run<'a> {
             }
             state
         });
-        let val = score(&self.net.graph(), self.training.samples);
+        let val = self.training.score(&self.net);
         let tensors = self.net.tensors();
         if let Some(own) = own {
             self.net.restore(&own);
@@ -497,17 +529,17 @@ impl<'a> Run<'a> {
         Ok(true)
     }
 
-    fn finish(mut self) -> Result<Trained, TrainError> {
+    fn finish(mut self) -> Result<(Trained, Net), TrainError> {
         if let Some(best) = &self.best {
             self.net.restore(&best.tensors);
         }
         let graph = self.net.graph();
         let val = match &self.best {
             Some(best) => best.val,
-            None => score(&graph, self.training.samples)?,
+            None => self.training.score(&self.net)?,
         };
         let digest = hex(&digest(&graph));
-        Ok(Trained { graph, val, epochs: self.epochs, digest })
+        Ok((Trained { graph, val, epochs: self.epochs, digest }, self.net))
     }
 }
 
@@ -516,11 +548,10 @@ impl<'a> Run<'a> {
 ///
 /// # Errors
 /// When there are none, or the network cannot be evaluated.
-pub fn score(graph: &Graph, samples: &Samples) -> Result<f64, TrainError> {
-    let net = eval::Net::float(graph)?;
+pub fn score(net: &eval::Net, samples: &Samples) -> Result<f64, TrainError> {
     let indices = samples.indices(Split::Val, None)?;
     if matches!(samples.metric, Metric::Top1 | Metric::Psnr) {
-        return Ok(samples.score_net(&net, indices)?.value);
+        return Ok(samples.score_net(net, indices)?.value);
     }
     let (mut total, mut count) = (0.0, 0);
     for some in indices.chunks(16) {

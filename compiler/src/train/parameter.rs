@@ -20,11 +20,13 @@ pub enum Role {
     Weights,
     /// A bias, or the factors or shifts of a norm.
     Vector,
+    /// What a map of weights or activations has of its own.
+    Map,
 }
 
 impl Parameter {
     /// With a gradient of zero.
-    pub(super) fn new(name: String, role: Role, values: Vec<f32>) -> Self {
+    pub fn new(name: String, role: Role, values: Vec<f32>) -> Self {
         let gradient = vec![0.0; values.len()];
         Parameter { name, role, values, gradient }
     }

@@ -1,8 +1,8 @@
 //! A layer record as the kernels take it: shapes, numbers and borrowed tables.
 
 use super::{
-    CODEBOOK_BYTES, Layout, PANEL_CHANNELS, PANEL_DEPTH, PLANE_WORD, Reader, SECTION_ALIGN, Shape, TENSOR_BYTES,
-    Tensor, VECTOR_CHANNELS, VECTOR_CODES, WORD_CHANNELS, WORD_CODES, WeightFormat, op,
+    CODEBOOK_BYTES, Layout, PANEL_CHANNELS, PANEL_DEPTH, PLANE_WORD, Reader, SPARSE_DEPTH, Shape, TENSOR_BYTES, Tensor,
+    VECTOR_CHANNELS, VECTOR_CODES, WORD_CHANNELS, WORD_CODES, WeightFormat, op, sparse,
 };
 use crate::error::FormatError;
 use crate::kernels::KernelSet;
@@ -291,11 +291,13 @@ impl<'a> Conv<'a> {
         (segments, self.plane_segment().div_ceil(PLANE_WORD))
     }
 
-    /// Bytes that the codes of `channels` output channels take in a layout.
+    /// Bytes that the codes of `channels` output channels take in a layout; 0 in [`Layout::Sparse`], where that depends on
+    /// the weights: see [`Packing::bytes`](crate::sparse::Packing::bytes).
     #[inline]
     pub const fn packed_bytes(&self, channels: usize, format: WeightFormat, layout: Layout) -> usize {
         let bits = format.bits() as usize;
         match layout {
+            Layout::Sparse => 0,
             Layout::Plain => channels.saturating_mul(self.depth().saturating_mul(bits).div_ceil(8)),
             Layout::Vectors if !self.is_depthwise() => {
                 let vectors = self.depth().div_ceil(VECTOR_CODES).saturating_mul(VECTOR_CHANNELS);
@@ -356,11 +358,12 @@ impl<'a> Conv<'a> {
         }
         let channels = usize::from(r.u16(2).ok_or(bad)?);
         let mut at = r.u32(4).ok_or(bad)? as usize;
-        let align = if format == WeightFormat::Linear(8) { SECTION_ALIGN } else { 4 };
+        let align = layout.alignment(format);
         let fits_layout = match layout {
             Layout::Plain => true,
             Layout::Panels | Layout::Words | Layout::Vectors => self.groups == 1 || self.is_depthwise(),
             Layout::Planes => self.groups == 1 && format.has_planes(),
+            Layout::Sparse => self.groups == 1 && format.has_zero() && self.depth() <= SPARSE_DEPTH,
         };
         if channels == 0 || !at.is_multiple_of(align) || !fits_layout {
             return Err(bad);
@@ -371,7 +374,11 @@ impl<'a> Conv<'a> {
             codebook = bytemuck::cast_slice(weights.bytes(at, CODEBOOK_BYTES).ok_or(bad)?);
             at += CODEBOOK_BYTES;
         }
-        let codes = weights.bytes(at, self.packed_bytes(channels, format, layout)).ok_or(bad)?;
+        let codes = match layout {
+            Layout::Sparse => sparse::data(weights, at, format, channels),
+            _ => weights.bytes(at, self.packed_bytes(channels, format, layout)),
+        };
+        let codes = codes.ok_or(bad)?;
         Ok(Some(WeightGroup { first, channels, format, layout, codebook, codes }))
     }
 
@@ -402,7 +409,7 @@ impl<'a> Conv<'a> {
         if !self.is_plane_padding_clear(group) {
             return Err(FormatError::Layer("the padding of bit planes"));
         }
-        Ok(())
+        if KernelSet::LINKED.has_dense(Layout::Sparse) { group.check_sparse(self.depth()) } else { Ok(()) }
     }
 
     /// Whether the padding of dense panels and pairs of 8 bits is of level 0, since kernels multiply it.

@@ -16,7 +16,7 @@
 //! meta     UTF-8 JSON for host tools (preprocessing, provenance); the runtime never reads it
 //! aux      tables of the operators that need them (Lut, Resize)
 //! channels i32 array, 4-byte aligned: biases, then multipliers, of each weighted layer
-//! weights  packed codes, 64-byte aligned where there are 8-bit groups, else 4-byte aligned
+//! weights  packed codes, 64-byte aligned where there are 8-bit or sparse groups, else 4-byte aligned
 //! ```
 //!
 //! # Header
@@ -109,7 +109,7 @@
 //! | 0x03..=0x08 | linear, b = low nibble | q as b-bit two's complement |
 //! | 0x12 | ternary, 2 bits | q as 2-bit two's complement, -1..=1 (-2 decodes as -2) |
 //! | 0x22..=0x24 | codebook, b = low nibble | entry q (i8) of the 16-byte table that precedes the codes |
-//! | 0x3_, 0x4_ | nested, sparse | reserved |
+//! | 0x3_ | nested | reserved |
 //!
 //! Codes are packed little-endian: code `i` of a stream takes the bits `i*b .. i*b+b`, lowest first.
 //!
@@ -150,10 +150,19 @@
 //!   as bytes without a sign they are levels that count from -128. One stream a quad.
 //! * [`Layout::Vectors`], depthwise: as [`Layout::Panels`], depthwise.
 //!
+//! * [`Layout::Sparse`], dense, formats with a level 0, `K` at most 2^16: panels of 16 output channels, of each the weights
+//!   that are not 0. A *step* has 64 slots, slots `o % 16 * 4 .. + 4` being of channel `o`; a slot is a code and an
+//!   index, and stands for weight `base + index` of its channel, `base` being the step's and weights in the order (kernel
+//!   row, kernel column, input channel). A channel's weight is the sum of the levels of its slots, 0 if there is none;
+//!   slots without a weight hold level 0. A panel is a sequence of steps, a multiple of 4. The data of a group:
+//!   u32 a panel, a quarter of the number of steps up to its end; u16 a step, its base; zeros up to a multiple of 64,
+//!   counted from the start of the group's data, the codebook included; 64 bytes a step, its indices; the codes of all
+//!   steps, the stream of a panel after that of another, each as that of a dense panel in [`Layout::Panels`] of as many steps.
+//!
 //! Missing channels and padding positions hold code 0, which is level 0 in format 0x08: kernels multiply those
 //! panels and pairs as they lie; in [`Layout::Vectors`], stored bits of 0, which as bytes without a sign are 0. In the other formats a kernel must not let them count. Panels of
 //! any width are whole bytes (16 codes), and data of a group begins at a multiple of 64 when its format
-//! is 0x08 and of 4 otherwise.
+//! is 0x08 or its layout [`Layout::Sparse`], and of 4 otherwise.
 //!
 //! # Limits
 //! [`Model::parse`](crate::Model::parse) refuses what no compiler writes, so that kernels need not expect it:
@@ -163,6 +172,8 @@
 //!   misses the input, or of more than 2^23 positions;
 //! * padding of dense panels, pairs and quads of format 0x08 that is not 0; codes beyond a segment of bit planes that are
 //!   not 0;
+//! * bases of sparse weights beyond `K - 64` and not 0, indices of 64 or of `K` and more, panels that end before those in
+//!   front of them;
 //! * a stage whose layers do not follow from one another, or whose tensors meet in the arena;
 //! * a weight group of a wider layout than the header's, channel counts that do not add up, records whose
 //!   length is no multiple of 4.
@@ -181,6 +192,7 @@ mod pace;
 mod part;
 mod read;
 mod records;
+mod sparse;
 
 pub use crc::crc32;
 pub use layer::{
@@ -189,9 +201,11 @@ pub use layer::{
 pub use pace::{Pace, StageEnds};
 pub use part::Part;
 pub use records::{Header, Shape, Tensor};
+pub use sparse::{SPARSE_DEPTH, SPARSE_STEPS, SPARSE_WINDOW, Sparse, SparsePanel};
 
 pub(crate) use layer::{Record, Sections};
 pub(crate) use read::Reader;
+pub(crate) use sparse::{indices_at, sparse_bytes};
 
 /// First bytes of every blob.
 pub const MAGIC: [u8; 4] = *b"PARE";
@@ -203,7 +217,7 @@ pub const HEADER_BYTES: usize = 64;
 pub const TENSOR_BYTES: usize = 20;
 /// Size of the record in front of a stage.
 pub const STAGE_BYTES: usize = 8;
-/// Alignment of the data of 8-bit groups, within the weights section and of it.
+/// Alignment of the data of 8-bit and of sparse groups, within the weights section and of it.
 pub const SECTION_ALIGN: usize = 64;
 /// Bytes of the level table in front of the codes of a codebook group.
 pub const CODEBOOK_BYTES: usize = 16;
@@ -315,6 +329,11 @@ impl WeightFormat {
         matches!(self, WeightFormat::Linear(1 | 2) | WeightFormat::Ternary)
     }
 
+    /// Whether [`Layout::Sparse`] exists for it: whether a level can be 0.
+    pub const fn has_zero(self) -> bool {
+        !matches!(self, WeightFormat::Linear(1 | 2))
+    }
+
     /// The level of `code` (its low [`bits`](Self::bits) count), `codebook` being the group's table.
     #[inline]
     pub fn level(self, code: u8, codebook: &[i8]) -> i8 {
@@ -360,6 +379,8 @@ pub enum Layout {
     /// Quads of channels, 16 codes of each at a time. (5 is free: it is a flipped bit away from 4, which the checksum does
     /// not cover.)
     Vectors = 6,
+    /// Panels of 16 channels, zeros left out. (Two flipped bits away from all others.)
+    Sparse = 10,
 }
 
 impl Layout {
@@ -371,7 +392,16 @@ impl Layout {
             3 => Some(Layout::Words),
             4 => Some(Layout::Planes),
             6 => Some(Layout::Vectors),
+            10 => Some(Layout::Sparse),
             _ => None,
+        }
+    }
+
+    /// What the data of a group begins at a multiple of.
+    pub const fn alignment(self, format: WeightFormat) -> usize {
+        match (self, format) {
+            (Layout::Sparse, _) | (_, WeightFormat::Linear(8)) => SECTION_ALIGN,
+            _ => 4,
         }
     }
 

@@ -4,7 +4,9 @@
 use super::planes::Planes;
 use super::polynomial::Polynomial;
 use super::{KernelSet, portable, residual, scalar, vectors};
-use crate::format::{Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH, WORD_CHANNELS, WORD_CODES, WeightFormat, WeightGroup};
+use crate::format::{
+    Conv, Layout, PANEL_CHANNELS, PANEL_DEPTH, SPARSE_WINDOW, WORD_CHANNELS, WORD_CODES, WeightFormat, WeightGroup,
+};
 
 /// The most that any kernel that blobs plan for, of any instruction set that reads `layout`, wants for this
 /// convolution and a weight group of this format; its other groups may want more.
@@ -18,6 +20,7 @@ pub fn conv_scratch_bytes(conv: &Conv<'_>, layout: Layout, format: WeightFormat)
         return residual::scratch_bytes(conv, |strip| conv_scratch_bytes(strip, layout, format)).max(adding);
     }
     match layout {
+        Layout::Sparse => portable::scratch_bytes(conv).max(sparse(conv)),
         Layout::Plain => portable::scratch_bytes(conv).max(scalar::scratch_bytes(conv, format)),
         Layout::Words => packed(conv, format).max(words(conv, format)),
         Layout::Vectors => vectors::scratch_bytes(conv, format),
@@ -47,6 +50,7 @@ pub(super) fn of_groups(conv: &Conv<'_>) -> usize {
             Planes::of(conv).map_or(0, |planes| planes.scratch_bytes(conv, group.format))
         }
         Layout::Vectors if linked(Layout::Vectors) => vectors::scratch_bytes(conv, group.format),
+        Layout::Sparse if linked(Layout::Sparse) => sparse(conv),
         _ => 0,
     };
     conv.weight_groups().map(wanted).max().unwrap_or(0)
@@ -70,6 +74,11 @@ pub(super) const fn panels(conv: &Conv<'_>, format: WeightFormat) -> usize {
     }
     let (x86, aarch64) = (x86_depthwise(conv), aarch64_depthwise(conv));
     if x86 > aarch64 { x86 } else { aarch64 }
+}
+
+/// What sparse kernels want: a window to copy pixels to that are shorter than it.
+pub(super) const fn sparse(conv: &Conv<'_>) -> usize {
+    if conv.input.c < SPARSE_WINDOW { SPARSE_WINDOW } else { 0 }
 }
 
 /// Alignment of what kernels keep in scratch: a cache line.

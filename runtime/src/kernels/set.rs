@@ -21,9 +21,9 @@ pub struct KernelSet {
     /// A bit for each weight format, by its place in [`WeightFormat::ALL`].
     formats: u16,
     /// A bit for each layout of dense convolutions, by its number; grouped ones count as dense.
-    dense: u8,
+    dense: u16,
     /// The same of depthwise ones.
-    depthwise: u8,
+    depthwise: u16,
     /// A bit for each form, fields and weight width of packed multiplication.
     packed: u16,
     /// 1 for convolutions that add.
@@ -45,8 +45,8 @@ impl KernelSet {
     pub const ALL: KernelSet = KernelSet {
         operators: u16::MAX,
         formats: u16::MAX,
-        dense: u8::MAX,
-        depthwise: u8::MAX,
+        dense: u16::MAX,
+        depthwise: u16::MAX,
         packed: u16::MAX,
         residual: u8::MAX,
         portable: u8::MAX,
@@ -143,6 +143,7 @@ impl KernelSet {
             Layout::Words => layouts & (1 << Layout::Words.number()) != 0,
             Layout::Planes => layouts & (1 << Layout::Planes.number()) != 0,
             Layout::Vectors => layouts & (1 << Layout::Vectors.number()) != 0,
+            Layout::Sparse => layouts & (1 << Layout::Sparse.number()) != 0,
         }
     }
 
@@ -282,7 +283,7 @@ const fn has_own_kernel(conv: &Conv<'_>, layout: Layout) -> bool {
         Layout::Plain => cfg!(not(pare_dsp)) && scalar::takes(conv),
         Layout::Words => cfg!(pare_dsp),
         Layout::Vectors => cfg!(pare_mve),
-        Layout::Panels | Layout::Planes => false,
+        Layout::Panels | Layout::Planes | Layout::Sparse => false,
     }
 }
 

@@ -206,7 +206,8 @@ impl Contest<'_> {
             events(Event::Finished { summary: format!("{}: {summary}", method.name()) });
             entries.push(Entry { method, best, trials });
         }
-        let names = |group: &crate::prune::Group| group.producers.iter().map(|&id| graph.node(id).name.clone()).collect();
+        let names =
+            |group: &crate::prune::Group| group.producers.iter().map(|&id| graph.node(id).name.clone()).collect();
         Ok(Outcome { dense, groups: pruner.groups().iter().map(names).collect(), entries })
     }
 

@@ -86,7 +86,9 @@ pub enum AmcError {
         tried: usize,
     },
     /// Nothing tells how good a network is.
-    #[error("the validation samples of `{data}` lack the labels that {metric} needs, so that no pruned network can be judged: give labelled data")]
+    #[error(
+        "the validation samples of `{data}` lack the labels that {metric} needs, so that no pruned network can be judged: give labelled data"
+    )]
     Unjudged {
         /// The set.
         data: String,

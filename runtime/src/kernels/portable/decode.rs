@@ -39,7 +39,7 @@ impl<'a> Decoder<'a> {
                     self.word_rows(first + pair * WORD_CHANNELS, row_len, rows);
                 }
             }
-            Layout::Planes | Layout::Vectors | Layout::Words => {
+            Layout::Planes | Layout::Vectors | Layout::Words | Layout::Sparse => {
                 for (channel, row) in (first..self.group.channels).zip(rows.chunks_exact_mut(row_len)) {
                     for (k, level) in row.iter_mut().take(self.conv.depth()).enumerate() {
                         *level = self.group.level(self.conv, channel, k);
@@ -115,7 +115,13 @@ impl<'a> Decoder<'a> {
 
     /// A quarter of the 64 levels of step `step` out of `steps`.
     #[inline]
-    fn quarter_step(&self, stream: &[u8], steps: usize, step: usize, quarter: usize) -> [i8; PANEL_STEP / 4] {
+    pub(super) fn quarter_step(
+        &self,
+        stream: &[u8],
+        steps: usize,
+        step: usize,
+        quarter: usize,
+    ) -> [i8; PANEL_STEP / 4] {
         let bits = self.group.format.bits() as usize;
         let together = self.group.format.interleaved();
         if together == 1 || step >= steps / together * together {
@@ -130,7 +136,7 @@ impl<'a> Decoder<'a> {
     pub(super) fn taps(&self, first: usize, taps: &mut [[i8; PANEL_CHANNELS]]) {
         let bits = self.group.format.bits();
         match self.group.layout {
-            Layout::Plain | Layout::Words | Layout::Planes => {
+            Layout::Plain | Layout::Words | Layout::Planes | Layout::Sparse => {
                 for lane in 0..PANEL_CHANNELS.min(self.group.channels - first) {
                     for (t, tap) in taps.iter_mut().enumerate() {
                         tap[lane] = self.group.level(self.conv, first + lane, t);

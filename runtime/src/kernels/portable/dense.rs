@@ -3,7 +3,9 @@
 use core::ops::Range;
 
 use super::decode::Decoder;
-use crate::format::Conv;
+use super::sparse;
+use crate::format::{Conv, Layout};
+use crate::kernels::KernelSet;
 
 /// Output channels whose dot products are computed together.
 const TILE_CHANNELS: usize = 4;
@@ -34,6 +36,10 @@ pub(super) fn conv(p: &Conv<'_>, input: &[u8], output: &mut [u8], scratch: &mut 
     let rows: &mut [i8] = bytemuck::cast_slice_mut(rows);
     let group_outputs = (p.output.c / p.groups).max(1);
     for group in p.weight_groups() {
+        if KernelSet::LINKED.has_dense(Layout::Sparse) && group.layout == Layout::Sparse {
+            sparse::conv(&Inputs { p, input, first: 0 }, &group, row_len, tile, output);
+            continue;
+        }
         let decoder = Decoder::new(p, &group);
         for first in (0..group.channels).step_by(block) {
             decoder.rows(first, row_len, rows);
@@ -95,8 +101,8 @@ impl Run<'_> {
 
 /// The activations that a run of output channels reads.
 #[derive(Clone, Copy)]
-struct Inputs<'a> {
-    p: &'a Conv<'a>,
+pub(super) struct Inputs<'a> {
+    pub(super) p: &'a Conv<'a>,
     input: &'a [u8],
     /// First input channel.
     first: usize,
@@ -105,7 +111,12 @@ struct Inputs<'a> {
 impl Inputs<'_> {
     /// The activations under the kernel at `P` output pixels from `first` on, a row of `row_len` each: where
     /// they lie, if they lie there in a row, else copied to `tile`.
-    fn gather<'t, const P: usize>(&'t self, first: usize, row_len: usize, tile: &'t mut [u8]) -> [&'t [u8]; P] {
+    pub(super) fn gather<'t, const P: usize>(
+        &'t self,
+        first: usize,
+        row_len: usize,
+        tile: &'t mut [u8],
+    ) -> [&'t [u8]; P] {
         let p = self.p;
         let in_place = p.kernel == [1; 2] && p.stride == [1; 2] && p.pad == [0; 2] && p.groups == 1;
         if in_place && p.input.w == p.output.w && row_len == p.input.c {

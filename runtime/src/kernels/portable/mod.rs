@@ -10,6 +10,7 @@ mod depthwise;
 mod lanes;
 mod pool;
 mod rearrange;
+mod sparse;
 
 pub(super) use decode::Decoder;
 #[cfg(pare_dsp)]

@@ -1,7 +1,7 @@
 //! Convolution of every geometry, grouping, format and layout.
 
 use super::{add, at, put, source};
-use crate::format::{Conv, WeightGroup};
+use crate::format::{Conv, Layout, WeightGroup};
 
 /// `out[y][x][o] = requantise(bias[o] + sum over ky, kx, i of in[iy][ix][g + i] * w[o][ky][kx][i], mult[o])`,
 /// with `iy = y * stride + ky * dilation - pad` and `ix` alike, `in` being `zero_in` outside the input,
@@ -35,19 +35,32 @@ fn dot(p: &Conv<'_>, group: &WeightGroup<'_>, channel: usize, input: &[u8], [y, 
     let inputs = p.group_inputs();
     let first_input = (group.first + channel) / (p.output.c / p.groups.max(1)).max(1) * inputs;
     let mut sum = 0i32;
+    if group.layout == Layout::Sparse {
+        for (k, level) in group.sparse_weights(channel) {
+            let (tap, i) = (k / inputs.max(1), k % inputs.max(1));
+            let iy = source(y, p.stride[0], tap / p.kernel[1].max(1), p.dilation[0], p.pad[0], p.input.h);
+            let ix = source(x, p.stride[1], tap % p.kernel[1].max(1), p.dilation[1], p.pad[1], p.input.w);
+            sum = sum.wrapping_add(i32::from(code(p, input, [iy, ix], i)) * i32::from(level));
+        }
+        return sum;
+    }
     for ky in 0..p.kernel[0] {
         let iy = source(y, p.stride[0], ky, p.dilation[0], p.pad[0], p.input.h);
         for kx in 0..p.kernel[1] {
             let ix = source(x, p.stride[1], kx, p.dilation[1], p.pad[1], p.input.w);
             for i in 0..inputs {
-                let code = match (iy, ix) {
-                    (Some(iy), Some(ix)) => at(input, p.input, [iy, ix, first_input + i]),
-                    _ => p.zero_in,
-                };
                 let level = group.level(p, channel, (ky * p.kernel[1] + kx) * inputs + i);
-                sum = sum.wrapping_add(i32::from(code) * i32::from(level));
+                sum = sum.wrapping_add(i32::from(code(p, input, [iy, ix], first_input + i)) * i32::from(level));
             }
         }
     }
     sum
+}
+
+/// Channel `i` of a pixel of the input, one of padding if a coordinate is outside.
+fn code(p: &Conv<'_>, input: &[u8], pixel: [Option<usize>; 2], i: usize) -> u8 {
+    match pixel {
+        [Some(iy), Some(ix)] => at(input, p.input, [iy, ix, i]),
+        _ => p.zero_in,
+    }
 }

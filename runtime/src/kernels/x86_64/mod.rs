@@ -46,6 +46,7 @@ pub(super) fn conv_kernel(isa: Isa, conv: &Conv<'_>) -> Option<ConvKernel> {
         (Isa::Avx512Vnni, Layout::Panels) if conv.is_depthwise() => avx512::windows::run,
         (Isa::Avx512Vnni, Layout::Panels) => dense::run::<avx512::Avx512>,
         (Isa::Avx512Vnni, Layout::Planes) if conv.groups == 1 => avx512::planes::run,
+        (Isa::Avx512Vnni, Layout::Sparse) if avx512::sparse::takes(conv) => avx512::sparse::run,
         _ => return None,
     };
     Some(ConvKernel { isa, run, scratch: scratch::of_groups, adds: layout == Layout::Panels && !conv.is_depthwise() })

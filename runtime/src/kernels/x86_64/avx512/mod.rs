@@ -8,6 +8,7 @@ mod narrow;
 pub(super) mod planes;
 mod pool;
 mod requantise;
+pub(super) mod sparse;
 mod stream;
 pub(super) mod windows;
 

@@ -8,6 +8,7 @@ use super::lanes;
 use super::levels::{Bytes, Levels, Table64, Table128, table64};
 use super::requantise::{BY_VECTOR, Scale, load_channels, store_pixel};
 use crate::format::{PANEL_CHANNELS, Requantise, WeightFormat, WeightGroup};
+use crate::kernels::panels::Panels;
 use crate::kernels::panels::dense::{STEP, Stream};
 
 /// Panels whose sums become codes together.
@@ -56,7 +57,7 @@ fn is_near(stream: &Stream<'_>) -> bool {
 ///
 /// # Safety
 /// [`load`](Self::load) reads [`bytes`](Self::bytes) and no more.
-unsafe trait Steps<const F: usize> {
+pub(super) unsafe trait Steps<const F: usize> {
     /// Bytes of `F` steps.
     fn bytes(&self) -> usize;
 
@@ -80,7 +81,7 @@ unsafe trait Steps<const F: usize> {
 }
 
 /// One step after another.
-struct InSequence<L>(L);
+pub(super) struct InSequence<L>(pub(super) L);
 
 // SAFETY: the levels' own.
 unsafe impl<L: Levels> Steps<1> for InSequence<L> {
@@ -110,14 +111,14 @@ unsafe impl<L: Levels> Steps<1> for InSequence<L> {
 }
 
 /// Interleaved codes of any meaning: each is shifted to the bottom of its byte and looked up.
-struct Looked<const F: usize> {
+pub(super) struct Looked<const F: usize> {
     table: __m512i,
     shifts: [__m512i; F],
 }
 
 impl<const F: usize> Looked<F> {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-    fn new(group: &WeightGroup<'_>) -> Looked<F> {
+    pub(super) fn new(group: &WeightGroup<'_>) -> Looked<F> {
         let mut shifts = [_mm512_setzero_si512(); F];
         for index in 0..F {
             shifts[index] = _mm512_set1_epi16((index * 8 / F) as i16);
@@ -271,7 +272,10 @@ fn sum_of<const N: usize>(sums: &[__m512i; N]) -> __m512i {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 unsafe fn bytes(stream: &Stream<'_>) {
     // SAFETY: asked for panels that are there, with a step for every quad of the window.
-    unsafe { requantise(stream, |first| sums_of_bytes(stream, first), |index| sums_of_bytes(stream, index)) }
+    unsafe {
+        let (by, panels, output) = destination(stream);
+        requantise(by, panels, output, |first| sums_of_bytes(stream, first), |index| sums_of_bytes(stream, index));
+    }
 }
 
 /// The sums of `P` panels of bytes from panel `first` on.
@@ -361,6 +365,7 @@ unsafe fn panels<const F: usize, const N: usize, const P: usize, S: Steps<F>>(
     stream: &Stream<'_>,
 ) {
     let rest = Rest::new::<F>(group, stream);
+    let (by, all, output) = destination(stream);
     // SAFETY: the panels are there: the contract.
     unsafe {
         if is_near(stream) {
@@ -378,7 +383,7 @@ unsafe fn panels<const F: usize, const N: usize, const P: usize, S: Steps<F>>(
                 }
                 sums
             };
-            requantise(stream, four, |index| abreast::<F, N, 1, 0, S>(steps, &rest, stream, index));
+            requantise(by, all, output, four, |index| abreast::<F, N, 1, 0, S>(steps, &rest, stream, index));
         } else {
             let one = |index: usize| abreast::<F, N, 1, AHEAD, S>(steps, &rest, stream, index);
             let four = |first: usize| {
@@ -388,7 +393,7 @@ unsafe fn panels<const F: usize, const N: usize, const P: usize, S: Steps<F>>(
                 }
                 sums
             };
-            requantise(stream, four, one);
+            requantise(by, all, output, four, one);
         }
     }
 }
@@ -404,23 +409,30 @@ impl Rest {
     }
 }
 
+/// Where sums go, and how.
+#[inline(always)]
+fn destination<'s, 'a>(stream: &'s Stream<'a>) -> (&'s Requantise, &'s Panels<'a>, *mut u8) {
+    (stream.requantise(), stream.panels(), stream.output())
+}
+
 /// From the sums of all panels to codes, given those of [`TOGETHER`] panels from one on, and those of one.
 ///
 /// # Safety
-/// The processor has the instructions.
+/// The processor has the instructions; the output takes the channels of the panels.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-unsafe fn requantise(
-    stream: &Stream<'_>,
+pub(super) unsafe fn requantise(
+    by: &Requantise,
+    panels: &Panels<'_>,
+    output: *mut u8,
     four: impl Fn(usize) -> [__m512i; TOGETHER],
     one: impl Fn(usize) -> [__m512i; 1],
 ) {
-    let (panels, output) = (stream.panels(), stream.output());
     let whole = panels.bias.len() / PANEL_CHANNELS;
     let mut first = 0;
     // SAFETY: the panels are there, those below `whole` with all their channels, which lie in the output: the contract.
     unsafe {
-        let once = Once::new(stream.requantise());
+        let once = Once::new(by);
         let numbers =
             |numbers: &[i32], index: usize| _mm512_loadu_si512(numbers.as_ptr().add(index * PANEL_CHANNELS).cast());
         while first + TOGETHER <= whole {
@@ -435,7 +447,7 @@ unsafe fn requantise(
         while first < panels.len {
             let [sum] = one(first);
             let sum = _mm512_add_epi32(sum, load_channels(panels.bias, panels.channels(first)));
-            let scale = Scale::new(stream.requantise(), panels, first);
+            let scale = Scale::new(by, panels, first);
             store_pixel(&[scale], [sum], output.add(first * PANEL_CHANNELS));
             first += 1;
         }

@@ -1,0 +1,164 @@
+//! Deep Compression (Han, Mao & Dally 2016): prune weights while training goes on, let those that are left share a few
+//! values that are trained too, and store what comes out by how likely it is.
+//!
+//! * [`crate::prune::fine`] prunes, [`shared`] shares, [`crate::storage`] stores; [`huffman`] says what the paper's own
+//!   coding would take.
+
+mod huffman;
+mod shared;
+
+use std::path::Path;
+
+use crate::data::Split;
+use crate::deploy::{DeployError, Deployed};
+use crate::emit::emit;
+use crate::eval::EvalError;
+use crate::ir::Graph;
+use crate::lower::{LowerConfig, lower};
+use crate::policy::Policy;
+use crate::prune::fine::{Pruning, Sparsity};
+use crate::quant::{
+    BiasCorrection, Calibration, CalibrationConfig, ClipMethod, CodeBank, QuantConfig, Quantized, Rounding, calibrate,
+};
+use crate::storage;
+use crate::task::{Task, TaskError};
+use crate::train::{Event, Norms, Recipe, Start, TrainError, Training};
+
+use self::shared::Sharing;
+
+/// Samples that activations are calibrated on.
+const CALIBRATION_INPUTS: usize = 1000;
+
+/// How activations become codes; weights have theirs.
+const ACTIVATIONS: QuantConfig =
+    QuantConfig { clip: ClipMethod::Mse, rounding: Rounding::Nearest, bias_correction: BiasCorrection::Off };
+
+/// What is compressed, and how far.
+pub struct Compression<'a> {
+    /// The trained network and its data.
+    pub task: &'a Task,
+    /// The weights that are left.
+    pub sparsity: Sparsity,
+    /// Epochs during which weights go; the rest of `pruning` is for the others to make up for them.
+    pub shrinking: f32,
+    /// How the network is trained meanwhile.
+    pub pruning: Recipe,
+    /// Values that the weights of a layer share, 0 among them: 2 to the power of this, 2 to 4.
+    pub bits: u8,
+    /// How these are trained.
+    pub sharing: Recipe,
+    /// Fixes every random choice.
+    pub seed: u64,
+}
+
+/// A compressed network.
+pub struct Compressed {
+    /// Its weights, few of them and of few values.
+    pub graph: Graph,
+    /// Validation scores once it was pruned, and once values were shared.
+    pub val: [f64; 2],
+    quantized: Quantized,
+}
+
+/// Bytes of a network in its several forms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Sizes {
+    /// Weights and biases as floats, and nothing else.
+    pub float: u64,
+    /// The blob that runs.
+    pub blob: u64,
+    /// That blob as it is stored, everything that it is decoded from.
+    pub stored: u64,
+    /// The paper's coding of weights and biases, tables and codebooks counted, without the schedule of layers.
+    pub huffman: u64,
+}
+
+/// Why a network was not compressed.
+#[derive(Debug, thiserror::Error)]
+pub enum CompressionError {
+    /// Training.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    /// Data.
+    #[error(transparent)]
+    Task(#[from] TaskError),
+    /// Calibration.
+    #[error(transparent)]
+    Eval(#[from] EvalError),
+    /// From graph to blob.
+    #[error(transparent)]
+    Deploy(#[from] DeployError),
+}
+
+impl Compression<'_> {
+    /// Prunes, then shares; checkpoints of both go into folders of `directory`, from which a killed run goes on.
+    ///
+    /// # Errors
+    /// See [`CompressionError`].
+    pub fn run(&self, directory: &Path, events: &mut dyn FnMut(Event)) -> Result<Compressed, CompressionError> {
+        let Task { graph, data } = self.task;
+        let pruning = Pruning::new(self.sparsity.clone(), 0.0..self.shrinking);
+        let training = Training {
+            graph,
+            start: Start::Trained,
+            norms: Norms::Bias,
+            samples: data,
+            recipe: &self.pruning,
+            teacher: Some(graph).filter(|_| self.pruning.distillation.is_some()),
+            method: Some(&pruning),
+            seed: self.seed,
+        };
+        let pruned = training.run(Some(&directory.join("pruned")), events)?;
+        let sharing = Sharing { bits: self.bits };
+        let training = Training { graph: &pruned.graph, recipe: &self.sharing, method: Some(&sharing), ..training };
+        let shared = training.run(Some(&directory.join("shared")), events)?;
+        let quantized = self.quantized(&shared.graph)?;
+        Ok(Compressed { graph: shared.graph, val: [pruned.val, shared.val], quantized })
+    }
+
+    /// The network with codes that stand for its very weights.
+    fn quantized(&self, graph: &Graph) -> Result<Quantized, CompressionError> {
+        let inputs = self.task.data.spread(Split::Train, CALIBRATION_INPUTS)?;
+        let n = inputs.len() / self.task.input_len();
+        let calibration: Calibration = calibrate(graph, &inputs, n, &CalibrationConfig::with_seed(self.seed))?;
+        let bank = CodeBank::new(graph, &calibration, &ACTIVATIONS).map_err(DeployError::from)?;
+        let mut quantized = bank.quantize(&Policy::default()).map_err(DeployError::from)?;
+        for id in graph.weighted() {
+            let node = graph.node(id);
+            let constant = |operand: usize| {
+                let value = node.inputs.get(operand).map(|&value| graph.value(value));
+                value.and_then(|value| value.data.as_deref()).cloned()
+            };
+            let (Some(weights), channels) = (constant(1), graph.input_shape(node, 1)[0]) else { continue };
+            let bias = constant(2).unwrap_or_else(|| vec![0.0; channels]);
+            quantized.weights.insert(id, shared::codes(&weights, bias, self.bits));
+        }
+        Ok(quantized)
+    }
+}
+
+impl Compressed {
+    /// The blob.
+    ///
+    /// # Errors
+    /// When the integers do not fit.
+    pub fn deploy(&self, config: &LowerConfig, metadata: &str) -> Result<Deployed, DeployError> {
+        let plan = lower(&self.quantized, config)?;
+        let blob = emit(&plan, metadata)?;
+        Ok(Deployed { quantized: self.quantized.clone(), plan, blob })
+    }
+
+    /// Bytes of this network in its several forms, and its blob as it is stored.
+    pub fn sizes(&self, blob: &[u8]) -> (Sizes, Vec<u8>) {
+        let constants = |id| self.graph.node(id).inputs.iter().filter(|&&v| self.graph.value(v).is_constant());
+        let floats = self.graph.weighted().flat_map(|id| constants(id).map(|&v| self.graph.value(v).len() as u64));
+        let stored = storage::encode(blob).unwrap_or_else(|| blob.to_vec());
+        let sizes = Sizes {
+            float: 4 * floats.sum::<u64>(),
+            blob: blob.len() as u64,
+            stored: stored.len() as u64,
+            huffman: huffman::bytes(self.quantized.weights.values()),
+        };
+        (sizes, stored)
+    }
+}

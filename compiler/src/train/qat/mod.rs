@@ -1,0 +1,180 @@
+//! Quantisation-aware training: a network learns to live with the small integers that will stand for its numbers.
+//!
+//! It starts at a [`Quantized`] graph, as a [`crate::quant::CodeBank`] makes it under any policy, and ends at another
+//! one that is deployed the same way ([`crate::deploy::deploy_quantized`]): formats, widths and zero points stay; weights,
+//! biases and the steps of the codes are trained. Forward, training computes what
+//! [`crate::eval::Net::fake_quantized`] does; backward, it takes the gradients of an [`Estimator`].
+//!
+//! Latent weights start as near to the float ones as the codes allow, so that training begins where quantisation
+//! without training ends. A teacher, of the recipe's [`super::Distillation`], sees floats.
+
+mod activations;
+mod estimator;
+mod weights;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use self::activations::CodedActivation;
+pub use self::estimator::Estimator;
+use self::weights::CodedWeights;
+use super::activation_map::ActivationMap;
+use super::fit::{EpochFigures, Event, Recipe, Start, TrainError, Training};
+use super::method::Method;
+use super::net::{Net, NetError, Norms};
+use crate::eval::{self, EvalError};
+use crate::ir::{Graph, NodeId, Op, Value, ValueId};
+use crate::quant::{Quantized, fixed_code, only_moves};
+use crate::task::Samples;
+
+/// What is trained, from which codes on, on what.
+pub struct QuantisedTraining<'a> {
+    /// The network with the codes of a policy.
+    pub start: &'a Quantized,
+    /// How the steps of its codes are learned.
+    pub estimator: Estimator,
+    /// Its data; the test split is never read.
+    pub samples: &'a Samples,
+    /// How; [`Recipe::fine_tuning`] suits.
+    pub recipe: &'a Recipe,
+    /// A float network on the same data, most often the one that was quantised; needed for [`Recipe::distillation`].
+    pub teacher: Option<&'a Graph>,
+    /// Fixes every random choice.
+    pub seed: u64,
+}
+
+/// A network whose codes are trained.
+#[derive(Clone, Debug)]
+pub struct TrainedCodes {
+    /// That of the best epoch.
+    pub quantized: Quantized,
+    /// Its score on the validation samples, by the fake-quantised network.
+    pub val: f64,
+    /// Every epoch.
+    pub epochs: Vec<EpochFigures>,
+}
+
+impl QuantisedTraining<'_> {
+    /// Trains, from the checkpoint in `directory` if there is one, and leaves one after every epoch.
+    ///
+    /// # Errors
+    /// See [`TrainError`]; the last checkpoint stays.
+    pub fn run(&self, directory: Option<&Path>, events: &mut dyn FnMut(Event)) -> Result<TrainedCodes, TrainError> {
+        let graph = latent_graph(self.start);
+        let codes = Codes { start: self.start, estimator: self.estimator };
+        let training = Training {
+            graph: &graph,
+            start: Start::Trained,
+            norms: Norms::Bias,
+            samples: self.samples,
+            recipe: self.recipe,
+            teacher: self.teacher,
+            method: Some(&codes),
+            seed: self.seed,
+        };
+        let (trained, net) = training.run_for_net(directory, events)?;
+        Ok(TrainedCodes { quantized: codes.of(&net), val: trained.val, epochs: trained.epochs })
+    }
+}
+
+/// The codes of all weights and activations, as maps of a network in training.
+struct Codes<'a> {
+    start: &'a Quantized,
+    estimator: Estimator,
+}
+
+impl Codes<'_> {
+    /// The codes as they are trained now.
+    fn of(&self, net: &Net) -> Quantized {
+        let graph = net.graph();
+        let mut activations = vec![None; graph.values.len()];
+        for (value, source) in sources(&graph) {
+            let start = self.start.activations.get(value.0 as usize).copied().flatten();
+            let own = net.activation_map_parameters(source);
+            activations[value.0 as usize] = start.map(|start| CodedActivation::code(start, own));
+        }
+        let weights = self.start.weights.iter().map(|(&id, start)| {
+            let operands = &graph.node(id).inputs;
+            let constant = |operand: usize| {
+                let value = operands.get(operand).and_then(|&value| graph.value(value).data.as_deref());
+                value.cloned().unwrap_or_default()
+            };
+            let steps = net.weight_map_parameters(id).last().map_or(&[][..], |steps| &steps.values);
+            let mut codes = weights::codes(start, &constant(1), steps, constant(2));
+            if let Some(input) = activations[operands[0].0 as usize] {
+                weights::round_bias(&mut codes, input.scale);
+            }
+            (id, codes)
+        });
+        let weights = weights.collect();
+        Quantized { weights, activations, graph }
+    }
+}
+
+impl Method for Codes<'_> {
+    fn identity(&self) -> String {
+        format!("{:?} {:?} {:?}", self.estimator, self.start.activations, self.start.weights)
+    }
+
+    fn attach(&self, net: &mut Net) -> Result<(), NetError> {
+        for (&id, codes) in &self.start.weights {
+            net.map_weights(id, Box::new(CodedWeights::new(codes, self.estimator)))?;
+        }
+        let graph = &self.start.graph;
+        let sources = sources(graph);
+        for &(value, _) in sources.iter().filter(|(value, source)| value == source) {
+            let Some(code) = self.start.activations.get(value.0 as usize).copied().flatten() else { continue };
+            let producer = graph.producer(value).map(|id| graph.node(id));
+            let given = producer.is_none_or(|node| fixed_code(node, code.bits).is_some());
+            let map: Arc<dyn ActivationMap> = match given {
+                true => Arc::new(CodedActivation::fixed(code)),
+                false => Arc::new(CodedActivation::trained(code, self.estimator, graph.value(value).len())),
+            };
+            let moved = sources.iter().filter(|(other, source)| *source == value && is_blend(graph, *other));
+            let values: Vec<ValueId> = std::iter::once(value).chain(moved.map(|(other, _)| *other)).collect();
+            net.map_activations(&values, &map);
+        }
+        Ok(())
+    }
+
+    fn evaluated(&self, net: &Net) -> Result<eval::Net, EvalError> {
+        eval::Net::fake_quantized(&self.of(net))
+    }
+}
+
+/// Every activation with the one whose code it has: its own, or that from which its elements are moved.
+fn sources(graph: &Graph) -> Vec<(ValueId, ValueId)> {
+    let mut sources: Vec<(ValueId, ValueId)> = graph.inputs.iter().map(|&input| (input, input)).collect();
+    for node in &graph.nodes {
+        let moved = node.inputs.first().filter(|_| only_moves(&node.op));
+        let source = moved.and_then(|moved| sources.iter().find(|(value, _)| value == moved));
+        sources.push((node.output, source.map_or(node.output, |(_, source)| *source)));
+    }
+    sources
+}
+
+/// Whether a value lies between elements of the one that it was moved from, and so between its codes.
+fn is_blend(graph: &Graph, value: ValueId) -> bool {
+    graph.producer(value).is_some_and(|id| matches!(graph.node(id).op, Op::Resize { .. }))
+}
+
+/// The graph with latent weights for float ones, and the biases of the codes.
+fn latent_graph(start: &Quantized) -> Graph {
+    let mut graph = start.graph.clone();
+    for (&NodeId(node), codes) in &start.weights {
+        let operands = graph.nodes[node as usize].inputs.clone();
+        let weights = &mut graph.values[operands[1].0 as usize];
+        weights.data = weights.data.as_deref().map(|floats| Arc::new(weights::latent(codes, floats)));
+        let bias = Some(Arc::new(codes.bias.clone()));
+        match operands.get(2) {
+            Some(&value) => graph.values[value.0 as usize].data = bias,
+            None => {
+                let name = format!("{}.b", graph.nodes[node as usize].name);
+                let value = Value { name, shape: vec![codes.bias.len()], data: bias, range: None };
+                let value = graph.add_value(value);
+                graph.nodes[node as usize].inputs.push(value);
+            }
+        }
+    }
+    graph
+}

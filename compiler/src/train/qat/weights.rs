@@ -1,0 +1,178 @@
+//! The weights of a layer as the small integers that will stand for them.
+
+use super::estimator::{Estimator, damping};
+use crate::quant::{Levels, WeightCodes};
+use crate::train::parameter::{Parameter, Role};
+use crate::train::weight_map::WeightMap;
+
+/// Share of a cell's width that weights keep from its ends where they start.
+const MARGIN: f64 = 1e-3;
+
+/// Every weight as the nearest level of its channel. What is trained is the logarithm of each channel's step over
+/// where it started, so that one learning rate suits all of them.
+pub(super) struct CodedWeights {
+    levels: Vec<Levels>,
+    scales: Vec<f32>,
+    estimator: Estimator,
+}
+
+impl CodedWeights {
+    /// Starts at the formats and steps of `codes`.
+    pub(super) fn new(codes: &WeightCodes, estimator: Estimator) -> Self {
+        let levels = (0..codes.formats.len()).map(|channel| codes.levels_of(channel)).collect();
+        CodedWeights { levels, scales: codes.scales.clone(), estimator }
+    }
+
+    /// Each channel's levels, step and place among the weights.
+    fn rows<'a>(&'a self, own: &'a [Parameter], len: usize) -> impl Iterator<Item = Row<'a>> {
+        let (width, logarithms) = (len / self.levels.len().max(1), &own[0].values);
+        let channels = self.levels.iter().zip(self.scales.iter().zip(logarithms)).enumerate();
+        channels.map(move |(o, (levels, (scale, logarithm)))| Row {
+            levels,
+            scale: scale * logarithm.exp(),
+            place: o * width..(o + 1) * width,
+        })
+    }
+}
+
+struct Row<'a> {
+    levels: &'a Levels,
+    scale: f32,
+    place: std::ops::Range<usize>,
+}
+
+impl WeightMap for CodedWeights {
+    fn parameters(&self, prefix: &str) -> Vec<Parameter> {
+        vec![Parameter::new(format!("{prefix}.steps"), Role::Map, vec![0.0; self.levels.len()])]
+    }
+
+    fn forward(&self, latent: &[f32], own: &[Parameter], weights: &mut [f32]) {
+        for Row { levels, scale, place } in self.rows(own, latent.len()) {
+            for (weight, latent) in weights[place.clone()].iter_mut().zip(&latent[place]) {
+                *weight = scale * f32::from(nearest(levels, *latent, scale));
+            }
+        }
+    }
+
+    fn backward(&self, latent: &[f32], own: &mut [Parameter], gradient: &mut [f32]) {
+        let mut slopes = Vec::with_capacity(self.levels.len());
+        for Row { levels, scale, place } in self.rows(own, latent.len()) {
+            let (low, high) = levels.span();
+            let (low, high) = (low as f32, high as f32);
+            let mut total = 0.0;
+            let damping = damping(place.len(), levels.top() as f32);
+            for (g, latent) in gradient[place.clone()].iter_mut().zip(&latent[place]) {
+                let position = latent / scale;
+                let inside = (low..=high).contains(&position);
+                let rounded = f32::from(nearest(levels, *latent, scale));
+                total += *g * self.estimator.slope(position, rounded, inside);
+                *g = if inside { *g } else { 0.0 };
+            }
+            slopes.push(total * scale * damping);
+        }
+        own[0].gradient.iter_mut().zip(slopes).for_each(|(sum, slope)| *sum += slope);
+    }
+}
+
+/// The codes that trained weights, as the layer sees them, stand for: `steps` are what is trained of them.
+pub(super) fn codes(start: &WeightCodes, weights: &[f32], steps: &[f32], bias: Vec<f32>) -> WeightCodes {
+    let scales: Vec<f32> = start.scales.iter().zip(steps).map(|(scale, logarithm)| scale * logarithm.exp()).collect();
+    let width = weights.len() / scales.len().max(1);
+    let channels = weights.chunks_exact(width.max(1)).zip(&scales).enumerate();
+    let levels = channels.flat_map(|(o, (row, &scale))| {
+        let levels = start.levels_of(o);
+        row.iter().map(move |&weight| nearest(&levels, weight, scale)).collect::<Vec<_>>()
+    });
+    WeightCodes { levels: levels.collect(), scales, bias, ..start.clone() }
+}
+
+/// Rounds biases to what integer sums of codes can hold: multiples of the steps of input and weights. A channel of
+/// zeros has no step that matters.
+pub(super) fn round_bias(codes: &mut WeightCodes, input_scale: f32) {
+    let width = codes.levels.len() / codes.scales.len().max(1);
+    let channels = codes.levels.chunks_exact(width.max(1)).zip(&codes.scales).zip(&mut codes.bias);
+    for ((_, &scale), bias) in channels.filter(|((levels, _), _)| levels.iter().any(|&level| level != 0)) {
+        let step = f64::from(input_scale) * f64::from(scale);
+        *bias = ((f64::from(*bias) / step).round() * step) as f32;
+    }
+}
+
+/// Latent weights that are as near to `weights` as those can be whose nearest levels are those of `codes`.
+pub(super) fn latent(codes: &WeightCodes, weights: &[f32]) -> Vec<f32> {
+    let width = weights.len() / codes.scales.len().max(1);
+    let levels: Vec<Levels> = (0..codes.scales.len()).map(|channel| codes.levels_of(channel)).collect();
+    let all = weights.iter().zip(&codes.levels).enumerate();
+    all.map(|(i, (&weight, &level))| {
+        let (levels, scale) = (&levels[i / width], codes.scales[i / width]);
+        let ((low, high), (bottom, top)) = (levels.cell(level), levels.span());
+        let margin = MARGIN * (high - low);
+        let low = if low > bottom { low + margin } else { f64::NEG_INFINITY };
+        let high = if high < top { high - margin } else { f64::INFINITY };
+        ((f64::from(weight) / f64::from(scale)).clamp(low, high) * f64::from(scale)) as f32
+    })
+    .collect()
+}
+
+fn nearest(levels: &Levels, weight: f32, scale: f32) -> i8 {
+    levels.nearest(f64::from(weight) / f64::from(scale))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::WeightFormat;
+
+    fn layer() -> (WeightCodes, Vec<f32>) {
+        let formats = vec![
+            WeightFormat::Linear(1),
+            WeightFormat::Ternary,
+            WeightFormat::Linear(2),
+            WeightFormat::Linear(4),
+            WeightFormat::Codebook(2),
+        ];
+        let scales = vec![0.4, 0.3, 0.2, 0.11, 0.01];
+        let codes = WeightCodes {
+            levels: vec![1, -1, 1, 1, 0, -1, 3, 1, -1, 7, -3, 0, -100, -20, 30],
+            codebook: vec![-100, -20, 30, 127],
+            bias: vec![0.0; 5],
+            formats,
+            scales,
+        };
+        let weights = (0..15).map(|i| (i as f32 * 2.3).sin()).collect();
+        (codes, weights)
+    }
+
+    #[test]
+    fn training_starts_at_the_codes() {
+        let (start, weights) = layer();
+        let latent = latent(&start, &weights);
+        let map = CodedWeights::new(&start, Estimator::Lsq);
+        let own = map.parameters("a");
+        let mut coded = vec![0.0; weights.len()];
+        map.forward(&latent, &own, &mut coded);
+        assert_eq!(coded, start.decode());
+        assert_eq!(codes(&start, &coded, &own[0].values, start.bias.clone()), start);
+    }
+
+    /// A code scales with number and step alike, so `x dq/dx + s dq/ds` is `q` (Euler); as rounding counts as the
+    /// identity within the range and as a constant beyond it, that tells what the slope by the step is.
+    #[test]
+    fn slopes_of_steps_follow_from_those_of_weights() {
+        let (start, weights) = layer();
+        let map = CodedWeights::new(&start, Estimator::Lsq);
+        let mut own = map.parameters("a");
+        own[0].values = vec![0.1, -0.2, 0.05, -0.1, 0.3];
+        let mut coded = vec![0.0; weights.len()];
+        map.forward(&weights, &own, &mut coded);
+        let by_coded: Vec<f32> = (0..15).map(|i| (i as f32).cos()).collect();
+        let mut by_weights = by_coded.clone();
+        map.backward(&weights, &mut own, &mut by_weights);
+        assert!(by_weights.contains(&0.0) && by_weights != vec![0.0; 15]);
+        for (o, levels) in map.levels.iter().enumerate() {
+            let place = o * 3..(o + 1) * 3;
+            let sum: f32 = place.map(|i| by_coded[i] * coded[i] - by_weights[i] * weights[i]).sum();
+            let expected = sum * damping(3, levels.top() as f32);
+            assert!((own[0].gradient[o] - expected).abs() < 1e-4, "{} against {expected}", own[0].gradient[o]);
+        }
+    }
+}
