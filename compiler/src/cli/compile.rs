@@ -257,7 +257,7 @@ fn prune(
         return Ok(Vec::new());
     }
     let mut rows = vec![stages::of_graph("as given", &task.graph, &task.data)?];
-    let Some(pruned) = args.prune.prune(task, settings, &methods, global, progress)? else { return Ok(rows) };
+    let Some(pruned) = args.prune.prune(task, settings, &methods, progress)? else { return Ok(rows) };
     rows.push(stages::of_graph(&pruned.name, &pruned.graph, &task.data)?);
     let whole = std::mem::replace(&mut task.graph, pruned.graph);
     let beside = directory.join("pruned");

@@ -17,7 +17,7 @@ use crate::data::{DataSpec, Split};
 use crate::eval::Net;
 use crate::ir::Graph;
 use crate::methods::amc::baselines::Rule;
-use crate::methods::amc::{Aim, AmcError, Contest, Entry, Method, Outcome, Price, Pruned, shapes};
+use crate::methods::amc::{Aim, Contest, Entry, Method, Outcome, Price, Pruned, shapes};
 use crate::models::{Card, FloatAccuracy};
 use crate::policy::{EdgeLayers, Policy, WeightFormat};
 use crate::prune::taylor::Contributions;
@@ -77,6 +77,22 @@ pub(super) struct Args {
     out: PathBuf,
 }
 
+/// What is to be pruned away, and how.
+pub(super) struct Plan {
+    /// How much.
+    pub aim: Aim,
+    /// Of what.
+    pub price: PriceArg,
+    /// Which channels of a layer first.
+    pub select: SelectArg,
+    /// Layers keep multiples of so many channels.
+    pub multiple: usize,
+    /// How widths are chosen; the first is the one that counts.
+    pub methods: Vec<Method>,
+    /// Networks that each method tries.
+    pub episodes: usize,
+}
+
 /// A share of a price.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Keep {
@@ -111,7 +127,7 @@ enum MethodArg {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, clap::ValueEnum)]
-enum SelectArg {
+pub(super) enum SelectArg {
     /// Those that the layers that read them, refitted, miss least.
     Elimination,
     /// Those that are read by the smallest absolute weights.
@@ -160,16 +176,6 @@ impl Args {
         })
     }
 
-    fn selection(&self, task: &Task) -> Result<Selection> {
-        Ok(match self.select {
-            SelectArg::Elimination => Selection::Elimination,
-            SelectArg::L1 => Selection::Least(Saliency::L1),
-            SelectArg::L2 => Selection::Least(Saliency::L2),
-            SelectArg::Scale => Selection::Least(Saliency::Scale),
-            SelectArg::Taylor => Selection::Least(Saliency::Taylor(Contributions::of(&task.graph, &task.data)?)),
-        })
-    }
-
     fn methods(&self) -> Vec<Method> {
         match self.method {
             MethodArg::Amc => Method::ALL.to_vec(),
@@ -182,16 +188,6 @@ impl Args {
     }
 }
 
-/// What shall go, and how it is found.
-pub(super) struct Wish {
-    pub(super) aim: Aim,
-    pub(super) of: PriceArg,
-    pub(super) selection: Selection,
-    pub(super) multiple: usize,
-    pub(super) episodes: usize,
-    pub(super) methods: Vec<Method>,
-}
-
 pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let progress = Progress::new(global);
     progress.stage("reading the network and its data");
@@ -199,20 +195,19 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let settings = Settings { sums: args.passes.sums(), stages: args.passes.stages(usual.stages), ..usual };
     let block = settings.target.channel_block;
     let (task, _) = args::task(Some(&args.model), &args.data, &args.passes, block)?;
-    let (aim, of) = args.aim(&settings)?;
-    let clock = Instant::now();
-    let wish = Wish {
+    let (aim, price) = args.aim(&settings)?;
+    let plan = Plan {
         aim,
-        of,
-        selection: args.selection(&task)?,
+        price,
+        select: args.select,
         multiple: args.multiple.unwrap_or(block),
-        episodes: args.episodes,
         methods: args.methods(),
+        episodes: args.episodes,
     };
-    let outcome = contest(&wish, &task, &settings, global, &progress)?;
-    let Some(Entry { best: Some(best), .. }) = outcome.entries.first() else {
-        return Err(nothing(&outcome).into());
-    };
+    let clock = Instant::now();
+    let calibration = OnceCell::new();
+    let outcome = prune(&plan, &Workshop::new(&task, &settings, &calibration), &progress)?;
+    let best = outcome.chosen()?;
     progress.stage("scoring on the test samples");
     let test = task.data.score_net(&Net::float(&best.graph)?, task.data.indices(Split::Test, None)?)?;
     card(&args, &task, best, test.value, global.seed).save_with(&best.graph, &args.out)?;
@@ -242,41 +237,46 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     Ok(Output::new(json, text))
 }
 
-/// The methods asked for against one another.
-pub(super) fn contest(
-    wish: &Wish,
-    task: &Task,
-    settings: &Settings,
-    global: &Global,
-    progress: &Progress,
-) -> Result<Outcome> {
-    let calibration = OnceCell::new();
-    let workshop = Workshop::new(task, settings, &calibration);
-    let table = if wish.of == PriceArg::Latency { Some(table(&workshop, wish.multiple, progress)?) } else { None };
-    let weights = WeightFormat::Linear(BITS);
-    let price = match (wish.of, &table) {
+/// Prunes the network of a workshop; scores of episodes are remembered in its cache.
+///
+/// # Errors
+/// When the network cannot be pruned, priced or scored.
+pub(super) fn prune(plan: &Plan, workshop: &Workshop<'_>, progress: &Progress) -> Result<Outcome> {
+    let (task, settings) = (workshop.task, workshop.settings);
+    let table = (plan.price == PriceArg::Latency).then(|| table(workshop, plan.multiple, progress)).transpose()?;
+    let price = match (plan.price, &table) {
         (PriceArg::Weights, _) => Price::Weights,
-        (PriceArg::Latency, Some(table)) => {
-            Price::Latency { table, config: workshop.lower_config(), weights, activation_bits: BITS }
-        }
+        (PriceArg::Latency, Some(table)) => Price::Latency {
+            table,
+            config: workshop.lower_config(),
+            weights: WeightFormat::Linear(BITS),
+            activation_bits: BITS,
+        },
         _ => Price::Macs,
     };
     let contest = Contest {
         task,
         price,
-        aim: wish.aim,
-        selection: wish.selection.clone(),
-        multiple: wish.multiple,
-        episodes: wish.episodes,
-        seed: global.seed,
-        scores: Some(args::cache(global).join("scores")),
+        aim: plan.aim,
+        selection: plan.select.selection(task)?,
+        multiple: plan.multiple,
+        episodes: plan.episodes,
+        seed: settings.seed,
+        scores: Some(settings.cache.join("scores")),
     };
-    Ok(contest.run(&wish.methods, &mut |event| progress.event(event))?)
+    Ok(contest.run(&plan.methods, &mut |event| progress.event(event))?)
 }
 
-/// No method found a network that is good enough.
-pub(super) fn nothing(outcome: &Outcome) -> AmcError {
-    AmcError::Inaccurate { tried: outcome.entries.iter().map(|entry| entry.trials.len()).sum() }
+impl SelectArg {
+    fn selection(self, task: &Task) -> Result<Selection> {
+        Ok(match self {
+            SelectArg::Elimination => Selection::Elimination,
+            SelectArg::L1 => Selection::Least(Saliency::L1),
+            SelectArg::L2 => Selection::Least(Saliency::L2),
+            SelectArg::Scale => Selection::Least(Saliency::Scale),
+            SelectArg::Taylor => Selection::Least(Saliency::Taylor(Contributions::of(&task.graph, &task.data)?)),
+        })
+    }
 }
 
 /// Kernels of the network and of versions of it, from the narrowest on, timed in 8 bits.

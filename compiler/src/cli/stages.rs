@@ -1,21 +1,21 @@
 //! The steps of a compilation that change the network: channels go, weights are trained again, codes take their place.
 //! After each, what it costs and how good it is.
 
-use anyhow::Result;
+use std::cell::OnceCell;
+
+use anyhow::{Result, bail};
 use pare_runtime::Isa;
 
-use super::Global;
 use super::progress::Progress;
-use super::prune::{self, Keep, Wish};
+use super::prune::{self, Keep, Plan, SelectArg};
 use crate::board::AlignedBytes;
 use crate::board::host::Host;
-use crate::compile::Settings;
+use crate::compile::{Settings, Workshop};
 use crate::data::{Metric, Split};
 use crate::deploy::Deployed;
 use crate::eval::Net;
 use crate::ir::Graph;
 use crate::methods::amc::{Aim, Method};
-use crate::prune::Selection;
 use crate::report::StageRow;
 use crate::task::{Samples, Task};
 use crate::train::fit;
@@ -46,24 +46,24 @@ impl PruneArgs {
         task: &Task,
         settings: &Settings,
         methods: &[Method],
-        global: &Global,
         progress: &Progress,
     ) -> Result<Option<Step>> {
         let Some(Keep { share, of }) = self.prune else { return Ok(None) };
-        let wish = Wish {
+        let plan = Plan {
             aim: Aim::Share(share),
-            of,
-            selection: Selection::Elimination,
+            price: of,
+            select: SelectArg::Elimination,
             multiple: settings.target.channel_block,
-            episodes: self.episodes,
             methods: methods.to_vec(),
+            episodes: self.episodes,
         };
         progress.stage("taking channels out");
-        let outcome = prune::contest(&wish, task, settings, global, progress)?;
+        let calibration = OnceCell::new();
+        let outcome = prune::prune(&plan, &Workshop::new(task, settings, &calibration), progress)?;
         let found = outcome.entries.iter().filter_map(|entry| Some((entry.method, entry.best.as_ref()?)));
         // Of equals the first.
         let Some((method, best)) = found.rev().max_by(|(_, a), (_, b)| a.score.total_cmp(&b.score)) else {
-            return Err(prune::nothing(&outcome).into());
+            bail!("no method found a network within --prune: let more stay");
         };
         Ok(Some(Step { name: format!("pruned, widths by {}", method.name()), graph: best.graph.clone() }))
     }
