@@ -452,3 +452,23 @@ fn prune_writes_a_smaller_model_within_its_budget() {
     assert!(bench.fails(&[&args[..], &["--keep", "half"]].concat(), 2).contains("0.5macs"));
     assert!(bench.fails(&args, 2).contains("--keep"), "an aim must be given");
 }
+
+#[test]
+fn channels_weights_and_codes_go_in_one_command() {
+    let bench = Bench::new();
+    let line = "compile --prune 0.7macs --episodes 2 --bits w4a8 --finetune 1 --limit 100 --out out";
+    let words: Vec<&str> = line.split(' ').collect();
+    let made = bench.json(&words);
+    let stages = made["stages"].as_array().unwrap();
+    let names: Vec<&str> = stages.iter().map(|stage| stage["name"].as_str().unwrap()).collect();
+    assert!(names[1].starts_with("pruned, widths by "), "{names:?}");
+    assert_eq!([names[0], names[2], names[3], names[4]], ["as given", "weights trained", "quantised", "codes trained"]);
+    let figure = |stage: usize, name: &str| stages[stage][name].as_f64().unwrap();
+    assert!(figure(1, "macs") <= 0.7 * figure(0, "macs"));
+    assert!(figure(3, "bytes") < 0.3 * figure(2, "bytes"));
+    assert!(figure(2, "accuracy") > figure(1, "accuracy"), "training makes up for channels: {stages:?}");
+    assert!(figure(4, "accuracy") > figure(0, "accuracy") - 0.05, "{stages:?}");
+    // Nothing is left to do but to write the same once more.
+    assert_eq!(bench.json(&words)["digest"], made["digest"]);
+    assert!(bench.fails(&["compile", "--search", "amc"], 2).contains("--prune"));
+}
