@@ -13,6 +13,7 @@ pub mod job;
 mod layers;
 #[cfg(feature = "serial")]
 pub mod line;
+#[cfg(target_arch = "arm")]
 mod memory;
 mod report;
 mod semihosting;

@@ -4,7 +4,6 @@
 use core::arch::global_asm;
 
 // Armv6-M's instructions, which every Cortex-M has. Words where all is aligned, else bytes.
-#[cfg(target_arch = "arm")]
 global_asm!(
     ".section .text.memory_copy, \"ax\"",
     ".global __aeabi_memcpy, __aeabi_memcpy4, __aeabi_memcpy8, memcpy",
