@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::data::{DataSpec, Metric, Preprocessing};
-use crate::import::native;
+use crate::files;
+use crate::import::{ImportError, native};
 use crate::ir::Graph;
 
 /// The card in a model's directory, beside the files of [`native`].
@@ -73,6 +74,19 @@ impl Card {
         let path = dir.join(CARD_FILE);
         let text = std::fs::read_to_string(&path).map_err(|source| CardError::Io { path: path.clone(), source })?;
         toml::from_str(&text).map_err(|source| CardError::Malformed { path, source })
+    }
+
+    /// Writes the model and this card of it into a directory, all files or none.
+    ///
+    /// # Errors
+    /// When the directory cannot be written.
+    pub fn save_with(&self, graph: &Graph, dir: &Path) -> Result<(), ImportError> {
+        let write = |source| ImportError::Write { file: dir.display().to_string(), source };
+        let card = toml::to_string(self).map_err(|error| write(std::io::Error::other(error)))?;
+        let mut files = native::encode(graph)?.to_vec();
+        files.push((CARD_FILE, card.into_bytes()));
+        let files: Vec<_> = files.into_iter().map(|(name, bytes)| (dir.join(name), bytes.into())).collect();
+        files::replace_all(&files).map_err(write)
     }
 }
 

@@ -24,12 +24,12 @@ pub enum FormatError {
     },
     /// The checksum does not match: the blob was damaged.
     Checksum,
-    /// The named part reaches beyond the end.
-    Truncated(&'static str),
+    /// This reaches beyond the end.
+    Truncated(Detail),
     /// A section does not start at a multiple of 4.
     Section,
-    /// The named part of a layer makes no sense.
-    Layer(&'static str),
+    /// This makes no sense.
+    Layer(Detail),
     /// The operator is unknown.
     UnknownOp(u8),
     /// The network wants kernels that are not [linked](crate::kernels::KernelSet::LINKED).
@@ -82,6 +82,61 @@ impl fmt::Display for FormatError {
 }
 
 impl core::error::Error for FormatError {}
+
+/// Names details of a blob once, for code and for people.
+macro_rules! details {
+    ($($name:ident $text:literal,)*) => {
+        /// A part of a blob that an error is about: a byte, of which programs without a screen never link the text.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub enum Detail {
+            $(#[doc = $text] $name,)*
+        }
+
+        impl fmt::Display for Detail {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self {
+                    $(Detail::$name => $text,)*
+                })
+            }
+        }
+    };
+}
+
+details! {
+    TensorRecords "the tensor records",
+    IoIndices "the input and output indices",
+    LayerRecords "the layer records",
+    Tables "the tables",
+    Channels "the biases and multipliers",
+    Weights "the weights",
+    Metadata "the metadata",
+    LayerRecord "a layer record",
+    Operands "the number of operands or the record's length",
+    TensorIndex "a tensor index",
+    ConvGeometry "the geometry of a Conv",
+    BiasIndex "the bias index of a Conv",
+    Requantisation "a requantisation",
+    Residual "the residual of a Conv",
+    WeightGroup "a weight group",
+    GroupChannels "the channel counts of the weight groups",
+    WeightPadding "the padding of weights of 8 bits",
+    PlanePadding "the padding of bit planes",
+    SparsePositions "the positions of sparse weights",
+    Add "an Add",
+    PoolGeometry "the geometry of a pool",
+    MaxPoolRange "the range of a MaxPool",
+    LutShapes "the shapes of a Lut",
+    LutTable "a look-up table",
+    LutCode "a code in a look-up table",
+    SoftmaxShapes "the shapes of a Softmax",
+    Concat "a Concat",
+    Pad "a Pad",
+    Transpose "a Transpose",
+    Resize "a Resize",
+    ResizeTable "a table of a Resize",
+    DepthToSpace "a DepthToSpace",
+}
 
 /// Why a session cannot start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

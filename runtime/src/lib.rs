@@ -47,7 +47,7 @@ pub mod requant;
 pub mod sparse;
 
 pub use arena::{Arena, arena_bytes};
-pub use error::{FormatError, SetupError};
+pub use error::{Detail, FormatError, SetupError};
 pub use kernels::{Isa, KernelSet};
 pub use model::Model;
 pub use probe::Probe;

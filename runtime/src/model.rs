@@ -3,7 +3,7 @@
 use core::num::NonZeroUsize;
 use core::ops::Range;
 
-use crate::error::FormatError;
+use crate::error::{Detail, FormatError};
 use crate::format::{
     Conv, HEADER_BYTES, Header, Layer, LayerOp, Layout, Reader, Record, STAGE_BYTES, Sections, Shape, TENSOR_BYTES,
     Tensor, VERSION, crc32, op,
@@ -39,12 +39,12 @@ impl<'a> Model<'a> {
         Layout::from_number(header.layout).ok_or(FormatError::Layout(header.layout))?;
         let section =
             |from: u32, to: u32, what| blob.get(from as usize..to as usize).ok_or(FormatError::Truncated(what));
-        let weights = section(header.weights, header.blob_bytes, "the weights")?;
-        let channels = section(header.channels, header.weights, "the biases and multipliers")?;
-        let aux = section(header.aux, header.channels, "the tables")?;
-        section(header.meta, header.meta.saturating_add(header.meta_bytes), "the metadata")?;
+        let weights = section(header.weights, header.blob_bytes, Detail::Weights)?;
+        let channels = section(header.channels, header.weights, Detail::Channels)?;
+        let aux = section(header.aux, header.channels, Detail::Tables)?;
+        section(header.meta, header.meta.saturating_add(header.meta_bytes), Detail::Metadata)?;
         let tensors = Reader(blob).bytes(HEADER_BYTES, usize::from(header.n_tensors) * TENSOR_BYTES);
-        let tensors = tensors.ok_or(FormatError::Truncated("the tensor records"))?;
+        let tensors = tensors.ok_or(FormatError::Truncated(Detail::TensorRecords))?;
         if [header.channels, header.weights].iter().any(|at| !at.is_multiple_of(4)) {
             return Err(FormatError::Section);
         }
@@ -232,7 +232,7 @@ impl<'a> Model<'a> {
 
     fn check_tensors(&self) -> Result<(), FormatError> {
         for index in 0..self.header.n_tensors {
-            let tensor = self.tensor(index).ok_or(FormatError::Truncated("the tensor records"))?;
+            let tensor = self.tensor(index).ok_or(FormatError::Truncated(Detail::TensorRecords))?;
             let sane = (1..=8).contains(&tensor.bits)
                 && tensor.storage == 8
                 && tensor.zero <= tensor.max_code()
@@ -244,7 +244,7 @@ impl<'a> Model<'a> {
         let n_io = usize::from(self.header.n_inputs) + usize::from(self.header.n_outputs);
         for i in 0..n_io {
             let index = Reader(self.blob).u16((self.header.io as usize).saturating_add(2 * i));
-            let index = index.ok_or(FormatError::Truncated("the input and output indices"))?;
+            let index = index.ok_or(FormatError::Truncated(Detail::IoIndices))?;
             self.tensor(index).filter(|tensor| self.holds(tensor)).ok_or(FormatError::Tensor(index))?;
         }
         Ok(())
@@ -311,7 +311,7 @@ impl<'a> Model<'a> {
 
     #[inline(always)]
     fn record(&self, at: usize) -> Result<(Record<'a>, usize), FormatError> {
-        let records = self.blob.get(at..).ok_or(FormatError::Truncated("the layer records"))?;
+        let records = self.blob.get(at..).ok_or(FormatError::Truncated(Detail::LayerRecords))?;
         Record::read(records, &self.sections)
     }
 }
@@ -373,7 +373,7 @@ impl<'m, 'a> Records<'m, 'a> {
     #[cfg_attr(not(target_os = "none"), inline(always))]
     #[cfg_attr(target_os = "none", inline(never))]
     fn read(&mut self) -> Result<Record<'a>, FormatError> {
-        self.left = self.left.checked_sub(1).ok_or(FormatError::Truncated("the layer records"))?;
+        self.left = self.left.checked_sub(1).ok_or(FormatError::Truncated(Detail::LayerRecords))?;
         let (record, bytes) = self.model.record(self.at)?;
         self.at = self.at.saturating_add(bytes);
         Ok(record)

@@ -1,7 +1,7 @@
 //! Blobs, whole and damaged.
 
 use pare_runtime::format::{Add, HEADER_BYTES, Layout, Shape, WeightFormat, op};
-use pare_runtime::{FormatError, Isa, Model, Session, SetupError};
+use pare_runtime::{Detail, FormatError, Isa, Model, Session, SetupError};
 use pare_tests::blob::{Builder, every_operator, in_a_row, seal};
 use pare_tests::fuzz;
 use pare_tests::problems::{ConvProblem, ConvSpec};
@@ -140,13 +140,13 @@ fn a_convolution_that_adds_does_so_on_its_second_operand_and_nowhere_else() {
     };
     assert_eq!(parsed(&on_second, add), Ok(()));
     for bad in [Add { shift: 0, ..add }, Add { shift: 32, ..add }, Add { lo: 9, hi: 8, ..add }] {
-        assert_eq!(parsed(&on_second, bad), Err(FormatError::Layer("the residual of a Conv")));
+        assert_eq!(parsed(&on_second, bad), Err(FormatError::Layer(Detail::Residual)));
     }
     let smaller = |b: &mut Builder| {
         let (input, residual) = (b.tensor(ROW, 0), b.tensor(Shape { c: 4, ..ROW }, 1));
         [input, residual, b.tensor(ROW, 0)]
     };
-    assert_eq!(parsed(&smaller, add), Err(FormatError::Layer("the residual of a Conv")));
+    assert_eq!(parsed(&smaller, add), Err(FormatError::Layer(Detail::Residual)));
     let apart = |b: &mut Builder| [b.tensor(ROW, 0), b.tensor(ROW, 1), b.tensor(ROW, 0)];
     let on_both = |b: &mut Builder| {
         let input = b.tensor(ROW, 0);
@@ -224,7 +224,7 @@ fn resizes_pick_and_mix_as_their_tables_say() {
     // Halfway between 20 and 31 rounds up; all of the second is the second.
     let mixed = [[1, 2, 128], [0, 1, 256]];
     assert_eq!(resize(op::RESIZE_BILINEAR, &mixed, 3), Ok(vec![26, 188, 20, 120]));
-    let outside = FormatError::Layer("a table of a Resize");
+    let outside = FormatError::Layer(Detail::ResizeTable);
     assert_eq!(resize(op::RESIZE_NEAREST, &[[3, 0, 0]; 2], 1), Err(outside));
     assert_eq!(resize(op::RESIZE_BILINEAR, &[[0, 3, 0]; 2], 3), Err(outside));
     assert_eq!(resize(op::RESIZE_BILINEAR, &[[0, 1, 257]; 2], 3), Err(outside));

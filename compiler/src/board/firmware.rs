@@ -194,6 +194,7 @@ fn build_programs(
         ("RUSTC", toolchain.rustc.as_os_str()),
         ("CARGO_ENCODED_RUSTFLAGS", flags.as_ref()),
         ("PARE_MEMORY_MAP", map.as_os_str()),
+        ("CARGO_PROFILE_RELEASE_OPT_LEVEL", core.opt_level().as_ref()),
     ]);
     let what = format!("the firmware for {}", core.cpu);
     let arguments = [programs, &["--target", &core.rust_target]].concat();
@@ -270,6 +271,12 @@ pub fn samples_a_job(memory: &Memory, model: &Model<'_>) -> usize {
 }
 
 impl Core {
+    /// How far code is optimised. With the DSP extension all loops that take time are in assembly, and the rest had rather
+    /// be small; without it they are not, or with Helium so fast that the rest counts.
+    fn opt_level(&self) -> &'static str {
+        if self.kernels.last() == Some(&Isa::Dsp) { "2" } else { "3" }
+    }
+
     /// The processor of its object files.
     pub(super) fn object_arch(&self) -> ObjectArch {
         match self.rust_target.as_str() {

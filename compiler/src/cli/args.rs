@@ -118,7 +118,7 @@ impl PortArgs {
 }
 
 /// How to search.
-#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, clap::ValueEnum)]
 pub(super) enum Method {
     /// By measured sensitivities, solved to the optimum, then refined.
     #[default]
@@ -127,12 +127,14 @@ pub(super) enum Method {
     Random,
     /// One choice for all layers, to compare with.
     Uniform,
+    /// Channels by the agent of AMC, with `compile --prune`, then widths as exact finds them.
+    Amc,
 }
 
 impl Method {
     pub(super) fn strategy(self) -> Box<dyn Strategy> {
         match self {
-            Method::Exact => Box::new(Exact::default()),
+            Method::Exact | Method::Amc => Box::new(Exact::default()),
             Method::Random => Box::new(Random { evaluations: 64 }),
             Method::Uniform => Box::new(Uniform),
         }
@@ -361,5 +363,35 @@ impl From<SplitArg> for Split {
             SplitArg::Val => Split::Val,
             SplitArg::Test => Split::Test,
         }
+    }
+}
+
+/// The command line, to be told in a card.
+pub(super) fn command() -> String {
+    without_results(std::env::args().skip(1))
+}
+
+/// A command without the place of its results: what it makes is the same anywhere.
+fn without_results(mut words: impl Iterator<Item = String>) -> String {
+    let mut command = "pare".to_owned();
+    while let Some(word) = words.next() {
+        if word == "--out" {
+            words.next();
+        } else if !word.starts_with("--out=") {
+            command = command + " " + &word;
+        }
+    }
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_card_names_the_command_without_where_it_wrote() {
+        let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>().into_iter();
+        assert_eq!(without_results(words("train m --out a/b --epochs 3")), "pare train m --epochs 3");
+        assert_eq!(without_results(words("train m --epochs 3 --out=a/b")), "pare train m --epochs 3");
     }
 }

@@ -6,13 +6,14 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use pare_runtime::{Isa, Model};
 use serde_json::json;
 
 use super::args::{self, BudgetArgs, DataArgs, Method, PassArgs, TargetArgs};
 use super::finetune::FinetuneArgs;
 use super::progress::Progress;
+use super::stages::{self, PruneArgs};
 use super::{Global, Output};
 use crate::board::host::Host;
 use crate::board::link::{LinkError, Linked, link};
@@ -29,9 +30,10 @@ use crate::deploy::Deployed;
 use crate::emit::{c_header, object_file, rust_stub, symbol};
 use crate::eval::Net;
 use crate::files;
+use crate::methods::amc;
 use crate::passes::Saving;
 use crate::policy::{EdgeLayers, Policy, WeightFormat};
-use crate::report::{self, LayerRow, Report};
+use crate::report::{self, LayerRow, Report, StageRow};
 use crate::search::{Budget, Metric};
 use crate::target::Target;
 use crate::task::{Figure, Task, encode};
@@ -53,6 +55,8 @@ pub(super) struct Args {
     budget: BudgetArgs,
     #[command(flatten)]
     how: HowArgs,
+    #[command(flatten)]
+    prune: PruneArgs,
     #[command(flatten)]
     finetune: FinetuneArgs,
     /// Where the results go [default: pare-out/NAME].
@@ -131,6 +135,7 @@ impl Args {
 pub(super) struct Finished<'a> {
     pub(super) task: &'a Task,
     pub(super) savings: Vec<Saving>,
+    pub(super) stages: Vec<StageRow>,
     pub(super) settings: &'a Settings,
     pub(super) policy: Policy,
     pub(super) found: Option<Found>,
@@ -159,12 +164,14 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let usual = args.target.settings(global)?;
     let settings = Settings { sums: args.passes.sums(), stages: args.passes.stages(usual.stages), ..usual };
     let block = settings.target.channel_block;
-    let (task, savings) = args::task(args.model.as_deref(), &args.data, &args.passes, block)?;
+    let (mut task, savings) = args::task(args.model.as_deref(), &args.data, &args.passes, block)?;
+    let directory = args.out.clone().unwrap_or_else(|| Path::new("pare-out").join(symbol(&task.graph.name)));
+    let whole = task.graph.clone();
+    let mut stages = prune(&args, &mut task, &settings, &directory, global, &progress)?;
     let calibration = OnceCell::new();
     let workshop = Workshop::new(&task, &settings, &calibration);
     let budget = args.budget.budget(&task, &settings.target)?;
     let test = task.data.indices(Split::Test, args.limit.map(NonZeroUsize::get))?;
-    let directory = args.out.unwrap_or_else(|| Path::new("pare-out").join(symbol(&task.graph.name)));
 
     let given = given_policy(&args.how, &task, &settings.target)?;
     let wanted = given.as_ref().map_or_else(|| workshop.uniform_policies(), |policy| vec![policy.clone()]);
@@ -180,23 +187,27 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     };
     check_costs(&workshop, &candidate, &table, &budget)?;
     settings.target.check_memory(candidate.flash(), candidate.ram())?;
-    let trained = args.finetune.train(&workshop, &candidate.policy, &directory, &progress)?;
+    let trained = args.finetune.train_codes(&workshop, &candidate.policy, &whole, &directory, &progress)?;
     if let Some(trained) = &trained {
         check_trained(&workshop, trained, &budget)?;
     }
     let Candidate { policy, found, mut deployed, timing, linked } = candidate;
 
     progress.stage("scoring on the test samples");
-    let float = task.data.score_net(&Net::float(&task.graph)?, test)?;
+    let float = task.data.score_net(&Net::float(&whole)?, test)?;
     let score = |deployed: &Deployed| {
         let blob = AlignedBytes::from(&deployed.blob.bytes[..]);
         task.data.score_blob(&blob, Host::default(), Isa::best(), test)
     };
+    if !stages.is_empty() {
+        stages.push(stages::of_blob("quantised", &deployed, &task.data)?);
+    }
     let mut finetuned = None;
     if let Some(trained) = trained {
         finetuned = Some(Finetuned { before: score(&deployed)?, epochs: trained.epochs });
         // Formats, and so sizes and timing, are those of before.
         deployed = workshop.deploy_quantized(trained.quantized, &table, &workshop.metadata())?;
+        stages.push(stages::of_blob("codes trained", &deployed, &task.data)?);
     }
     let integer = score(&deployed)?;
     let blob = AlignedBytes::from(&deployed.blob.bytes[..]);
@@ -206,6 +217,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let finished = Finished {
         task: &task,
         savings,
+        stages,
         settings: &settings,
         policy,
         found,
@@ -222,6 +234,39 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let report = finished.report(global, wall);
     let files = finished.write(&directory, &model, &report)?;
     Ok(finished.output(&report, &files))
+}
+
+/// Takes channels out of the network and trains the rest, as far as that is wanted; rows of the network before and after,
+/// none where it is quantised alone.
+fn prune(
+    args: &Args,
+    task: &mut Task,
+    settings: &Settings,
+    directory: &Path,
+    global: &Global,
+    progress: &Progress,
+) -> Result<Vec<StageRow>> {
+    let methods = match args.how.search {
+        Some(Method::Amc) if !args.prune.is_wanted() => {
+            bail!("--search amc takes channels out: say how far by --prune")
+        }
+        Some(Method::Amc) => vec![amc::Method::Amc],
+        _ => amc::Method::ALL.to_vec(),
+    };
+    if !args.prune.is_wanted() && !args.finetune.is_wanted() {
+        return Ok(Vec::new());
+    }
+    let mut rows = vec![stages::of_graph("as given", &task.graph, &task.data)?];
+    let Some(pruned) = args.prune.prune(task, settings, &methods, progress)? else { return Ok(rows) };
+    rows.push(stages::of_graph(&pruned.name, &pruned.graph, &task.data)?);
+    let whole = std::mem::replace(&mut task.graph, pruned.graph);
+    let beside = directory.join("pruned");
+    let trained = args.finetune.train_weights(&task.graph, &whole, &task.data, &beside, global.seed, progress)?;
+    if let Some(trained) = trained {
+        rows.push(stages::of_graph("weights trained", &trained, &task.data)?);
+        task.graph = trained;
+    }
+    Ok(rows)
 }
 
 /// The policy that the command line names, if it does: one that the target has kernels for.
@@ -449,6 +494,7 @@ impl Finished<'_> {
             "finetune": self.finetuned.as_ref().map(|Finetuned { before, epochs }| {
                 json!({ "accuracy_before": before.value, "epochs": epochs })
             }),
+            "stages": report.stages,
             "search": report.provenance.search,
             "files": paths,
         });
@@ -460,6 +506,7 @@ impl Finished<'_> {
             ("arena".to_owned(), h.arena_bytes.to_string()),
             ("latency".to_owned(), format!("{latency} measured, {} kernels", self.settings.isa)),
         ];
+        facts.extend(report.stages.iter().map(stage));
         facts.extend(self.finetuned.as_ref().map(|tuned| ("fine-tuned".to_owned(), tuned.sentence())));
         facts.extend(self.linkage().map(|linkage| ("linked".to_owned(), linkage)));
         facts.extend(estimate.map(|(time, how)| ("time".to_owned(), format!("{time}, {how}"))));
@@ -508,6 +555,13 @@ pub(super) fn search_sentence(found: &Found) -> String {
         _ => String::new(),
     };
     format!("{} policies scored{proof}", s.evaluations)
+}
+
+/// The network after a step.
+fn stage(row: &StageRow) -> (String, String) {
+    let StageRow { name, accuracy, macs, bytes } = row;
+    let reached = accuracy.map_or_else(String::new, |accuracy| format!("validation {accuracy:.4}, "));
+    (name.clone(), format!("{reached}{macs} MACs, {bytes}"))
 }
 
 /// What a pass removed of the network's size.

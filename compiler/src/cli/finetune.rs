@@ -1,4 +1,4 @@
-//! `--finetune`: training of the codes that a policy makes.
+//! `--finetune`: training of a pruned network, and of the codes that a policy makes.
 
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -8,15 +8,19 @@ use anyhow::{Context, Result, bail};
 use super::progress::Progress;
 use crate::compile::Workshop;
 use crate::data::Metric;
+use crate::ir::Graph;
 use crate::policy::Policy;
+use crate::task::Samples;
 use crate::train::fit::CHECKPOINT_FILE;
-use crate::train::{Augmentation, Distillation, Estimator, QuantisedTraining, Recipe, Schedule, TrainedCodes};
+use crate::train::{
+    Augmentation, Distillation, Estimator, Norms, QuantisedTraining, Recipe, Schedule, Start, TrainedCodes, Training,
+};
 
 /// How codes are trained.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct FinetuneArgs {
-    /// Train the codes of the policy for so many epochs (quantisation-aware training); a run that was killed goes on
-    /// from the checkpoint among its results.
+    /// Train the codes of the policy for so many epochs (quantisation-aware training), and before that, with --prune, the
+    /// weights that are left; a run that was killed goes on from the checkpoints among its results.
     #[arg(long, value_name = "EPOCHS")]
     finetune: Option<NonZeroUsize>,
     /// With --finetune: how the steps of the codes are learned.
@@ -50,11 +54,39 @@ impl FinetuneArgs {
         self.finetune.is_some()
     }
 
+    /// Trains the weights of a pruned network, if that is wanted, with a checkpoint in `directory`.
+    pub(super) fn train_weights(
+        &self,
+        graph: &Graph,
+        teacher: &Graph,
+        samples: &Samples,
+        directory: &Path,
+        seed: u64,
+        progress: &Progress,
+    ) -> Result<Option<Graph>> {
+        let Some(epochs) = self.finetune else { return Ok(None) };
+        let recipe = self.recipe(epochs.get(), samples.metric)?;
+        progress.stage("training what is left");
+        let training = Training {
+            graph,
+            start: Start::Trained,
+            norms: Norms::Bias,
+            samples,
+            recipe: &recipe,
+            teacher: recipe.distillation.as_ref().map(|_| teacher),
+            method: None,
+            seed,
+        };
+        let trained = training.run(Some(directory), &mut |event| progress.training(event));
+        Ok(Some(trained.with_context(|| stopped(directory))?.graph))
+    }
+
     /// Trains the codes of `policy`, if that is wanted, with a checkpoint in `directory`.
-    pub(super) fn train(
+    pub(super) fn train_codes(
         &self,
         workshop: &Workshop<'_>,
         policy: &Policy,
+        teacher: &Graph,
         directory: &Path,
         progress: &Progress,
     ) -> Result<Option<TrainedCodes>> {
@@ -70,15 +102,12 @@ impl FinetuneArgs {
             },
             samples: &workshop.task.data,
             recipe: &recipe,
-            teacher: recipe.distillation.as_ref().map(|_| &workshop.task.graph),
+            teacher: recipe.distillation.as_ref().map(|_| teacher),
             seed: workshop.settings.seed,
         };
         std::fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
-        let trained = training.run(Some(directory), &mut |event| progress.training(event)).with_context(|| {
-            let checkpoint = directory.join(CHECKPOINT_FILE);
-            format!("training stopped; started again, it goes on from {} if that is there", checkpoint.display())
-        })?;
-        Ok(Some(trained))
+        let trained = training.run(Some(directory), &mut |event| progress.training(event));
+        Ok(Some(trained.with_context(|| stopped(directory))?))
     }
 
     fn recipe(&self, epochs: usize, metric: Metric) -> Result<Recipe> {
@@ -105,4 +134,9 @@ impl FinetuneArgs {
             ..usual
         })
     }
+}
+
+fn stopped(directory: &Path) -> String {
+    let checkpoint = directory.join(CHECKPOINT_FILE);
+    format!("training stopped; started again, it goes on from {} if that is there", checkpoint.display())
 }

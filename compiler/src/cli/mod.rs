@@ -20,6 +20,7 @@ mod prune;
 mod report;
 mod run;
 mod search;
+mod stages;
 mod targets;
 mod train;
 mod verify;

@@ -15,12 +15,10 @@ use crate::compile::{Settings, Workshop};
 use crate::cost::table::LatencyTable;
 use crate::data::{DataSpec, Split};
 use crate::eval::Net;
-use crate::files;
-use crate::import::native;
 use crate::ir::Graph;
 use crate::methods::amc::baselines::Rule;
-use crate::methods::amc::{Aim, AmcError, Contest, Entry, Method, Outcome, Price, Pruned, shapes};
-use crate::models::{CARD_FILE, Card, FloatAccuracy};
+use crate::methods::amc::{Aim, Contest, Entry, Method, Outcome, Price, Pruned, shapes};
+use crate::models::{Card, FloatAccuracy};
 use crate::policy::{EdgeLayers, Policy, WeightFormat};
 use crate::prune::taylor::Contributions;
 use crate::prune::{Saliency, Selection};
@@ -79,15 +77,31 @@ pub(super) struct Args {
     out: PathBuf,
 }
 
+/// What is to be pruned away, and how.
+pub(super) struct Plan {
+    /// How much.
+    pub aim: Aim,
+    /// Of what.
+    pub price: PriceArg,
+    /// Which channels of a layer first.
+    pub select: SelectArg,
+    /// Layers keep multiples of so many channels.
+    pub multiple: usize,
+    /// How widths are chosen; the first is the one that counts.
+    pub methods: Vec<Method>,
+    /// Networks that each method tries.
+    pub episodes: usize,
+}
+
 /// A share of a price.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Keep {
-    share: f64,
-    of: PriceArg,
+pub(super) struct Keep {
+    pub(super) share: f64,
+    pub(super) of: PriceArg,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, clap::ValueEnum)]
-enum PriceArg {
+pub(super) enum PriceArg {
     /// Multiply-accumulates.
     Macs,
     /// Numbers to store, biases apart.
@@ -113,7 +127,7 @@ enum MethodArg {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, clap::ValueEnum)]
-enum SelectArg {
+pub(super) enum SelectArg {
     /// Those that the layers that read them, refitted, miss least.
     Elimination,
     /// Those that are read by the smallest absolute weights.
@@ -162,16 +176,6 @@ impl Args {
         })
     }
 
-    fn selection(&self, task: &Task) -> Result<Selection> {
-        Ok(match self.select {
-            SelectArg::Elimination => Selection::Elimination,
-            SelectArg::L1 => Selection::Least(Saliency::L1),
-            SelectArg::L2 => Selection::Least(Saliency::L2),
-            SelectArg::Scale => Selection::Least(Saliency::Scale),
-            SelectArg::Taylor => Selection::Least(Saliency::Taylor(Contributions::of(&task.graph, &task.data)?)),
-        })
-    }
-
     fn methods(&self) -> Vec<Method> {
         match self.method {
             MethodArg::Amc => Method::ALL.to_vec(),
@@ -191,39 +195,22 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let settings = Settings { sums: args.passes.sums(), stages: args.passes.stages(usual.stages), ..usual };
     let block = settings.target.channel_block;
     let (task, _) = args::task(Some(&args.model), &args.data, &args.passes, block)?;
-    let multiple = args.multiple.unwrap_or(block);
-    let (aim, of) = args.aim(&settings)?;
+    let (aim, price) = args.aim(&settings)?;
+    let plan = Plan {
+        aim,
+        price,
+        select: args.select,
+        multiple: args.multiple.unwrap_or(block),
+        methods: args.methods(),
+        episodes: args.episodes,
+    };
     let clock = Instant::now();
     let calibration = OnceCell::new();
-    let workshop = Workshop::new(&task, &settings, &calibration);
-    let table = if of == PriceArg::Latency { Some(table(&workshop, multiple, &progress)?) } else { None };
-    let weights = WeightFormat::Linear(BITS);
-    let price = match (of, &table) {
-        (PriceArg::Weights, _) => Price::Weights,
-        (PriceArg::Latency, Some(table)) => {
-            Price::Latency { table, config: workshop.lower_config(), weights, activation_bits: BITS }
-        }
-        _ => Price::Macs,
-    };
-    let contest = Contest {
-        task: &task,
-        price,
-        aim,
-        selection: args.selection(&task)?,
-        multiple,
-        episodes: args.episodes,
-        seed: global.seed,
-        scores: Some(args::cache(global).join("scores")),
-    };
-    let outcome = contest.run(&args.methods(), &mut |event| progress.event(event))?;
-    let Some(Entry { best: Some(best), .. }) = outcome.entries.first() else {
-        return Err(AmcError::Inaccurate { tried: outcome.entries.iter().map(|entry| entry.trials.len()).sum() }.into());
-    };
+    let outcome = prune(&plan, &Workshop::new(&task, &settings, &calibration), &progress)?;
+    let best = outcome.chosen()?;
     progress.stage("scoring on the test samples");
     let test = task.data.score_net(&Net::float(&best.graph)?, task.data.indices(Split::Test, None)?)?;
-    native::save(&best.graph, &args.out)?;
-    let card = card(&args, &task, best, test.value, global.seed);
-    files::replace(&args.out.join(CARD_FILE), toml::to_string(&card)?.as_bytes())?;
+    card(&args, &task, best, test.value, global.seed).save_with(&best.graph, &args.out)?;
     progress.finish();
 
     let wall_s = clock.elapsed().as_secs_f64();
@@ -248,6 +235,48 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
         args.out.display(),
     );
     Ok(Output::new(json, text))
+}
+
+/// Prunes the network of a workshop; scores of episodes are remembered in its cache.
+///
+/// # Errors
+/// When the network cannot be pruned, priced or scored.
+pub(super) fn prune(plan: &Plan, workshop: &Workshop<'_>, progress: &Progress) -> Result<Outcome> {
+    let (task, settings) = (workshop.task, workshop.settings);
+    let table = (plan.price == PriceArg::Latency).then(|| table(workshop, plan.multiple, progress)).transpose()?;
+    let price = match (plan.price, &table) {
+        (PriceArg::Weights, _) => Price::Weights,
+        (PriceArg::Latency, Some(table)) => Price::Latency {
+            table,
+            config: workshop.lower_config(),
+            weights: WeightFormat::Linear(BITS),
+            activation_bits: BITS,
+        },
+        _ => Price::Macs,
+    };
+    let contest = Contest {
+        task,
+        price,
+        aim: plan.aim,
+        selection: plan.select.selection(task)?,
+        multiple: plan.multiple,
+        episodes: plan.episodes,
+        seed: settings.seed,
+        scores: Some(settings.cache.join("scores")),
+    };
+    Ok(contest.run(&plan.methods, &mut |event| progress.event(event))?)
+}
+
+impl SelectArg {
+    fn selection(self, task: &Task) -> Result<Selection> {
+        Ok(match self {
+            SelectArg::Elimination => Selection::Elimination,
+            SelectArg::L1 => Selection::Least(Saliency::L1),
+            SelectArg::L2 => Selection::Least(Saliency::L2),
+            SelectArg::Scale => Selection::Least(Saliency::Scale),
+            SelectArg::Taylor => Selection::Least(Saliency::Taylor(Contributions::of(&task.graph, &task.data)?)),
+        })
+    }
 }
 
 /// Kernels of the network and of versions of it, from the narrowest on, timed in 8 bits.
@@ -295,7 +324,7 @@ fn card(args: &Args, task: &Task, pruned: &Pruned, test: f64, seed: u64) -> Card
         name: task.graph.name.clone(),
         description: format!("Pruned by `pare prune` from {}.", name(&args.model)),
         data: args.data.data.clone().or_else(|| task.data.dataset.name.parse().ok()).unwrap_or(DataSpec::Synthetic),
-        training: std::env::args().skip(1).fold("pare".to_owned(), |command, word| format!("{command} {word}")),
+        training: args::command(),
         seed,
         preprocessing: task.data.preprocessing.clone(),
         accuracy: FloatAccuracy { metric: task.data.metric, val: pruned.score, test },

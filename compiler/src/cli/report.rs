@@ -61,6 +61,7 @@ impl Finished<'_> {
             model: graph.name.clone(),
             target: self.settings.target.name.clone(),
             passes: self.savings.clone(),
+            stages: self.stages.clone(),
             judged_by: self.task.data.judged_by(Split::Val),
             budget: self.budget_lines(&headline),
             goal: self.found.as_ref().map(|found| Goal {

@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
 use super::args::{self, BudgetArgs, DataArgs, Method, PassArgs, TargetArgs};
@@ -35,6 +35,9 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
+    if args.search == Method::Amc {
+        bail!("--search amc takes channels out: use `pare prune`, or `pare compile --prune`");
+    }
     let progress = Progress::new(global);
     progress.stage("reading the network and its data");
     let usual = args.target.settings(global)?;

@@ -11,10 +11,9 @@ use super::progress::Progress;
 use super::{Global, Output};
 use crate::data::{self, Split};
 use crate::eval::Net;
-use crate::files;
 use crate::import::{self, native};
 use crate::ir::Graph;
-use crate::models::{CARD_FILE, Card, FloatAccuracy};
+use crate::models::{Card, FloatAccuracy};
 use crate::passes::simplify;
 use crate::task::Task;
 use crate::train::fit::CHECKPOINT_FILE;
@@ -137,11 +136,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     progress.stage("scoring on the test samples");
     let net = Net::float(&trained.graph)?;
     let test = task.data.score_net(&net, task.data.indices(Split::Test, None)?)?;
-    let card = card(&args, &task, &trained, test.value, global.seed);
-    let mut files = native::encode(&trained.graph)?.to_vec();
-    files.push((CARD_FILE, toml::to_string(&card)?.into_bytes()));
-    let files: Vec<_> = files.into_iter().map(|(name, bytes)| (args.out.join(name), bytes.into())).collect();
-    files::replace_all(&files)?;
+    card(&args, &task, &trained, test.value, global.seed).save_with(&trained.graph, &args.out)?;
     progress.finish();
 
     let wall_s = clock.elapsed().as_secs_f64();
@@ -244,34 +239,9 @@ fn card(args: &Args, task: &Task, trained: &Trained, test: f64, seed: u64) -> Ca
         name: task.graph.name.clone(),
         description: format!("Trained by `pare train` from {}.", name(&args.model)),
         data: args.data.data.clone().unwrap_or(data::DataSpec::Synthetic),
-        training: command(std::env::args().skip(1)),
+        training: args::command(),
         seed,
         preprocessing: task.data.preprocessing.clone(),
         accuracy: FloatAccuracy { metric: task.data.metric, val: trained.val, test },
-    }
-}
-
-/// The command without the place of its results: what it makes is the same anywhere.
-fn command(mut words: impl Iterator<Item = String>) -> String {
-    let mut command = "pare".to_owned();
-    while let Some(word) = words.next() {
-        if word == "--out" {
-            words.next();
-        } else if !word.starts_with("--out=") {
-            command = command + " " + &word;
-        }
-    }
-    command
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_card_names_the_command_without_where_it_wrote() {
-        let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>().into_iter();
-        assert_eq!(command(words("train m --out a/b --epochs 3")), "pare train m --epochs 3");
-        assert_eq!(command(words("train m --epochs 3 --out=a/b")), "pare train m --epochs 3");
     }
 }

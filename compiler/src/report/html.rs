@@ -8,6 +8,7 @@ pub fn page(report: &Report) -> String {
     let title = escape(&format!("{} on {}", report.model, report.target));
     let sections = [
         headline(report),
+        stages(report),
         budget(report),
         section(
             "Accuracy against cost",
@@ -103,6 +104,27 @@ fn is_share(value: f64) -> bool {
 
 fn accuracy(value: f64) -> String {
     if is_share(value) { format!("{:.2} %", 100.0 * value) } else { format!("{value:.3}") }
+}
+
+fn stages(report: &Report) -> String {
+    if report.stages.is_empty() {
+        return String::new();
+    }
+    let row = |stage: &super::StageRow| {
+        let reached = stage.accuracy.map_or_else(|| "–".to_owned(), accuracy);
+        format!(
+            "<tr><td>{}</td><td>{reached}</td><td>{}</td><td>{}</td></tr>\n",
+            escape(&stage.name),
+            stage.macs,
+            stage.bytes
+        )
+    };
+    let rows: String = report.stages.iter().map(row).collect();
+    let judged_by = escape(&report.judged_by);
+    let table = format!(
+        "<table><thead><tr><th>after</th><th>{judged_by}</th><th>MACs</th><th>size</th></tr></thead><tbody>{rows}</tbody></table>"
+    );
+    section("Step by step", "On all validation samples; sizes are of float weights, then of the blob.", &table)
 }
 
 fn budget(report: &Report) -> String {

@@ -29,6 +29,9 @@ pub struct Report {
     /// What the passes over the graph saved.
     #[serde(default)]
     pub passes: Vec<Saving>,
+    /// The network after each step that changed it; empty where it was quantised alone.
+    #[serde(default)]
+    pub stages: Vec<StageRow>,
     /// Every bound that was given, and what was reached.
     pub budget: Vec<BudgetLine>,
     /// What the search was to reach, as far as plots show it; absent without a search.
@@ -80,6 +83,19 @@ pub struct Headline {
     pub bitops: Count,
     /// Seconds that the compilation took.
     pub wall_s: f64,
+}
+
+/// The network after a step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StageRow {
+    /// What was done.
+    pub name: String,
+    /// On all validation samples; absent where the metric needs labels that they lack.
+    pub accuracy: Option<f64>,
+    /// Multiply-accumulates of one inference.
+    pub macs: Count,
+    /// Bytes of its weights, in float, or of its blob.
+    pub bytes: Bytes,
 }
 
 /// One bound.
@@ -391,6 +407,7 @@ mod tests {
                 wall_s: 38.4,
             },
             passes: Vec::new(),
+            stages: Vec::new(),
             judged_by: "top1".into(),
             budget: vec![BudgetLine { name: "--max-flash".into(), bound: "40 KiB".into(), reached: "38.9 KiB".into() }],
             goal: Some(Goal {

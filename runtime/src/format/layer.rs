@@ -4,7 +4,7 @@ use super::{
     CODEBOOK_BYTES, Layout, PANEL_CHANNELS, PANEL_DEPTH, PLANE_WORD, Reader, SPARSE_DEPTH, Shape, TENSOR_BYTES, Tensor,
     VECTOR_CHANNELS, VECTOR_CODES, WORD_CHANNELS, WORD_CODES, WeightFormat, op, sparse,
 };
-use crate::error::FormatError;
+use crate::error::{Detail, FormatError};
 use crate::kernels::KernelSet;
 
 /// One step of a network.
@@ -350,7 +350,7 @@ impl<'a> Conv<'a> {
             return Ok(None);
         };
         let r = Reader(record);
-        let bad = FormatError::Layer("a weight group");
+        let bad = FormatError::Layer(Detail::WeightGroup);
         let format = r.u8(0).and_then(WeightFormat::from_byte).ok_or(bad)?;
         let layout = r.u8(1).and_then(|l| Layout::from_number(l.into())).ok_or(bad)?;
         if !KernelSet::LINKED.has_layout(layout) {
@@ -395,7 +395,7 @@ impl<'a> Conv<'a> {
             }
             (index, first) = (index + 1, first + group.channels);
         }
-        if first == self.output.c { Ok(()) } else { Err(FormatError::Layer("the channel counts of the weight groups")) }
+        if first == self.output.c { Ok(()) } else { Err(FormatError::Layer(Detail::GroupChannels)) }
     }
 
     /// That a group has no wider layout than the header owns up to, and 0 in the padding that kernels multiply or count.
@@ -404,10 +404,10 @@ impl<'a> Conv<'a> {
             return Err(FormatError::Layout(group.layout.number()));
         }
         if !self.is_dense_padding_clear(group) {
-            return Err(FormatError::Layer("the padding of weights of 8 bits"));
+            return Err(FormatError::Layer(Detail::WeightPadding));
         }
         if !self.is_plane_padding_clear(group) {
-            return Err(FormatError::Layer("the padding of bit planes"));
+            return Err(FormatError::Layer(Detail::PlanePadding));
         }
         if KernelSet::LINKED.has_dense(Layout::Sparse) { group.check_sparse(self.depth()) } else { Ok(()) }
     }
@@ -451,7 +451,7 @@ impl<'a> Conv<'a> {
             reaches(outs[k], self.stride[k], window, self.pad[k], extents[k])
         };
         if stands || !self.is_divisible() || !(near(0) && near(1)) {
-            return Err(FormatError::Layer("the geometry of a Conv"));
+            return Err(FormatError::Layer(Detail::ConvGeometry));
         }
         Ok(())
     }
@@ -553,7 +553,7 @@ impl Resize<'_> {
         if inside(self.rows, self.input.h) && inside(self.columns, self.input.w) {
             Ok(())
         } else {
-            Err(FormatError::Layer("a table of a Resize"))
+            Err(FormatError::Layer(Detail::ResizeTable))
         }
     }
 
@@ -612,7 +612,7 @@ impl Layer<'_> {
                 p.weight_groups().try_for_each(|group| p.check_group(&group, widest))
             }
             LayerOp::Lut(table) if linked(op::LUT) && table.iter().any(|&code| code > self.output.max_code()) => {
-                Err(FormatError::Layer("a code in a look-up table"))
+                Err(FormatError::Layer(Detail::LutCode))
             }
             LayerOp::ResizeNearest(p) if linked(op::RESIZE_NEAREST) => p.check(1),
             LayerOp::ResizeBilinear(p) if linked(op::RESIZE_BILINEAR) => p.check(3),
@@ -649,7 +649,7 @@ impl<'a> Record<'a> {
     #[cfg_attr(not(target_os = "none"), inline(always))]
     #[cfg_attr(target_os = "none", inline(never))]
     pub(crate) fn read(bytes: &'a [u8], sections: &Sections<'a>) -> Result<(Record<'a>, usize), FormatError> {
-        let cut = FormatError::Truncated("the layer records");
+        let cut = FormatError::Truncated(Detail::LayerRecords);
         // What every record has: up to its first operand.
         let r = Reader(bytes.first_chunk::<12>().ok_or(cut)?);
         let (code, n_inputs) = (r.u8(0).ok_or(cut)?, usize::from(r.u8(1).ok_or(cut)?));
@@ -658,7 +658,7 @@ impl<'a> Record<'a> {
         let record = Reader(bytes.get(..record_bytes).ok_or(cut)?);
         let operands = record.bytes(10, 2 * n_inputs).ok_or(cut)?;
         let fields = Reader(record.0.get((10 + 2 * n_inputs).next_multiple_of(4)..).ok_or(cut)?);
-        let missing = FormatError::Layer("a tensor index");
+        let missing = FormatError::Layer(Detail::TensorIndex);
         let (output, input) = (sections.tensor(output).ok_or(missing)?, sections.tensor(input).ok_or(missing)?);
         let operands_fit = match code {
             op::CONV => matches!(n_inputs, 1 | 2),
@@ -667,7 +667,7 @@ impl<'a> Record<'a> {
             _ => n_inputs == 1,
         };
         if !operands_fit || !record_bytes.is_multiple_of(4) {
-            return Err(FormatError::Layer("the number of operands or the record's length"));
+            return Err(FormatError::Layer(Detail::Operands));
         }
         Ok((Record { code, input, output, scratch, operands, fields }, record_bytes))
     }
@@ -686,7 +686,7 @@ impl<'a> Record<'a> {
     fn decode_conv(&self, sections: &Sections<'a>) -> Result<Conv<'a>, FormatError> {
         let residual = match Reader(self.operands).u16(2) {
             None => None,
-            Some(index) => Some(sections.tensor(index).ok_or(FormatError::Layer("a tensor index"))?),
+            Some(index) => Some(sections.tensor(index).ok_or(FormatError::Layer(Detail::TensorIndex))?),
         };
         decode_conv(self.fields, &self.input, residual.as_ref(), &self.output, sections)
     }
@@ -727,7 +727,7 @@ fn decode_op<'a>(
             };
             let shaped = second.shape == input.shape && output.shape == input.shape;
             if !shaped || !add.is_sound(output) {
-                return Err(FormatError::Layer("an Add"));
+                return Err(FormatError::Layer(Detail::Add));
             }
             Ok(LayerOp::Add(add))
         }
@@ -740,21 +740,21 @@ fn decode_op<'a>(
         op::MAX_POOL if linked(op::MAX_POOL) => {
             let (lo, hi) = (f.u8(8).ok_or(CUT)?, f.u8(9).ok_or(CUT)?);
             if !codes_of(output, lo, hi) {
-                return Err(FormatError::Layer("the range of a MaxPool"));
+                return Err(FormatError::Layer(Detail::MaxPoolRange));
             }
             Ok(LayerOp::MaxPool(MaxPool { window: decode_pool(f, input, output)?, lo, hi }))
         }
         op::LUT if linked(op::LUT) => {
             let table = Reader(sections.aux).bytes(f.u32(0).ok_or(CUT)? as usize, usize::from(input.max_code()) + 1);
-            let table = table.ok_or(FormatError::Layer("a look-up table"))?;
+            let table = table.ok_or(FormatError::Layer(Detail::LutTable))?;
             if output.shape.len() != input.shape.len() {
-                return Err(FormatError::Layer("the shapes of a Lut"));
+                return Err(FormatError::Layer(Detail::LutShapes));
             }
             Ok(LayerOp::Lut(table))
         }
         op::SOFTMAX if linked(op::SOFTMAX) => {
             if output.shape != input.shape || output.bits != 8 {
-                return Err(FormatError::Layer("the shapes of a Softmax"));
+                return Err(FormatError::Layer(Detail::SoftmaxShapes));
             }
             Ok(LayerOp::Softmax(f.u32(0).ok_or(CUT)?))
         }
@@ -765,7 +765,7 @@ fn decode_op<'a>(
             let (i, o) = (input.shape, output.shape);
             let fits = top + i.h <= o.h && left + i.w <= o.w && front.saturating_add(i.c) <= o.c;
             if !fits || !carries(input, output) {
-                return Err(FormatError::Layer("a Pad"));
+                return Err(FormatError::Layer(Detail::Pad));
             }
             Ok(LayerOp::Pad(Pad { input: i, output: o, top, left, front, value: input.zero }))
         }
@@ -777,7 +777,7 @@ fn decode_op<'a>(
             sorted.sort_unstable();
             let moved = |k: usize| perm.get(k).and_then(|&p| from.get(usize::from(p)));
             if sorted != [0, 1, 2] || (0..3).any(|k| moved(k) != to.get(k)) || !carries(input, output) {
-                return Err(FormatError::Layer("a Transpose"));
+                return Err(FormatError::Layer(Detail::Transpose));
             }
             Ok(LayerOp::Transpose(perm))
         }
@@ -794,7 +794,7 @@ fn decode_op<'a>(
             let deep = o.c.checked_mul(block * block) == Some(i.c);
             let wide = o.h == i.h * block && o.w == i.w * block;
             if block == 0 || order > 1 || !deep || !wide || !carries(input, output) {
-                return Err(FormatError::Layer("a DepthToSpace"));
+                return Err(FormatError::Layer(Detail::DepthToSpace));
             }
             Ok(LayerOp::DepthToSpace(DepthToSpace { input: i, output: o, block, channel_first: order == 1 }))
         }
@@ -811,7 +811,7 @@ const fn linked(code: u8) -> bool {
 /// Bytes of a convolution's fields before the records of its weight groups.
 const CONV_BYTES: usize = 20;
 
-const CUT: FormatError = FormatError::Truncated("a layer record");
+const CUT: FormatError = FormatError::Truncated(Detail::LayerRecord);
 
 /// Whether `lo..=hi` is a range of codes of the tensor.
 fn codes_of(tensor: &Tensor, lo: u8, hi: u8) -> bool {
@@ -848,7 +848,7 @@ fn decode_conv<'a>(
     let index = f.u32(16).ok_or(CUT)? as usize;
     let c_out = output.shape.c;
     let per_channel = |from: usize| sections.channels.get(from..from.checked_add(c_out)?);
-    let missing = FormatError::Layer("the bias index of a Conv");
+    let missing = FormatError::Layer(Detail::BiasIndex);
     let (requantise, residual) = match residual {
         None => (requantise(f, 10, output)?, None),
         Some(_) if !KernelSet::LINKED.has_residual() => return Err(FormatError::NotLinked),
@@ -899,7 +899,7 @@ fn decode_residual(
         hi: byte(10)?,
     };
     if operand.shape != output.shape || !add.is_sound(output) {
-        return Err(FormatError::Layer("the residual of a Conv"));
+        return Err(FormatError::Layer(Detail::Residual));
     }
     Ok((requantise, add))
 }
@@ -910,7 +910,7 @@ fn requantise(f: Reader<'_>, at: usize, output: &Tensor) -> Result<Requantise, F
     let [pre, lo, hi] = [f.u8(at), f.u8(at + 1), f.u8(at + 2)];
     let requantise = Requantise { pre: pre.ok_or(CUT)?, zero: output.zero, lo: lo.ok_or(CUT)?, hi: hi.ok_or(CUT)? };
     if requantise.pre > 31 || !codes_of(output, requantise.lo, requantise.hi) {
-        return Err(FormatError::Layer("a requantisation"));
+        return Err(FormatError::Layer(Detail::Requantisation));
     }
     Ok(requantise)
 }
@@ -936,7 +936,7 @@ fn decode_pool(f: Reader<'_>, input: &Tensor, output: &Tensor) -> Result<Pool, F
     // A sum over 2^23 codes is sure to fit in i32.
     let small = pool.kernel[0].saturating_mul(pool.kernel[1]) <= 1 << 23;
     let shaped = pool.input.c == pool.output.c && pool.stride.iter().all(|&s| s > 0);
-    if small && shaped && meets(0) && meets(1) { Ok(pool) } else { Err(FormatError::Layer("the geometry of a pool")) }
+    if small && shaped && meets(0) && meets(1) { Ok(pool) } else { Err(FormatError::Layer(Detail::PoolGeometry)) }
 }
 
 fn decode_concat<'a>(
@@ -946,7 +946,7 @@ fn decode_concat<'a>(
     sections: &Sections<'a>,
 ) -> Result<LayerOp<'a>, FormatError> {
     let outer = f.u32(0).ok_or(CUT)? as usize;
-    let bad = FormatError::Layer("a Concat");
+    let bad = FormatError::Layer(Detail::Concat);
     let mut total = 0usize;
     for i in 0..operands.len() / 2 {
         let tensor = Reader(operands).u16(2 * i).and_then(|t| sections.tensor(t)).ok_or(bad)?;
@@ -966,7 +966,7 @@ fn decode_resize<'a>(
     sections: &Sections<'a>,
     entries: usize,
 ) -> Result<Resize<'a>, FormatError> {
-    let bad = FormatError::Layer("a Resize");
+    let bad = FormatError::Layer(Detail::Resize);
     let table = |at: usize, extent: usize| {
         let offset = f.u32(at).ok_or(CUT)? as usize;
         Reader(sections.aux).bytes(offset, 2 * entries * extent).ok_or(bad)

@@ -1,7 +1,7 @@
 //! Weights without their zeros: what a group holds in [`Layout::Sparse`](super::Layout::Sparse).
 
 use super::{CODEBOOK_BYTES, PANEL_CHANNELS, PANEL_DEPTH, PANEL_STEP, Reader, WeightFormat, WeightGroup};
-use crate::error::FormatError;
+use crate::error::{Detail, FormatError};
 
 /// Positions that the weights of a step are chosen from: an index has 6 bits.
 pub const SPARSE_WINDOW: usize = 64;
@@ -96,7 +96,7 @@ impl<'a> WeightGroup<'a> {
     /// That every weight of a sparse group is one of `depth`.
     pub(super) fn check_sparse(&self, depth: usize) -> Result<(), FormatError> {
         match self.sparse() {
-            Some(sparse) if !sparse.is_sound(depth) => Err(FormatError::Layer("the positions of sparse weights")),
+            Some(sparse) if !sparse.is_sound(depth) => Err(FormatError::Layer(Detail::SparsePositions)),
             _ => Ok(()),
         }
     }

@@ -13,6 +13,7 @@ pub mod job;
 mod layers;
 #[cfg(feature = "serial")]
 pub mod line;
+mod memory;
 mod report;
 mod semihosting;
 mod startup;
@@ -91,6 +92,14 @@ pub fn fill_inputs<'a>(session: &mut Session<'_>, mut codes: &'a [u8]) -> Option
         codes = rest;
     }
     Some(codes)
+}
+
+/// Ends the program: what there is to say, each product says in its own way.
+#[cfg(feature = "network")]
+pub fn stop(_why: &str) -> ! {
+    loop {
+        core::hint::spin_loop();
+    }
 }
 
 /// Ends the program well.

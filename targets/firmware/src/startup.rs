@@ -4,8 +4,10 @@ use core::arch::global_asm;
 
 #[cfg(feature = "serial")]
 use crate::line::fail;
-#[cfg(not(feature = "serial"))]
+#[cfg(not(any(feature = "serial", feature = "network")))]
 use crate::report::fail;
+#[cfg(feature = "network")]
+use crate::stop as fail;
 
 /// What the stack holds where nothing has been pushed yet.
 pub(crate) const PAINT: u32 = 0xa5a5_a5a5;

@@ -103,6 +103,17 @@ pub struct Outcome {
     pub entries: Vec<Entry>,
 }
 
+impl Outcome {
+    /// What the method that was asked for first came to.
+    ///
+    /// # Errors
+    /// [`AmcError::Inaccurate`] where it found nothing.
+    pub fn chosen(&self) -> Result<&Pruned, AmcError> {
+        let tried = self.entries.first().map_or(0, |entry| entry.trials.len());
+        self.entries.first().and_then(|entry| entry.best.as_ref()).ok_or(AmcError::Inaccurate { tried })
+    }
+}
+
 impl Method {
     /// The agent and all that it must beat.
     pub const ALL: [Method; 6] = [

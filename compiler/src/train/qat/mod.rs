@@ -118,7 +118,8 @@ impl Method for Codes<'_> {
 
     fn attach(&self, net: &mut Net) -> Result<(), NetError> {
         for (&id, codes) in &self.start.weights {
-            net.map_weights(id, Box::new(CodedWeights::new(codes, self.estimator)))?;
+            let unit = weights::unit(float_weights(&self.start.graph, id));
+            net.map_weights(id, Box::new(CodedWeights::new(codes, unit, self.estimator)))?;
         }
         let graph = &self.start.graph;
         let sources = sources(graph);
@@ -140,6 +141,11 @@ impl Method for Codes<'_> {
     fn evaluated(&self, net: &Net) -> Result<eval::Net, EvalError> {
         eval::Net::fake_quantized(&self.of(net))
     }
+}
+
+fn float_weights(graph: &Graph, layer: NodeId) -> &[f32] {
+    let weights = graph.node(layer).inputs.get(1).and_then(|&value| graph.value(value).data.as_deref());
+    weights.map_or(&[], Vec::as_slice)
 }
 
 /// Every activation with the one whose code it has: its own, or that from which its elements are moved.
@@ -164,7 +170,8 @@ fn latent_graph(start: &Quantized) -> Graph {
     for (&NodeId(node), codes) in &start.weights {
         let operands = graph.nodes[node as usize].inputs.clone();
         let weights = &mut graph.values[operands[1].0 as usize];
-        weights.data = weights.data.as_deref().map(|floats| Arc::new(weights::latent(codes, floats)));
+        let latent = |floats: &Vec<f32>| Arc::new(weights::latent(codes, floats, weights::unit(floats)));
+        weights.data = weights.data.as_deref().map(latent);
         let bias = Some(Arc::new(codes.bias.clone()));
         match operands.get(2) {
             Some(&value) => graph.values[value.0 as usize].data = bias,

@@ -3,7 +3,6 @@
 //! The windows of a tile are gathered and taken apart once for all channels. A layer of one pixel or two, as fully
 //! connected ones are, multiplies each window where it lies, some weights as they are coded.
 
-use core::array::from_fn;
 use core::num::NonZero;
 use core::ops::Range;
 
@@ -97,15 +96,19 @@ fn tiles(
     let window = windows.get_mut(..WordDense::tile_bytes(conv))?;
     let (codes, sums) = window.split_last_chunk_mut::<{ size_of::<[u32; WINDOWS]>() }>()?;
     let sums: &mut [u32; WINDOWS] = bytemuck::try_cast_mut(sums).ok()?;
-    let mut job = Job::of_tiles(Scale::new(&conv.requantise), block.depth);
+    let step = conv.output.c;
+    let last = pixels.checked_sub(WINDOWS)?;
+    let output = output.get_mut(..pixels * step)?.get_mut(block.first..)?.as_mut_ptr();
+    let mut job = block.job(Job::of_tiles(Scale::new(&conv.requantise), block.depth), step)?;
     (job.window, job.end) = (codes.as_ptr(), codes.as_ptr_range().end);
-    for first in (0..pixels).step_by(WINDOWS) {
+    let mut next = 0;
+    while next < pixels {
         // The last tile meets the one before it.
-        let first = first.min(pixels.checked_sub(WINDOWS)?);
+        let first = next.min(last);
         gather.tile(first, codes, sums);
-        let output = output.get_mut(first * conv.output.c..)?.get_mut(..WINDOWS * conv.output.c)?;
-        // SAFETY: `gather` has filled the windows and their sums, which follow.
-        unsafe { block.multiply(&mut job, &Leaf::TILE, conv.output.c, output)? };
+        // SAFETY: `gather` has filled the windows and their sums, which follow; the output has so many pixels.
+        unsafe { block.multiply(&mut job, &Leaf::TILE, output.wrapping_add(first * step))? };
+        next += WINDOWS;
     }
     Some(())
 }
@@ -118,15 +121,16 @@ fn singles(
     pixels: Range<usize>,
     output: &mut [u8],
 ) -> Option<()> {
-    let mut job = Job::of_singles(Scale::new(&conv.requantise), block.depth);
+    let step = conv.output.c;
+    let output = output.get_mut(..pixels.end * step)?.get_mut(block.first..)?.as_mut_ptr();
+    let mut job = block.job(Job::of_singles(Scale::new(&conv.requantise), block.depth), step)?;
     for pixel in pixels {
-        let output = output.get_mut(pixel * conv.output.c..)?.get_mut(..conv.output.c)?;
         let window = gather.single(pixel)?.get(..block.depth)?.as_ptr_range();
         (job.window, job.end) = (window.start, window.end);
         // SAFETY: the window is whole words, one at least.
         job.offset = unsafe { tile::sum(window.start, block.depth / STEP) } << 7;
-        // SAFETY: the window has as many codes as channels have levels.
-        unsafe { block.multiply(&mut job, &Leaf::SINGLE, conv.output.c, output)? };
+        // SAFETY: the window has as many codes as channels have levels, and the output so many pixels.
+        unsafe { block.multiply(&mut job, &Leaf::SINGLE, output.wrapping_add(pixel * step))? };
     }
     Some(())
 }
@@ -146,66 +150,70 @@ struct Leaf {
 impl Leaf {
     const TILE: Leaf = Leaf { run: tile::tile, pixels: WINDOWS, together: 2 };
     const SINGLE: Leaf = Leaf { run: tile::single, pixels: 1, together: 4 };
+
+    /// Of so many channels those that are taken without others.
+    const fn whole(&self, channels: usize) -> usize {
+        channels & !(self.together - 1)
+    }
 }
 
 impl Block<'_> {
-    /// All channels of the pixels of a leaf, `step` bytes apart, to be stored in `output`.
-    ///
-    /// # Safety
-    /// The job has windows as the leaf takes them.
+    /// What a leaf goes through for pixels of `step` bytes, except for their windows; `None` unless there is as much of
+    /// everything as there are channels.
     #[inline(always)]
-    unsafe fn multiply(&self, job: &mut Job, leaf: &Leaf, step: usize, output: &mut [u8]) -> Option<()> {
+    fn job(&self, mut job: Job, step: usize) -> Option<Job> {
         let channels = self.bias.len();
-        let whole = channels & !(leaf.together - 1);
         let fits = self.mult.len() == channels
             && self.levels.len() >= channels.next_multiple_of(WORD_CHANNELS) * self.depth
-            && self.first + channels <= step
-            && output.len() >= leaf.pixels * step;
-        if !fits {
-            return None;
-        }
-        let output = output.get_mut(self.first..)?;
+            && self.first + channels <= step;
+        (job.step, job.pair) = (step, WORD_CHANNELS * self.depth);
+        fits.then_some(job)
+    }
+
+    /// All channels of the pixels of a leaf, of which the first of this block is at `output`.
+    ///
+    /// # Safety
+    /// The job is of [`job`](Self::job) and has windows as the leaf takes them; the pixels are there.
+    #[inline(always)]
+    unsafe fn multiply(&self, job: &mut Job, leaf: &Leaf, output: *mut u8) -> Option<()> {
+        let channels = self.bias.len();
+        let whole = leaf.whole(channels);
         if whole > 0 {
             (job.levels, job.bias, job.mult) = (self.levels.as_ptr(), self.bias.as_ptr(), self.mult.as_ptr());
-            (job.output, job.step) = (output.as_mut_ptr(), step);
-            (job.last, job.pair) = (job.output.wrapping_add(whole), WORD_CHANNELS * self.depth);
+            (job.output, job.last) = (output, output.wrapping_add(whole));
             // SAFETY: levels, biases and multipliers are those of as many channels, which lie in each pixel.
             unsafe { (leaf.run)(job) };
         }
-        if whole < channels {
-            // SAFETY: as above.
-            unsafe { self.multiply_rest(job, leaf, whole, step, output)? };
-        }
-        Some(())
+        // SAFETY: as above.
+        if whole < channels { unsafe { self.multiply_rest(job, leaf, output) } } else { Some(()) }
     }
 
-    /// The channels from `whole` on, less than the leaf takes together: with neighbours that are not there, or that are
+    /// The channels that are less than the leaf takes together: with neighbours that are not there, or that are
     /// themselves.
     ///
     /// # Safety
-    /// As for [`multiply`](Self::multiply), which has checked the lengths.
+    /// As for [`multiply`](Self::multiply).
     #[inline(never)]
-    unsafe fn multiply_rest(
-        &self,
-        job: &mut Job,
-        leaf: &Leaf,
-        whole: usize,
-        step: usize,
-        output: &mut [u8],
-    ) -> Option<()> {
+    unsafe fn multiply_rest(&self, job: &Job, leaf: &Leaf, output: *mut u8) -> Option<()> {
+        let whole = leaf.whole(self.bias.len());
         let rest = self.bias.len() - whole;
         let (bias, mult) = (tile::quad_of(self.bias, whole), tile::quad_of(self.mult, whole));
-        let mut codes = [0; MOST * WINDOWS];
+        let (mut codes, step, mut job) = ([0; MOST * WINDOWS], job.step, *job);
         job.levels = self.levels.get(whole * self.depth..)?.as_ptr();
         (job.bias, job.mult) = (bias.as_ptr(), mult.as_ptr());
         (job.output, job.step) = (codes.as_mut_ptr(), leaf.together);
         job.last = job.output.wrapping_add(leaf.together);
-        job.pair = if rest > WORD_CHANNELS { WORD_CHANNELS * self.depth } else { 0 };
+        if rest <= WORD_CHANNELS {
+            job.pair = 0;
+        }
         // SAFETY: there are so many of each of them.
-        unsafe { (leaf.run)(job) };
+        unsafe { (leaf.run)(&mut job) };
         for pixel in 0..leaf.pixels {
-            let (to, from) = (output.get_mut(pixel * step + whole..)?, codes.get(pixel * leaf.together..)?);
-            to.get_mut(..rest)?.copy_from_slice(from.get(..rest)?);
+            for channel in 0..rest {
+                let code = *codes.get(pixel * leaf.together + channel)?;
+                // SAFETY: these channels lie in each pixel.
+                unsafe { output.wrapping_add(pixel * step + whole + channel).write(code) };
+            }
         }
         Some(())
     }
@@ -220,98 +228,125 @@ struct Gather<'a> {
     windows: Windows,
     /// Pixels of a row of output.
     row: NonZero<usize>,
+    /// Whether the channels of a pixel are whole words.
     whole_words: bool,
-    /// Whether windows are the pixels of the input, one after another, whole words each.
-    are_pixels: bool,
+    /// Whether windows are the pixels of the input, one after another.
+    is_flat: bool,
+    /// Codes of a window, those included that make it whole words.
+    depth: usize,
+    /// From window to window of a row.
+    step: usize,
+    /// Windows that lie inside the input and can be taken apart there.
+    runs: Runs,
+    /// The last that can be where one of these begins.
+    last: *const u8,
 }
 
 impl<'a> Gather<'a> {
     /// `None` if the input is not as large as its shape says.
     fn new(conv: &'a Conv<'a>, input: &'a [u8], edges: &'a mut [u8]) -> Option<Gather<'a>> {
         let (windows, row) = (Windows::of(conv), NonZero::new(conv.output.w)?);
-        let whole_words = conv.input.c.is_multiple_of(STEP);
+        let (c, depth) = (conv.input.c, conv.depth().next_multiple_of(STEP));
+        let whole_words = c.is_multiple_of(STEP);
         if whole_words {
             edges.fill(conv.zero_in);
         }
+        let ([kh, kw], all) = (conv.kernel, input.as_ptr_range());
         let same = conv.input.h == conv.output.h && conv.input.w == conv.output.w && conv.pad == [0; 2];
-        let are_pixels = whole_words && conv.kernel == [1; 2] && conv.stride == [1; 2] && same;
-        let gather = Gather { conv, input, edges, windows, row, whole_words, are_pixels };
+        let is_flat = conv.kernel == [1; 2] && conv.stride == [1; 2] && same;
+        let from = [all.start; WINDOWS];
+        let (runs, last) = if whole_words && (conv.dilation[1] == 1 || kw == 1) {
+            let skip = (conv.dilation[0] * conv.input.w * c).wrapping_sub(kw * c);
+            (Runs { from, words: kw * c / STEP, rows: kh, skip }, all.end)
+        } else {
+            // Codes beyond a window of a single pixel count for nothing.
+            let readable = if conv.kernel == [1; 2] { input.len().checked_sub(depth) } else { None };
+            let last = readable.map_or(core::ptr::null(), |readable| all.start.wrapping_add(readable));
+            (Runs { from, words: depth / STEP, rows: 1, skip: 0 }, last)
+        };
+        let step = conv.stride[1] * c;
+        let gather = Gather { conv, input, edges, windows, row, whole_words, is_flat, depth, step, runs, last };
         (input.len() == conv.input.len()).then_some(gather)
     }
 
     /// Three windows from pixel `first` on, taken apart, and their sums.
+    #[inline(always)]
     fn tile(&mut self, first: usize, to: &mut [u8], sums: &mut [u32; WINDOWS]) {
         *sums = [0; WINDOWS];
-        if self.are_pixels {
-            let c = self.conv.input.c;
-            let from = from_fn(|i| self.input.as_ptr().wrapping_add((first + i) * c));
-            // SAFETY: there are as many pixels of input as of output, and each is as many words as a window.
-            unsafe { tile::take_apart(&Runs { from, words: c / STEP, rows: 1, skip: 0 }, to.as_mut_ptr(), sums) };
-            return;
-        }
-        let mut at = [first / self.row, first % self.row];
-        let pixels: [[usize; 2]; WINDOWS] = from_fn(|_| {
-            let pixel = at;
-            at[1] += 1;
-            if at[1] == self.row.get() {
-                at = [at[0] + 1, 0];
+        let inside = if self.is_flat {
+            Some(self.input.as_ptr().wrapping_add(first * self.step))
+        } else {
+            let pixel = [first / self.row, first % self.row];
+            (self.windows.inside_from(pixel) >= WINDOWS).then(|| self.corner(pixel).at)
+        };
+        if let Some(a) = inside {
+            let b = a.wrapping_add(self.step);
+            let c = b.wrapping_add(self.step);
+            self.runs.from = [a, b, c];
+            if c <= self.last {
+                // SAFETY: the windows lie inside the input, or are as long as can be read there.
+                unsafe { tile::take_apart(&self.runs, to.as_mut_ptr(), sums) };
+                return;
             }
-            pixel
-        });
+        }
+        if self.whole_words { self.tap_by_tap(first, to, sums) } else { self.copied(first, inside.is_some(), to, sums) }
+    }
+
+    /// The same, windows of whole words being outside in part.
+    #[inline(never)]
+    fn tap_by_tap(&mut self, first: usize, to: &mut [u8], sums: &mut [u32; WINDOWS]) {
         let p = self.conv;
-        let [kh, kw] = p.kernel;
-        let (words, pitch) = (p.input.c / STEP, p.input.w * p.input.c);
-        let to = to.as_mut_ptr();
-        // Where the windows begin, if they lie inside.
-        let starts = pixels.map(|pixel| self.start(pixel));
-        let inside = pixels.iter().all(|&pixel| self.windows.is_inside(pixel));
-        // SAFETY: the runs are of windows that lie inside the input, of pixels that do, or of a pixel or windows in
-        // `edges`; together they are as many words as a window has steps.
-        unsafe {
-            if !self.whole_words {
-                let depth = p.depth().next_multiple_of(STEP);
-                if p.kernel == [1; 2] && inside && self.is_readable(starts[WINDOWS - 1], depth) {
-                    tile::take_apart(&Runs { from: starts, words: depth / STEP, rows: 1, skip: 0 }, to, sums);
-                    return;
+        let mut corners = [Corner { at: self.input.as_ptr(), y: 0, x: 0 }; WINDOWS];
+        for (corner, pixel) in corners.iter_mut().zip(first..) {
+            *corner = self.corner([pixel / self.row, pixel % self.row]);
+        }
+        let mut to = to.as_mut_ptr();
+        let mut runs = Runs { from: [to; WINDOWS], words: p.input.c / STEP, rows: 1, skip: 0 };
+        for _ in 0..p.kernel[0] {
+            let (mut x, mut offset) = (0, 0);
+            for _ in 0..p.kernel[1] {
+                for (from, corner) in runs.from.iter_mut().zip(&corners) {
+                    let is_inside = corner.y < p.input.h && corner.x.wrapping_add(x) < p.input.w;
+                    *from = if is_inside { corner.at.wrapping_add(offset) } else { self.edges.as_ptr() };
                 }
-                if p.dilation[1] == 1 && inside {
-                    let bytes = kw * p.input.c;
-                    let rows = Rows { bytes, rows: kh, skip: p.dilation[0] * pitch - bytes };
-                    for (from, window) in starts.into_iter().zip(self.edges.chunks_exact_mut(depth.max(1))) {
-                        tile::copy_rows(from, window.as_mut_ptr(), &rows);
-                    }
-                } else {
-                    for (&pixel, window) in pixels.iter().zip(self.edges.chunks_exact_mut(depth.max(1))) {
-                        copy(p, self.input, self.windows, pixel, window);
-                    }
-                }
-                let from = from_fn(|i| self.edges.as_ptr().wrapping_add(i * depth));
-                tile::take_apart(&Runs { from, words: depth / STEP, rows: 1, skip: 0 }, to, sums);
-            } else if inside {
-                if p.dilation[1] == 1 || kw == 1 {
-                    let skip = (p.dilation[0] * pitch).wrapping_sub(kw * p.input.c);
-                    tile::take_apart(&Runs { from: starts, words: kw * words, rows: kh, skip }, to, sums);
-                } else {
-                    let (mut from, mut to) = (starts, to);
-                    let skip = (p.dilation[1] - 1) * p.input.c;
-                    for _ in 0..kh {
-                        to = tile::take_apart(&Runs { from, words, rows: kw, skip }, to, sums);
-                        from = from.map(|from| from.wrapping_add(p.dilation[0] * pitch));
-                    }
-                }
-            } else {
-                let mut to = to;
-                for ky in 0..kh {
-                    for kx in 0..kw {
-                        let from = pixels.map(|pixel| match self.windows.source(p, pixel, [ky, kx]) {
-                            Some([y, x]) => self.code(y, x),
-                            None => self.edges.as_ptr(),
-                        });
-                        to = tile::take_apart(&Runs { from, words, rows: 1, skip: 0 }, to, sums);
-                    }
-                }
+                // SAFETY: the runs are of pixels inside the input, or of the one in `edges`.
+                to = unsafe { tile::take_apart(&runs, to, sums) };
+                (x, offset) = (x + p.dilation[1], offset + p.dilation[1] * p.input.c);
+            }
+            for corner in &mut corners {
+                corner.y = corner.y.wrapping_add(p.dilation[0]);
+                corner.at = corner.at.wrapping_add(p.dilation[0] * p.input.w * p.input.c);
             }
         }
+    }
+
+    /// The same, windows being no runs of whole words: of copies. Where they begin is in `runs` if they lie `inside`.
+    fn copied(&mut self, first: usize, inside: bool, to: &mut [u8], sums: &mut [u32; WINDOWS]) {
+        let p = self.conv;
+        let mut runs = Runs { words: self.depth / STEP, rows: 1, skip: 0, ..self.runs };
+        let bytes = p.kernel[1] * p.input.c;
+        let rows = Rows { bytes, rows: p.kernel[0], skip: (p.dilation[0] * p.input.w * p.input.c).wrapping_sub(bytes) };
+        let windows = self.edges.chunks_exact_mut(self.depth.max(1)).zip(&mut runs.from);
+        for (pixel, (window, from)) in (first..).zip(windows) {
+            if p.dilation[1] == 1 && inside {
+                // SAFETY: the window lies inside the input, and has `depth` codes at most.
+                unsafe { tile::copy_rows(*from, window.as_mut_ptr(), &rows) };
+            } else {
+                copy(p, self.input, self.windows, [pixel / self.row, pixel % self.row], window);
+            }
+            *from = window.as_ptr();
+        }
+        // SAFETY: the windows in `edges` are as many words as a window has steps.
+        unsafe { tile::take_apart(&runs, to.as_mut_ptr(), sums) };
+    }
+
+    /// Where the window of a pixel begins.
+    #[inline(always)]
+    fn corner(&self, [y, x]: [usize; 2]) -> Corner {
+        let p = self.conv;
+        let [y, x] = [(y * p.stride[0]).wrapping_sub(p.pad[0]), (x * p.stride[1]).wrapping_sub(p.pad[1])];
+        let pixel = y.wrapping_mul(p.input.w).wrapping_add(x);
+        Corner { at: self.input.as_ptr().wrapping_add(pixel.wrapping_mul(p.input.c)), y, x }
     }
 
     /// The window of a pixel: where it lies if it lies there in a row, else a copy.
@@ -325,22 +360,14 @@ impl<'a> Gather<'a> {
         copy(p, self.input, self.windows, pixel, self.edges);
         Some(self.edges)
     }
+}
 
-    /// Whether so many codes can be read from where a window inside the input begins: those beyond it count for nothing.
-    fn is_readable(&self, start: *const u8, codes: usize) -> bool {
-        start.addr() - self.input.as_ptr().addr() + codes <= self.input.len()
-    }
-
-    /// The first code of the window of a pixel, if it lies inside the input.
-    fn start(&self, [y, x]: [usize; 2]) -> *const u8 {
-        let p = self.conv;
-        let [y, x] = [(y * p.stride[0]).wrapping_sub(p.pad[0]), (x * p.stride[1]).wrapping_sub(p.pad[1])];
-        self.input.as_ptr().wrapping_add(y.wrapping_mul(p.input.w).wrapping_add(x).wrapping_mul(p.input.c))
-    }
-
-    fn code(&self, y: usize, x: usize) -> *const u8 {
-        self.input.as_ptr().wrapping_add((y * self.conv.input.w + x) * self.conv.input.c)
-    }
+/// The first tap of a window, which may be outside the input.
+#[derive(Clone, Copy)]
+struct Corner {
+    at: *const u8,
+    y: usize,
+    x: usize,
 }
 
 /// Copies the window of an output pixel, `zero_in` where it is outside the input.

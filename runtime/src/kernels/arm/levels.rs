@@ -20,16 +20,19 @@ pub(super) fn decode(conv: &Conv<'_>, group: &WeightGroup<'_>, first: usize, lev
         return Some(());
     }
     match group.format {
-        Linear(1) if const { linked(&[Linear(1)]) } => expand(ones, [0, 1], stream()?, levels)?,
-        Linear(2) if const { linked(&[Linear(2)]) } => expand(twos::<1>, [0, 3], stream()?, levels)?,
-        Linear(4) if const { linked(&[Linear(4)]) } => expand(fours, [8, 8], stream()?, levels)?,
-        Ternary if const { linked(&[Ternary]) } => expand(twos::<0>, [2, 2], stream()?, levels)?,
+        Linear(4) if const { linked(&[Linear(4)]) } && is_paired(conv) => {
+            return expand(paired_fours, 8, [8 ^ FIRST, 8], stream()?, levels);
+        }
+        Linear(1) if const { linked(&[Linear(1)]) } => expand(ones, 0, [1; 2], stream()?, levels)?,
+        Linear(2) if const { linked(&[Linear(2)]) } => expand(twos::<1>, 0, [3; 2], stream()?, levels)?,
+        Linear(4) if const { linked(&[Linear(4)]) } => expand(fours, 8, [8; 2], stream()?, levels)?,
+        Ternary if const { linked(&[Ternary]) } => expand(twos::<0>, 2, [2; 2], stream()?, levels)?,
         Codebook(2) if const { linked(&[Codebook(2)]) } => {
-            expand(twos::<0>, [0, 0], stream()?, levels)?;
+            expand(twos::<0>, 0, [0; 2], stream()?, levels)?;
             look_up(group.codebook, levels);
         }
         Codebook(4) if const { linked(&[Codebook(4)]) } => {
-            expand(fours, [0, 0], stream()?, levels)?;
+            expand(fours, 0, [0; 2], stream()?, levels)?;
             look_up(group.codebook, levels);
         }
         _ if const { linked(&[Linear(3), Linear(5), Linear(6), Linear(7), Codebook(3)]) } => {
@@ -60,13 +63,20 @@ const fn linked(formats: &[WeightFormat]) -> bool {
     KernelSet::LINKED.has_format(formats)
 }
 
-/// Makes `N` words of levels of each word of a stream; `flip` and `less` are of one code.
-fn expand<const N: usize>(spread: Spread<N>, [flip, less]: [u8; 2], stream: &[u8], levels: &mut [i8]) -> Option<()> {
+/// Makes `N` words of levels of each word of a stream; `flip` is of one code, `less` of a code at an even place and at an
+/// odd one.
+fn expand<const N: usize>(
+    spread: Spread<N>,
+    flip: u8,
+    [even, odd]: [u8; 2],
+    stream: &[u8],
+    levels: &mut [i8],
+) -> Option<()> {
     let bits = u8::BITS as usize / N;
     let stream = stream.get(..levels.len() / u8::BITS as usize * bits)?;
     let levels: &mut [u32] = bytemuck::try_cast_slice_mut(levels).ok()?;
     let flip = (0..u32::BITS as usize / bits).fold(0, |word, _| word << bits | u32::from(flip));
-    let less = u32::from_ne_bytes([less; 4]);
+    let less = u32::from_ne_bytes([even, odd, even, odd]);
     let (words, last) = stream.as_chunks::<{ size_of::<u32>() }>();
     let (blocks, rest) = levels.as_chunks_mut::<N>();
     if blocks.len() != words.len() {
@@ -90,50 +100,52 @@ fn expand<const N: usize>(spread: Spread<N>, [flip, less]: [u8; 2], stream: &[u8
 /// of 1 and 2 bits doubled, `- less`. Codes may be read and levels written.
 type Spread<const N: usize> = unsafe extern "C" fn(*const [u8; 4], *mut [u32; N], usize, u32, u32);
 
-/// Eight codes of 4 bits.
+/// A function for words of eight codes of 4 bits; `$spread` makes r6 and r7 of the codes at even places and at odd ones,
+/// four in r5 and four in r4, by a mask in lr.
 macro_rules! fours {
-    () => {
-        "ldr r4, [r0], #4
-        eor r4, r4, r3
-        uxtb16 r5, r4
-        uxtb16 r4, r4, ror #8
-        pkhbt r6, r5, r4, lsl #16
-        pkhtb r7, r4, r5, asr #16
-        orr r6, r6, r6, lsl #4
-        orr r7, r7, r7, lsl #4
-        and r6, r6, lr
-        and r7, r7, lr
-        ssub8 r6, r6, r12
-        ssub8 r7, r7, r12
-        strd r6, r7, [r1], #8"
+    ($(#[$about:meta])* $name:ident, [$($spread:literal),*]) => {
+        $(#[$about])*
+        ///
+        /// # Safety
+        /// As [`Spread`] says.
+        #[unsafe(naked)]
+        unsafe extern "C" fn $name(codes: *const [u8; 4], levels: *mut [u32; 2], words: usize, flip: u32, less: u32) {
+            naked_asm!(
+                processor!(),
+                "ldr r12, [sp]",
+                "push {{r4-r7, lr}}",
+                "mov lr, #0x0f",
+                "orr lr, lr, lr, lsl #8",
+                "orr lr, lr, lr, lsl #16",
+                "20:",
+                "ldr r4, [r0], #4",
+                "eor r4, r4, r3",
+                "uxtb16 r5, r4",
+                "uxtb16 r4, r4, ror #8",
+                "pkhbt r6, r5, r4, lsl #16",
+                "pkhtb r7, r4, r5, asr #16",
+                $($spread,)*
+                "ssub8 r6, r6, r12",
+                "ssub8 r7, r7, r12",
+                "subs r2, r2, #1",
+                "strd r6, r7, [r1], #8",
+                "bne 20b",
+                "pop {{r4-r7, pc}}",
+            )
+        }
     };
 }
 
-/// Codes of 4 bits.
-///
-/// # Safety
-/// As [`Spread`] says.
-#[unsafe(naked)]
-unsafe extern "C" fn fours(codes: *const [u8; 4], levels: *mut [u32; 2], words: usize, flip: u32, less: u32) {
-    naked_asm!(
-        processor!(),
-        "ldr r12, [sp]",
-        "push {{r4-r7, lr}}",
-        "mov lr, #0x0f",
-        "orr lr, lr, lr, lsl #8",
-        "orr lr, lr, lr, lsl #16",
-        "ands r4, r2, #1",
-        "add r2, r2, r4",
-        "bne 30f",
-        "20:",
-        fours!(),
-        "30:",
-        fours!(),
-        "subs r2, r2, #2",
-        "bne 20b",
-        "pop {{r4-r7, pc}}",
-    )
-}
+fours!(
+    /// Codes of 4 bits, in the order that they are in.
+    fours,
+    ["orr r6, r6, r6, lsl #4", "orr r7, r7, r7, lsl #4", "and r6, r6, lr", "and r7, r7, lr"]
+);
+fours!(
+    /// Codes of 4 bits, four of each channel of a pair in turn, in the order of [`join`].
+    paired_fours,
+    ["orr r6, r6, r7, lsl #8", "and r7, lr, r6, lsr #4", "and r6, r6, lr"]
+);
 
 /// Codes of 2 bits, times `1 << SHIFT`.
 ///
@@ -248,14 +260,20 @@ fn clear_padding(depth: usize, levels: &mut [i8]) {
     }
 }
 
+/// What tells levels of the first channel of a pair from those without a sign that lie in words.
+const FIRST: u8 = 0x80;
+
+/// Whether codes are levels of whole pairs at once: nothing of a word is padding.
+fn is_paired(conv: &Conv<'_>) -> bool {
+    !conv.is_depthwise() && conv.depth().is_multiple_of(WORD_CODES)
+}
+
 /// Brings the levels of pairs of channels, four of each in turn, into halves of words.
 fn join(levels: &mut [i8]) -> Option<()> {
     const EVEN: u32 = 0x00ff_00ff;
-    // To the lower bytes 128 is added.
-    const OFFSET: u32 = 0x0080_0080;
     let words: &mut [u32] = bytemuck::try_cast_slice_mut(levels).ok()?;
     for [a, b] in words.as_chunks_mut::<WORD_CHANNELS>().0 {
-        let (first, second) = (*a ^ (OFFSET | OFFSET << 8), *b);
+        let (first, second) = (*a ^ u32::from_ne_bytes([FIRST; 4]), *b);
         (*a, *b) = (first & EVEN | (second & EVEN) << 8, first >> 8 & EVEN | second & !EVEN);
     }
     Some(())

@@ -3,7 +3,7 @@
 use core::arch::naked_asm;
 
 use crate::format::AvgPool;
-use crate::kernels::portable::{self, Block, Fold, Mean, load};
+use crate::kernels::portable::{self, Block, Fold, Mean};
 
 /// See [`reference::avg_pool`](crate::kernels::reference::avg_pool).
 pub(super) fn avg_pool(p: &AvgPool, input: &[u8], output: &mut [u8]) {
@@ -39,7 +39,11 @@ fn quad_sums(block: &Block<'_>) -> [i32; 4] {
         } else {
             // The input ends with less than four channels.
             for x in 0..columns {
-                let pixel: [u8; 4] = load(row, x * pitch);
+                let (mut pixel, rest) = ([0; 4], row.get(x * pitch..).unwrap_or_default());
+                let there = rest.len().min(pixel.len());
+                if let (Some(to), Some(from)) = (pixel.get_mut(..there), rest.get(..there)) {
+                    to.copy_from_slice(from);
+                }
                 // SAFETY: this is a pixel of four.
                 unsafe { add_row(pixel.as_ptr(), 0, 1, &mut sums) };
             }

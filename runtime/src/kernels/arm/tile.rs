@@ -49,6 +49,7 @@ impl Scale {
 
 /// What the loops go through. Pointers may be read, or for `output` written, as far as the loops go.
 #[repr(C)]
+#[derive(Clone, Copy)]
 pub(super) struct Job {
     /// Activations: of [`tile`] taken apart, those of the windows in turn; of [`single`] as they are.
     pub(super) window: *const u8,

@@ -14,7 +14,6 @@ mod sparse;
 
 pub(super) use decode::Decoder;
 #[cfg(pare_dsp)]
-pub(super) use lanes::load;
 #[cfg(pare_dsp)]
 pub(super) use pool::{Block, Fold, Mean, pool};
 pub use pool::{avg_pool, max_pool, pool_work};

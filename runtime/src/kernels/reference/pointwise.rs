@@ -73,8 +73,8 @@ fn exponential(exponent: u64) -> u64 {
 /// `2^-f` in Q30 for `f` in Q29 below 1: degree 5, through the Chebyshev nodes of [0, 1] (error < 2^-23),
 /// each product truncated.
 fn exp2_of_minus(f: u32) -> u32 {
-    const COEFFICIENTS: [i64; 6] = [-1_016_701, 9_888_282, -59_375_904, 257_890_191, -744_256_774, 1_073_741_764];
-    COEFFICIENTS.iter().fold(0, |sum, &c| ((sum * i64::from(f)) >> 29) + c) as u32
+    const COEFFICIENTS: [i32; 6] = [-1_016_701, 9_888_282, -59_375_904, 257_890_191, -744_256_774, 1_073_741_764];
+    COEFFICIENTS.iter().fold(0i32, |sum, &c| ((i64::from(sum) * i64::from(f)) >> 29) as i32 + c) as u32
 }
 
 #[cfg(test)]

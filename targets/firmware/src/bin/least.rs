@@ -5,7 +5,7 @@
 
 use core::hint::black_box;
 
-use pare_firmware::fail;
+use pare_firmware::stop;
 use pare_runtime::{Arena, Model, Session, arena_bytes};
 
 #[repr(align(64))]
@@ -22,8 +22,8 @@ extern "C" fn main() -> ! {
     // SAFETY: `main` runs once, and nothing else names the arena.
     let arena = unsafe { &mut *arena };
     // What is known of the network when this is compiled is known of none that is flashed later.
-    let Ok(model) = Model::parse(black_box(&NETWORK.0)) else { fail("the network is damaged") };
-    let Ok(mut session) = Session::new(model, &mut arena.0) else { fail("the network does not start") };
+    let Ok(model) = Model::parse(black_box(&NETWORK.0)) else { stop("the network is damaged") };
+    let Ok(mut session) = Session::new(model, &mut arena.0) else { stop("the network does not start") };
     loop {
         black_box(session.input(0));
         session.run();

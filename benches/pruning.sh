@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# What pruning must show on ResNet-8 and CIFAR-10: AMC beside its baselines at half the multiply-accumulates and at a share
+# of the measured latency, weights that go for a point, channels planted in vain, and fine-tuning. Choices are made on
+# validation samples; each command reports test samples once. Some hours on two busy cores; killed, it goes on.
+#
+#   benches/pruning.sh [OUT]          results: OUT/*.json (default target/pruning), a table on standard output
+set -euo pipefail
+cd "$(dirname "$0")/.."
+out=${1:-target/pruning}
+shared=${PARE_SHARED:-../shared}
+model=$shared/models/resnet8_float.tflite
+data=cifar10:${PARE_CIFAR10:-$HOME/.cache/pare/cifar10}
+mkdir -p "$out"
+cargo build --release --quiet -p pare -p pare-benches --example prune
+pare() { target/release/pare "$@"; }
+
+prune() { # name, model, options
+  local name=$1 network=$2
+  shift 2
+  [ -s "$out/$name.json" ] || pare prune "$network" --data "$data" --out "$out/$name" --json "$@" >"$out/$name.json"
+  python3 - "$name" "$out/$name.json" <<'PY'
+import json, sys
+d = json.load(open(sys.argv[2]))
+print(f'{sys.argv[1]}: whole {d["dense"]["val"]:.4f}, chosen on test {d["test"]:.4f}, {d["wall_s"]:.0f} s')
+for m in d["methods"]:
+    b = m["best"]
+    print(f'  {m["method"]:10} ' + ("none" if b is None else f'val {b["val"]:.4f} price {b["share"]:.3f} of whole {b["widths"]}'), flush=True)
+PY
+}
+
+target/release/examples/prune "$model" "$data" judges 0.5 20 | tail -1
+for seed in 0 1 2; do prune "half-$seed" "$model" --keep 0.5macs --multiple 4 --seed "$seed"; done
+[ -d "$out/planted" ] || target/release/examples/prune "$model" "$data" plant "$out/planted"
+for seed in 0 1 2; do prune "planted-$seed" "$out/planted" --keep 0.56macs --multiple 4 --seed "$seed"; done
+prune latency "$model" --keep 0.6latency
+prune drop "$model" --max-drop 1 --price weights --multiple 4
+for name in half-0 latency; do
+  [ -s "$out/$name-tuned.json" ] || pare train "$out/$name" --data "$data" --teacher "$model" --distill 0.7 --epochs 5 \
+    --augment flip,shift=4 --out "$out/$name-tuned" --json >"$out/$name-tuned.json"
+  python3 -c 'import json, sys; d = json.load(open(sys.argv[1])); print(sys.argv[1], "val", d["val"], "test", d["test"])' "$out/$name-tuned.json"
+done
+for network in "$model" "$out/half-0-tuned" "$out/latency-tuned"; do
+  pare compile "$network" --data "$data" --bits w8a8 --all-layers --out "$out/blob" --json |
+    python3 -c 'import json, sys; d = json.load(sys.stdin); print(sys.argv[1], "accuracy", d["accuracy"], "latency", d["latency"])' "$network"
+done
