@@ -72,6 +72,7 @@ proptest! {
         prop_assume!(problem.spec.residual.is_none());
         let blob = network(&problem);
         prop_assert!(Model::parse(&blob).is_ok());
-        prop_assert_eq!(decode(&encode(&blob).unwrap()).as_deref(), Ok(&blob[..]));
+        let again = decode(&encode(&blob).unwrap());
+        prop_assert_eq!(again.as_deref(), Ok(&blob[..]));
     }
 }

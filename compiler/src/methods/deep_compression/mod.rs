@@ -13,7 +13,7 @@ use crate::data::Split;
 use crate::deploy::{DeployError, Deployed};
 use crate::emit::emit;
 use crate::eval::EvalError;
-use crate::ir::Graph;
+use crate::ir::{Graph, Op};
 use crate::lower::{LowerConfig, lower};
 use crate::policy::Policy;
 use crate::prune::fine::{Pruning, Sparsity};
@@ -112,12 +112,12 @@ impl Compression<'_> {
         let sharing = Sharing { bits: self.bits };
         let training = Training { graph: &pruned.graph, recipe: &self.sharing, method: Some(&sharing), ..training };
         let shared = training.run(Some(&directory.join("shared")), events)?;
-        let quantized = self.quantized(&shared.graph)?;
+        let quantized = self.quantized(&shared.graph, &pruned.graph)?;
         Ok(Compressed { graph: shared.graph, val: [pruned.val, shared.val], quantized })
     }
 
-    /// The network with codes that stand for its very weights.
-    fn quantized(&self, graph: &Graph) -> Result<Quantized, CompressionError> {
+    /// The network with codes that stand for its very weights, which share values by the factors of the pruned one.
+    fn quantized(&self, graph: &Graph, pruned: &Graph) -> Result<Quantized, CompressionError> {
         let inputs = self.task.data.spread(Split::Train, CALIBRATION_INPUTS)?;
         let n = inputs.len() / self.task.input_len();
         let calibration: Calibration = calibrate(graph, &inputs, n, &CalibrationConfig::with_seed(self.seed))?;
@@ -125,13 +125,16 @@ impl Compression<'_> {
         let mut quantized = bank.quantize(&Policy::default()).map_err(DeployError::from)?;
         for id in graph.weighted() {
             let node = graph.node(id);
-            let constant = |operand: usize| {
+            let constant = |graph: &Graph, operand: usize| {
                 let value = node.inputs.get(operand).map(|&value| graph.value(value));
                 value.and_then(|value| value.data.as_deref()).cloned()
             };
-            let (Some(weights), channels) = (constant(1), graph.input_shape(node, 1)[0]) else { continue };
-            let bias = constant(2).unwrap_or_else(|| vec![0.0; channels]);
-            quantized.weights.insert(id, shared::codes(&weights, bias, self.bits));
+            let (Some(weights), Some(before)) = (constant(graph, 1), constant(pruned, 1)) else { continue };
+            let channels = graph.input_shape(node, 1)[0];
+            let bias = constant(graph, 2).unwrap_or_else(|| vec![0.0; channels]);
+            let row = weights.len() / channels.max(1);
+            let scales = shared::scales(&before, row, matches!(node.op, Op::Conv2d(_)));
+            quantized.weights.insert(id, shared::codes(&weights, &scales, bias, self.bits));
         }
         Ok(quantized)
     }

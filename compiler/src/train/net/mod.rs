@@ -22,7 +22,7 @@ use super::batch_norm::{Averaging, BatchNorm};
 use super::ops::Write;
 use super::parameter::{Parameter, Role};
 use super::weight_map::WeightMap;
-use crate::ir::{Graph, NodeId, Value, ValueId};
+use crate::ir::{Graph, NodeId, Op, Value, ValueId};
 
 /// What stands behind a convolution while it is trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,6 +145,11 @@ impl Net {
     pub fn layers(&self) -> Vec<(NodeId, String)> {
         let weighted = self.steps.iter().filter(|step| self.graph.nodes[step.node].op.has_weights());
         weighted.map(|step| (NodeId(step.node as u32), self.graph.nodes[step.node].name.clone())).collect()
+    }
+
+    /// Whether a layer is a convolution.
+    pub fn is_conv(&self, layer: NodeId) -> bool {
+        matches!(self.graph.node(layer).op, Op::Conv2d(_))
     }
 
     /// Weights of an output channel of a layer.
