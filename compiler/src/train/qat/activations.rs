@@ -1,6 +1,6 @@
 //! An activation as the codes that will stand for it.
 
-use super::estimator::{Estimator, damping};
+use super::estimator::{Estimator, USUAL, damping, ratio};
 use crate::quant::ActivationCode;
 use crate::train::activation_map::ActivationMap;
 use crate::train::parameter::{Parameter, Role};
@@ -18,7 +18,7 @@ pub(super) struct CodedActivation {
 }
 
 impl CodedActivation {
-    /// A code whose step is trained from here on, as the logarithm of its ratio to this one, for activations of so
+    /// A code whose step is trained from here on, by its ratio to this one, for activations of so
     /// many numbers.
     pub(super) fn trained(start: ActivationCode, estimator: Estimator, numbers: usize) -> Self {
         let damping = damping(numbers, f32::from(start.max_code()));
@@ -32,8 +32,8 @@ impl CodedActivation {
 
     /// The code that its parameters say.
     pub(super) fn code(start: ActivationCode, own: &[Parameter]) -> ActivationCode {
-        let logarithm = own.first().map_or(0.0, |step| step.values[0]);
-        ActivationCode { scale: start.scale * logarithm.exp(), ..start }
+        let trained = own.first().map_or(0.0, |step| step.values[0]);
+        ActivationCode { scale: start.scale * ratio(trained), ..start }
     }
 }
 
@@ -52,7 +52,7 @@ impl ActivationMap for CodedActivation {
         let estimator = self.estimator.unwrap_or(Estimator::Pact);
         let total = dispatch(Slope { code, estimator, numbers, gradient });
         if let Some(sum) = sums.first_mut() {
-            *sum += total * f64::from(code.scale * self.damping);
+            *sum += total * f64::from(code.scale * self.damping / USUAL);
         }
     }
 }
@@ -164,14 +164,14 @@ mod tests {
         map.backward(&x, &own, &mut by_x, &mut sums);
         assert!(by_x.contains(&0.0));
         let terms = (0..2500).map(|i| f64::from(by_q[i] * q[i]) - f64::from(by_x[i] * x[i]));
-        let expected = terms.sum::<f64>() * f64::from(damping(100, 15.0));
+        let expected = terms.sum::<f64>() * f64::from(damping(100, 15.0) / USUAL);
         assert!((sums[0] - expected).abs() < 1e-3 * expected.abs().max(1.0), "{} against {expected}", sums[0]);
         // PACT hears of clipped numbers alone.
         let pact = CodedActivation::trained(START, Estimator::Pact, 100);
         let mut sums = [0.0];
         pact.backward(&x, &own, &mut by_q.clone(), &mut sums);
         let clipped = (0..2500).filter(|&i| by_x[i] == 0.0).map(|i| f64::from(by_q[i] * q[i]));
-        let expected = clipped.sum::<f64>() * f64::from(damping(100, 15.0));
+        let expected = clipped.sum::<f64>() * f64::from(damping(100, 15.0) / USUAL);
         assert!((sums[0] - expected).abs() < 1e-3 * expected.abs().max(1.0), "{} against {expected}", sums[0]);
     }
 }

@@ -28,6 +28,15 @@ impl Estimator {
     }
 }
 
+/// The size of the numbers that a learning rate of a thousandth or less is meant for: what is trained of weights and of
+/// steps is counted so that it is about as large, or changes by as much.
+pub(super) const USUAL: f32 = 0.3;
+
+/// How many times as wide as at the start a step is.
+pub(super) fn ratio(trained: f32) -> f32 {
+    (trained / USUAL).exp()
+}
+
 /// What gradients of a step that so many numbers share are multiplied by (Esser et al. 2020, section 2.2): it makes
 /// them as large, beside the step, as those of weights.
 pub(super) fn damping(numbers: usize, top: f32) -> f32 {

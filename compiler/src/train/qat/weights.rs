@@ -1,21 +1,18 @@
 //! The weights of a layer as the small integers that will stand for them.
 
-use super::estimator::{Estimator, damping};
+use super::estimator::{Estimator, USUAL, damping, ratio};
 use crate::quant::{Levels, WeightCodes};
 use crate::train::parameter::{Parameter, Role};
 use crate::train::weight_map::WeightMap;
 
-/// Share of a cell's width that weights keep from its ends where they start.
-const MARGIN: f64 = 1e-3;
-
-/// Root mean square of the weights that learning rates are usually meant for.
-const USUAL: f64 = 0.05;
+/// Share of a cell's width that weights keep from its ends where they start: those that data-aware rounding has put into
+/// another cell than their own would all return in the first steps otherwise, before training has found anything better.
+const MARGIN: f64 = 0.25;
 
 /// Every weight as the nearest level of its channel.
 ///
 /// What is trained has no unit, so that one learning rate suits all layers, whatever their inputs' magnitude: latent
-/// weights are counted in a [`unit`] of their layer, and a channel's step as the logarithm of its ratio to where it
-/// started.
+/// weights are counted in a [`unit`] of their layer, and a channel's step is told by its ratio to where it started.
 pub(super) struct CodedWeights {
     levels: Vec<Levels>,
     scales: Vec<f32>,
@@ -26,7 +23,7 @@ pub(super) struct CodedWeights {
 /// What a latent 1 of a layer with these float weights stands for.
 pub(super) fn unit(weights: &[f32]) -> f32 {
     let square = weights.iter().map(|&w| f64::from(w) * f64::from(w)).sum::<f64>() / weights.len().max(1) as f64;
-    let unit = (square.sqrt() / USUAL) as f32;
+    let unit = square.sqrt() as f32 / USUAL;
     if unit.is_normal() { unit } else { 1.0 }
 }
 
@@ -39,11 +36,11 @@ impl CodedWeights {
 
     /// Each channel's levels, step and place among the weights.
     fn rows<'a>(&'a self, own: &'a [Parameter], len: usize) -> impl Iterator<Item = Row<'a>> {
-        let (width, logarithms) = (len / self.levels.len().max(1), &own[0].values);
-        let channels = self.levels.iter().zip(self.scales.iter().zip(logarithms)).enumerate();
-        channels.map(move |(o, (levels, (scale, logarithm)))| Row {
+        let (width, steps) = (len / self.levels.len().max(1), &own[0].values);
+        let channels = self.levels.iter().zip(self.scales.iter().zip(steps)).enumerate();
+        channels.map(move |(o, (levels, (scale, trained)))| Row {
             levels,
-            scale: scale * logarithm.exp(),
+            scale: scale * ratio(*trained),
             place: o * width..(o + 1) * width,
         })
     }
@@ -83,7 +80,7 @@ impl WeightMap for CodedWeights {
                 total += *g * self.estimator.slope(position, rounded, inside);
                 *g = if inside { *g * self.unit } else { 0.0 };
             }
-            slopes.push(total * scale * damping);
+            slopes.push(total * scale * damping / USUAL);
         }
         own[0].gradient.iter_mut().zip(slopes).for_each(|(sum, slope)| *sum += slope);
     }
@@ -91,7 +88,7 @@ impl WeightMap for CodedWeights {
 
 /// The codes that trained weights, as the layer sees them, stand for: `steps` are what is trained of them.
 pub(super) fn codes(start: &WeightCodes, weights: &[f32], steps: &[f32], bias: Vec<f32>) -> WeightCodes {
-    let scales: Vec<f32> = start.scales.iter().zip(steps).map(|(scale, logarithm)| scale * logarithm.exp()).collect();
+    let scales: Vec<f32> = start.scales.iter().zip(steps).map(|(scale, trained)| scale * ratio(*trained)).collect();
     let width = weights.len() / scales.len().max(1);
     let channels = weights.chunks_exact(width.max(1)).zip(&scales).enumerate();
     let levels = channels.flat_map(|(o, (row, &scale))| {
@@ -112,7 +109,7 @@ pub(super) fn round_bias(codes: &mut WeightCodes, input_scale: f32) {
     }
 }
 
-/// Latent weights that are as near to `weights` as those can be whose nearest levels are those of `codes`.
+/// Latent weights that are as near to `weights` as those can be that stand well within the cells of `codes`.
 pub(super) fn latent(codes: &WeightCodes, weights: &[f32], unit: f32) -> Vec<f32> {
     let width = weights.len() / codes.scales.len().max(1);
     let levels: Vec<Levels> = (0..codes.scales.len()).map(|channel| codes.levels_of(channel)).collect();
@@ -187,7 +184,7 @@ mod tests {
         for (o, levels) in map.levels.iter().enumerate() {
             let place = o * 3..(o + 1) * 3;
             let sum: f32 = place.map(|i| by_coded[i] * coded[i] - by_latent[i] * latent[i]).sum();
-            let expected = sum * damping(3, levels.top() as f32);
+            let expected = sum * damping(3, levels.top() as f32) / USUAL;
             assert!((own[0].gradient[o] - expected).abs() < 1e-4, "{} against {expected}", own[0].gradient[o]);
         }
     }
