@@ -67,6 +67,28 @@ fn learns_and_its_graph_scores_as_said() {
     assert!((same.val - trained.val).abs() < 0.03, "{} after {}", same.val, trained.val);
 }
 
+/// Raw pixels and small weights, or small inputs and usual weights: the same network.
+#[test]
+fn fine_tuning_suits_inputs_of_any_magnitude() {
+    let (graph, samples, scratch) = (net(), stripes(1500), recipe(4));
+    let usual = training(&graph, &samples, &scratch).run(None, &mut |_| ()).unwrap().graph;
+    let (mut raw, mut small) = (samples.clone(), usual.clone());
+    raw.preprocessing.scale *= 256.0;
+    let weights = small.values.iter_mut().find(|value| value.name == "a.w").unwrap();
+    let scaled = weights.data.as_deref().unwrap().iter().map(|w| w / 256.0).collect();
+    weights.data = Some(std::sync::Arc::new(scaled));
+    for rule in [Rule::ADAMW, Rule::SGD] {
+        let gentle = Recipe { rule, ..Recipe::fine_tuning(2) };
+        let tune = |graph, samples| {
+            let start = Training { start: Start::Trained, norms: Norms::Bias, ..training(graph, samples, &gentle) };
+            start.run(None, &mut |_| ()).unwrap().epochs
+        };
+        for (a, b) in tune(&usual, &samples).iter().zip(tune(&small, &raw)) {
+            assert!((a.loss - b.loss).abs() < 1e-3 * a.loss, "{} against {}", a.loss, b.loss);
+        }
+    }
+}
+
 #[test]
 fn learns_from_a_teacher_alone() {
     let (graph, samples, scratch) = (net(), stripes(1500), recipe(8));

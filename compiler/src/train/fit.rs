@@ -14,6 +14,7 @@ use super::loss::{Objective, distillation};
 use super::method::Method;
 use super::net::{Net, NetError, Norms};
 use super::optimiser::{Optimiser, Rule};
+use super::parameter::Parameter;
 use super::schedule::{Decay, Schedule};
 use crate::data::{Metric, Split};
 use crate::eval::{self, EvalError};
@@ -318,6 +319,9 @@ impl<'a> Run<'a> {
         };
         if let Some(method) = training.method {
             method.attach(&mut net)?;
+        }
+        if training.start == Start::Trained {
+            net.parameters_mut().iter_mut().for_each(Parameter::take_own_unit);
         }
         let outputs = graph.value(net.logits()).len();
         let objective = match samples.metric {

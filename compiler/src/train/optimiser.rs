@@ -66,7 +66,7 @@ impl Optimiser {
         Optimiser { rule, weight_decay, steps: 0, memory }
     }
 
-    /// Moves every parameter against its gradient, at `rate`, and sets the gradient to zero.
+    /// Moves every parameter, counted in its unit, against its gradient, at `rate`, and sets the gradient to zero.
     pub fn step(&mut self, parameters: &mut [Parameter], rate: f32) {
         self.steps += 1;
         for (parameter, memory) in parameters.iter_mut().zip(&mut self.memory) {
@@ -88,8 +88,9 @@ fn descend(
     rate: f32,
     decay: f32,
 ) {
+    let square = parameter.unit * parameter.unit;
     for ((w, g), v) in parameter.values.iter_mut().zip(&parameter.gradient).zip(velocity) {
-        let g = g + decay * *w;
+        let g = square * g + decay * *w;
         *v = momentum * *v + g;
         *w -= rate * if lookahead == Lookahead::Nesterov { g + momentum * *v } else { *v };
     }
@@ -100,12 +101,14 @@ fn adapt(parameter: &mut Parameter, memory: &mut [f32], betas: [f32; 2], steps: 
     let [beta1, beta2] = betas;
     let bias = |beta: f32| (1.0 - f64::from(beta).powi(steps.min(1 << 20) as i32)) as f32;
     let (bias1, bias2) = (bias(beta1), bias(beta2));
+    let unit = parameter.unit;
     let moments = means.iter_mut().zip(squares);
     for ((w, g), (mean, square)) in parameter.values.iter_mut().zip(&parameter.gradient).zip(moments) {
+        let g = unit * g;
         *mean = beta1 * *mean + (1.0 - beta1) * g;
         *square = beta2 * *square + (1.0 - beta2) * g * g;
         let update = (*mean / bias1) / ((*square / bias2).sqrt() + EPSILON);
-        *w -= rate * (update + decay * *w);
+        *w -= rate * (unit * update + decay * *w);
     }
 }
 

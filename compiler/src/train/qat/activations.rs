@@ -1,9 +1,9 @@
 //! An activation as the codes that will stand for it.
 
-use super::estimator::{Estimator, USUAL, damping, ratio};
+use super::estimator::{Estimator, damping, ratio};
 use crate::quant::ActivationCode;
 use crate::train::activation_map::ActivationMap;
-use crate::train::parameter::{Parameter, Role};
+use crate::train::parameter::{Parameter, Role, USUAL};
 use crate::train::simd::{Arithmetic, LANES, Work, dispatch};
 
 /// Numbers whose slopes are added up in single precision.

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::train::parameter::USUAL;
+
 /// How steps of codes are learned.
 ///
 /// A code is `q = s * round(x / s)` within its range, and at the ends of that beyond it. By the number `x`, rounding
@@ -27,10 +29,6 @@ impl Estimator {
         }
     }
 }
-
-/// The size of the numbers that a learning rate of a thousandth or less is meant for: what is trained of weights and of
-/// steps is counted so that it is about as large, or changes by as much.
-pub(super) const USUAL: f32 = 0.3;
 
 /// How many times as wide as at the start a step is.
 pub(super) fn ratio(trained: f32) -> f32 {

@@ -118,8 +118,7 @@ impl Method for Codes<'_> {
 
     fn attach(&self, net: &mut Net) -> Result<(), NetError> {
         for (&id, codes) in &self.start.weights {
-            let unit = weights::unit(float_weights(&self.start.graph, id));
-            net.map_weights(id, Box::new(CodedWeights::new(codes, unit, self.estimator)))?;
+            net.map_weights(id, Box::new(CodedWeights::new(codes, self.estimator)))?;
         }
         let graph = &self.start.graph;
         let sources = sources(graph);
@@ -141,11 +140,6 @@ impl Method for Codes<'_> {
     fn evaluated(&self, net: &Net) -> Result<eval::Net, EvalError> {
         eval::Net::fake_quantized(&self.of(net))
     }
-}
-
-fn float_weights(graph: &Graph, layer: NodeId) -> &[f32] {
-    let weights = graph.node(layer).inputs.get(1).and_then(|&value| graph.value(value).data.as_deref());
-    weights.map_or(&[], Vec::as_slice)
 }
 
 /// Every activation with the one whose code it has: its own, or that from which its elements are moved.
@@ -170,7 +164,7 @@ fn latent_graph(start: &Quantized) -> Graph {
     for (&NodeId(node), codes) in &start.weights {
         let operands = graph.nodes[node as usize].inputs.clone();
         let weights = &mut graph.values[operands[1].0 as usize];
-        let latent = |floats: &Vec<f32>| Arc::new(weights::latent(codes, floats, weights::unit(floats)));
+        let latent = |floats: &Vec<f32>| Arc::new(weights::latent(codes, floats));
         weights.data = weights.data.as_deref().map(latent);
         let bias = Some(Arc::new(codes.bias.clone()));
         match operands.get(2) {

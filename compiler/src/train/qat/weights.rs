@@ -1,8 +1,8 @@
 //! The weights of a layer as the small integers that will stand for them.
 
-use super::estimator::{Estimator, USUAL, damping, ratio};
+use super::estimator::{Estimator, damping, ratio};
 use crate::quant::{Levels, WeightCodes};
-use crate::train::parameter::{Parameter, Role};
+use crate::train::parameter::{Parameter, Role, USUAL};
 use crate::train::weight_map::WeightMap;
 
 /// Share of a cell's width that weights keep from its ends where they start: those that data-aware rounding has put into
@@ -11,27 +11,19 @@ const MARGIN: f64 = 0.25;
 
 /// Every weight as the nearest level of its channel.
 ///
-/// What is trained has no unit, so that one learning rate suits all layers, whatever their inputs' magnitude: latent
-/// weights are counted in a [`unit`] of their layer, and a channel's step is told by its ratio to where it started.
+/// A channel's step is told by its ratio to where it started, so that one learning rate suits all layers, whatever the
+/// magnitude of their inputs; the latent weights have a unit for that ([`Parameter::unit`]).
 pub(super) struct CodedWeights {
     levels: Vec<Levels>,
     scales: Vec<f32>,
-    unit: f32,
     estimator: Estimator,
-}
-
-/// What a latent 1 of a layer with these float weights stands for.
-pub(super) fn unit(weights: &[f32]) -> f32 {
-    let square = weights.iter().map(|&w| f64::from(w) * f64::from(w)).sum::<f64>() / weights.len().max(1) as f64;
-    let unit = square.sqrt() as f32 / USUAL;
-    if unit.is_normal() { unit } else { 1.0 }
 }
 
 impl CodedWeights {
     /// Starts at the formats and steps of `codes`.
-    pub(super) fn new(codes: &WeightCodes, unit: f32, estimator: Estimator) -> Self {
+    pub(super) fn new(codes: &WeightCodes, estimator: Estimator) -> Self {
         let levels = (0..codes.formats.len()).map(|channel| codes.levels_of(channel)).collect();
-        CodedWeights { levels, scales: codes.scales.clone(), unit, estimator }
+        CodedWeights { levels, scales: codes.scales.clone(), estimator }
     }
 
     /// Each channel's levels, step and place among the weights.
@@ -60,7 +52,7 @@ impl WeightMap for CodedWeights {
     fn forward(&self, latent: &[f32], own: &[Parameter], weights: &mut [f32]) {
         for Row { levels, scale, place } in self.rows(own, latent.len()) {
             for (weight, latent) in weights[place.clone()].iter_mut().zip(&latent[place]) {
-                *weight = scale * f32::from(nearest(levels, latent * self.unit, scale));
+                *weight = scale * f32::from(nearest(levels, *latent, scale));
             }
         }
     }
@@ -72,13 +64,12 @@ impl WeightMap for CodedWeights {
             let (low, high) = (low as f32, high as f32);
             let mut total = 0.0;
             let damping = damping(place.len(), levels.top() as f32);
-            for (g, latent) in gradient[place.clone()].iter_mut().zip(&latent[place]) {
-                let weight = latent * self.unit;
+            for (g, &weight) in gradient[place.clone()].iter_mut().zip(&latent[place]) {
                 let position = weight / scale;
                 let inside = (low..=high).contains(&position);
                 let rounded = f32::from(nearest(levels, weight, scale));
                 total += *g * self.estimator.slope(position, rounded, inside);
-                *g = if inside { *g * self.unit } else { 0.0 };
+                *g = if inside { *g } else { 0.0 };
             }
             slopes.push(total * scale * damping / USUAL);
         }
@@ -110,7 +101,7 @@ pub(super) fn round_bias(codes: &mut WeightCodes, input_scale: f32) {
 }
 
 /// Latent weights that are as near to `weights` as those can be that stand well within the cells of `codes`.
-pub(super) fn latent(codes: &WeightCodes, weights: &[f32], unit: f32) -> Vec<f32> {
+pub(super) fn latent(codes: &WeightCodes, weights: &[f32]) -> Vec<f32> {
     let width = weights.len() / codes.scales.len().max(1);
     let levels: Vec<Levels> = (0..codes.scales.len()).map(|channel| codes.levels_of(channel)).collect();
     let all = weights.iter().zip(&codes.levels).enumerate();
@@ -120,7 +111,7 @@ pub(super) fn latent(codes: &WeightCodes, weights: &[f32], unit: f32) -> Vec<f32
         let margin = MARGIN * (high - low);
         let low = if low > bottom { low + margin } else { f64::NEG_INFINITY };
         let high = if high < top { high - margin } else { f64::INFINITY };
-        ((f64::from(weight) / f64::from(scale)).clamp(low, high) * f64::from(scale) / f64::from(unit)) as f32
+        ((f64::from(weight) / f64::from(scale)).clamp(low, high) * f64::from(scale)) as f32
     })
     .collect()
 }
@@ -157,8 +148,8 @@ mod tests {
     #[test]
     fn training_starts_at_the_codes() {
         let (start, weights) = layer();
-        let latent = latent(&start, &weights, unit(&weights));
-        let map = CodedWeights::new(&start, unit(&weights), Estimator::Lsq);
+        let latent = latent(&start, &weights);
+        let map = CodedWeights::new(&start, Estimator::Lsq);
         let own = map.parameters("a");
         let mut coded = vec![0.0; weights.len()];
         map.forward(&latent, &own, &mut coded);
@@ -171,8 +162,8 @@ mod tests {
     #[test]
     fn slopes_of_steps_follow_from_those_of_weights() {
         let (start, weights) = layer();
-        let map = CodedWeights::new(&start, unit(&weights), Estimator::Lsq);
-        let latent: Vec<f32> = weights.iter().map(|w| w / map.unit).collect();
+        let map = CodedWeights::new(&start, Estimator::Lsq);
+        let latent = weights;
         let mut own = map.parameters("a");
         own[0].values = vec![0.1, -0.2, 0.05, -0.1, 0.3];
         let mut coded = vec![0.0; latent.len()];
