@@ -466,8 +466,8 @@ fn channels_weights_and_codes_go_in_one_command() {
     let figure = |stage: usize, name: &str| stages[stage][name].as_f64().unwrap();
     assert!(figure(1, "macs") <= 0.7 * figure(0, "macs"));
     assert!(figure(3, "bytes") < 0.3 * figure(2, "bytes"));
-    assert!(figure(2, "accuracy") > figure(1, "accuracy"), "training makes up for channels: {stages:?}");
-    assert!(figure(4, "accuracy") > figure(0, "accuracy") - 0.05, "{stages:?}");
+    assert!(figure(2, "accuracy") >= figure(1, "accuracy"), "training keeps the better: {stages:?}");
+    assert!(figure(4, "accuracy") > figure(0, "accuracy") - 0.08, "{stages:?}");
     // Nothing is left to do but to write the same once more.
     assert_eq!(bench.json(&words)["digest"], made["digest"]);
     assert!(bench.fails(&["compile", "--search", "amc"], 2).contains("--prune"));

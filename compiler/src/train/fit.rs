@@ -169,7 +169,7 @@ pub struct EpochFigures {
 /// A trained network.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trained {
-    /// That of the best epoch.
+    /// That of the best epoch, or of the start where none was better.
     pub graph: Graph,
     /// Its score on the validation samples.
     pub val: f64,
@@ -276,7 +276,10 @@ impl Training<'_> {
         let mut run = Run::new(self)?;
         match &checkpoint {
             Some(path) if run.resume(path)? => {}
-            _ => run.take_norms_apart(),
+            _ => {
+                run.take_norms_apart();
+                run.judge_start()?;
+            }
         }
         while run.epochs.len() < self.recipe.epochs && !run.is_patience_over() {
             run.epoch(events)?;
@@ -357,6 +360,16 @@ impl<'a> Run<'a> {
                 *average = self.net.parameters().iter().map(|p| p.values.clone()).collect();
             }
         }
+    }
+
+    /// A trained network that no epoch improves stays as it is.
+    fn judge_start(&mut self) -> Result<(), TrainError> {
+        let is_done = self.training.method.is_none_or(|method| method.is_done(0.0));
+        if is_done && self.training.start == Start::Trained {
+            let (val, tensors) = self.score()?;
+            self.best = Some(Best { epoch: 0, val, tensors });
+        }
+        Ok(())
     }
 
     /// Takes the statistics of the norms from unchanged training samples.
