@@ -1,7 +1,7 @@
 //! What pruning a network costs in accuracy, before any training, and how well an episode of AMC foretells it.
 //!
 //! `prune MODEL DATA halves` keeps half, then three quarters of the channels inside residual blocks, by every order of
-//! channels, and says what error each layer is left with; `prune MODEL DATA judges SHARE N` draws N random widths within a
+//! channels, and says what accuracy is left; `prune MODEL DATA judges SHARE N` draws N random widths within a
 //! share of the multiply-accumulates and correlates the scores of episodes with those of the networks in the end; `prune
 //! MODEL DATA plant DIR` writes the network with channels that it does not need: in the first layer that nothing but one
 //! other reads, twice its channels more, half copies and half dead, and in the second three eighths more, copies all.

@@ -73,7 +73,7 @@ fn digest(output: &Output) -> String {
     json["digest"].as_str().unwrap().to_owned()
 }
 
-/// Every file in a directory but those of an interrupted write, with its contents.
+/// Every file in a directory, with its contents.
 fn contents(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let paths = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
     let mut files: Vec<_> = paths.map(|path| (path.clone(), std::fs::read(&path).unwrap())).collect();

@@ -15,7 +15,7 @@ use crate::data::{self, DataSpec, Metric, Preprocessing, Split};
 use crate::import;
 use crate::ir::Graph;
 use crate::lower::{FUSE_RESIDUAL, ROW_STAGES, Stages, Sums};
-use crate::models::{CARD_FILE, Card, bundled};
+use crate::models::{CARD_FILE, Card, FloatAccuracy, bundled};
 use crate::passes::{Passes, Saving, Simplified, drop_softmax};
 use crate::search::exact::Exact;
 use crate::search::random::Random;
@@ -366,9 +366,30 @@ impl From<SplitArg> for Split {
     }
 }
 
-/// The command line, to be told in a card.
-pub(super) fn command() -> String {
-    without_results(std::env::args().skip(1))
+/// A number from 0 to 1.
+pub(super) fn share(text: &str) -> Result<f32, String> {
+    let number = text.parse().ok().filter(|number| (0.0..=1.0).contains(number));
+    number.ok_or_else(|| "it is a share: give a number from 0 to 1".to_owned())
+}
+
+/// A number above 0.
+pub(super) fn positive(text: &str) -> Result<f32, String> {
+    let number = text.parse().ok().filter(|number: &f32| *number > 0.0 && number.is_finite());
+    number.ok_or_else(|| "it must be a number above 0".to_owned())
+}
+
+/// The card of what a command (`verb`, as `Trained by pare train`) made of a model, with its scores in float.
+pub(super) fn card_of(model: &Path, verb: &str, task: &Task, [val, test]: [f64; 2], seed: u64) -> Card {
+    let name = model.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    Card {
+        name: task.graph.name.clone(),
+        description: format!("{verb} from {name}."),
+        data: task.data.dataset.name.parse().unwrap_or(DataSpec::Synthetic),
+        training: without_results(std::env::args().skip(1)),
+        seed,
+        preprocessing: task.data.preprocessing.clone(),
+        accuracy: FloatAccuracy { metric: task.data.metric, val, test },
+    }
 }
 
 /// A command without the place of its results: what it makes is the same anywhere.

@@ -37,7 +37,7 @@ use crate::report::{self, LayerRow, Report, StageRow};
 use crate::search::{Budget, Metric};
 use crate::target::Target;
 use crate::task::{Figure, Task, encode};
-use crate::train::{self, EpochFigures, TrainedCodes};
+use crate::train::{self, EpochFigures};
 use crate::units::{Bytes, Quantity};
 
 /// Options of `pare compile`.
@@ -151,8 +151,8 @@ pub(super) struct Finished<'a> {
 
 /// What training made of the codes.
 pub(super) struct Finetuned {
-    /// The blob's accuracy without.
-    pub(super) before: Figure,
+    /// On the validation samples, of the codes that are kept.
+    pub(super) val: f64,
     /// Epochs.
     pub(super) epochs: Vec<EpochFigures>,
 }
@@ -178,8 +178,12 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let table = workshop.table(&wanted, &mut |event| progress.event(event))?;
     let candidate = match given {
         Some(policy) => {
+            // Codes that are trained are judged then.
             if !args.finetune.is_wanted() {
-                check_accuracy(&workshop, &policy, &budget)?;
+                check_accuracy(&budget, || {
+                    let (score, float) = workshop.validate(&policy)?;
+                    Ok([score.metric, float.metric])
+                })?;
             }
             candidate(&workshop, policy, None, &table, &progress)?
         }
@@ -189,28 +193,24 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     settings.target.check_memory(candidate.flash(), candidate.ram())?;
     let trained = args.finetune.train_codes(&workshop, &candidate.policy, &whole, &directory, &progress)?;
     if let Some(trained) = &trained {
-        check_trained(&workshop, trained, &budget)?;
+        check_accuracy(&budget, || Ok([trained.val, train::fit::score(&Net::float(&task.graph)?, &task.data)?]))?;
     }
     let Candidate { policy, found, mut deployed, timing, linked } = candidate;
 
     progress.stage("scoring on the test samples");
     let float = task.data.score_net(&Net::float(&whole)?, test)?;
-    let score = |deployed: &Deployed| {
-        let blob = AlignedBytes::from(&deployed.blob.bytes[..]);
-        task.data.score_blob(&blob, Host::default(), Isa::best(), test)
-    };
     if !stages.is_empty() {
         stages.push(stages::of_blob("quantised", &deployed, &task.data)?);
     }
     let mut finetuned = None;
     if let Some(trained) = trained {
-        finetuned = Some(Finetuned { before: score(&deployed)?, epochs: trained.epochs });
+        finetuned = Some(Finetuned { val: trained.val, epochs: trained.epochs });
         // Formats, and so sizes and timing, are those of before.
         deployed = workshop.deploy_quantized(trained.quantized, &table, &workshop.metadata())?;
         stages.push(stages::of_blob("codes trained", &deployed, &task.data)?);
     }
-    let integer = score(&deployed)?;
     let blob = AlignedBytes::from(&deployed.blob.bytes[..]);
+    let integer = task.data.score_blob(&blob, Host::default(), Isa::best(), test)?;
     let model = Model::parse(&blob)?;
     progress.finish();
 
@@ -416,26 +416,14 @@ fn check_costs(workshop: &Workshop<'_>, candidate: &Candidate, table: &LatencyTa
     Ok(())
 }
 
-/// The accuracy bounds of a policy that no search has judged.
-fn check_accuracy(workshop: &Workshop<'_>, policy: &Policy, budget: &Budget) -> Result<()> {
+/// The accuracy bounds of what no search has judged; `scores` tells that of the network and that of the float one.
+fn check_accuracy(budget: &Budget, scores: impl FnOnce() -> Result<[f64; 2]>) -> Result<()> {
     if budget.min_accuracy.is_none() && budget.max_drop.is_none() {
         return Ok(());
     }
-    let (score, float) = workshop.validate(policy)?;
-    match budget.floor(float.metric) {
-        Some(wanted) if score.metric < wanted => Err(TooInaccurate { wanted, reached: score.metric }.into()),
-        _ => Ok(()),
-    }
-}
-
-/// The accuracy bounds of trained codes.
-fn check_trained(workshop: &Workshop<'_>, trained: &TrainedCodes, budget: &Budget) -> Result<()> {
-    if budget.min_accuracy.is_none() && budget.max_drop.is_none() {
-        return Ok(());
-    }
-    let float = train::fit::score(&Net::float(&workshop.task.graph)?, &workshop.task.data)?;
+    let [reached, float] = scores()?;
     match budget.floor(float) {
-        Some(wanted) if trained.val < wanted => Err(TooInaccurate { wanted, reached: trained.val }.into()),
+        Some(wanted) if reached < wanted => Err(TooInaccurate { wanted, reached }.into()),
         _ => Ok(()),
     }
 }
@@ -459,7 +447,7 @@ impl Finished<'_> {
         made.extend(report::files(report)?.into_iter().map(|file| (file.kind, file.name.to_owned(), file.bytes)));
         let paths = made.iter().map(|(kind, name, _)| (*kind, directory.join(name))).collect();
         let files: Vec<_> = made.into_iter().map(|(_, name, bytes)| (directory.join(name), bytes.into())).collect();
-        files::replace_all(&files).context("the results of before, if any, are as they were")?;
+        files::replace_all(&files).context("no result takes its place before all are written")?;
         Ok(paths)
     }
 
@@ -491,9 +479,7 @@ impl Finished<'_> {
             "digest": report.provenance.digest,
             "wall_s": h.wall_s,
             "policy": self.policy,
-            "finetune": self.finetuned.as_ref().map(|Finetuned { before, epochs }| {
-                json!({ "accuracy_before": before.value, "epochs": epochs })
-            }),
+            "finetune": self.finetuned.as_ref().map(|Finetuned { val, epochs }| json!({ "val": val, "epochs": epochs })),
             "stages": report.stages,
             "search": report.provenance.search,
             "files": paths,
@@ -539,9 +525,7 @@ impl Finished<'_> {
 
 impl Finetuned {
     pub(super) fn sentence(&self) -> String {
-        let epochs = self.epochs.len();
-        let best = self.epochs.iter().map(|epoch| epoch.val).fold(f64::NEG_INFINITY, f64::max);
-        format!("{:.4} before; {epochs} epochs of training, val {best:.4}", self.before.value)
+        format!("{} epochs of training, validation {:.4}", self.epochs.len(), self.val)
     }
 }
 

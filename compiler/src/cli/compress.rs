@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use pare_runtime::Isa;
 use serde_json::json;
 
 use super::args::{self, DataArgs, PassArgs, PortArgs};
 use super::progress::Progress;
 use super::{Global, Output};
+use crate::board::AlignedBytes;
 use crate::board::host::Host;
 use crate::compile::{Metadata, Settings};
 use crate::data::Split;
@@ -19,7 +20,7 @@ use crate::import::native;
 use crate::lower::LowerConfig;
 use crate::methods::deep_compression::Compression;
 use crate::prune::fine::{self, Sparsity};
-use crate::train::{Augmentation, Recipe, Schedule};
+use crate::train::{Augmentation, Distillation, Recipe, Schedule};
 
 /// The blob that runs, and the same as it is stored, in the directory of results.
 const BLOB_FILE: &str = "model.pare";
@@ -48,10 +49,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", default_value_t = 5)]
     share_epochs: usize,
     /// The highest learning rate while weights go; half of it while values are shared.
-    #[arg(long, value_name = "RATE", default_value_t = 1e-3)]
+    #[arg(long, value_name = "RATE", default_value_t = 1e-3, value_parser = args::positive)]
     rate: f32,
     /// Share of the network that was given in the loss.
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = args::share)]
     distill: f32,
     /// Change images at random: flip, invert, shift=PIXELS, shift-edge=PIXELS.
     #[arg(long, value_name = "HOW", value_delimiter = ',')]
@@ -86,15 +87,12 @@ impl FromStr for DensityArg {
 pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let progress = Progress::new(global);
     progress.stage("reading the network and its data");
-    if !(args.rate > 0.0 && args.rate.is_finite()) {
-        bail!("--rate must be above 0, not {}", args.rate);
-    }
     let (task, _) = args::task(Some(&args.model), &args.data, &PassArgs::default(), 1)?;
     let target = PortArgs { port: None }.target(&args.target)?;
     let settings = Settings::new(target, global.seed, PathBuf::new());
     let recipe = |epochs, share: f32| {
         let usual = Recipe::fine_tuning(epochs);
-        let distillation = (args.distill > 0.0).then(|| crate::train::Distillation {
+        let distillation = (args.distill > 0.0).then(|| Distillation {
             logits: args.distill,
             temperature: 4.0,
             features: 0.0,
@@ -119,11 +117,12 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let deployed = compressed.deploy(&config, &serde_json::to_string(&metadata)?)?;
     let blob = deployed.blob.bytes;
     let (sizes, stored) = compressed.sizes(&blob);
-    native::save(&compressed.graph, &args.out)?;
-    files::replace(&args.out.join(BLOB_FILE), &blob)?;
-    files::replace(&args.out.join(STORED_FILE), &stored)?;
+    let mut made = native::encode(&compressed.graph)?.to_vec();
+    made.extend([(BLOB_FILE, blob.clone()), (STORED_FILE, stored)]);
+    let made: Vec<_> = made.into_iter().map(|(name, bytes)| (args.out.join(name), bytes.into())).collect();
+    files::replace_all(&made)?;
 
-    let runnable = crate::board::AlignedBytes::from(&blob[..]);
+    let runnable = AlignedBytes::from(&blob[..]);
     let score = |split| -> Result<[f64; 2]> {
         let indices = task.data.indices(split, None)?;
         let float = task.data.score_net(&Net::float(&task.graph)?, indices)?.value;

@@ -3,8 +3,9 @@
 use std::num::NonZeroUsize;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
+use super::args;
 use super::progress::Progress;
 use crate::compile::Workshop;
 use crate::data::Metric;
@@ -27,16 +28,16 @@ pub(super) struct FinetuneArgs {
     #[arg(long, value_enum, default_value = "lsq", requires = "finetune")]
     estimator: EstimatorArg,
     /// With --finetune: the highest learning rate.
-    #[arg(long, value_name = "RATE", default_value_t = 3e-4, requires = "finetune")]
+    #[arg(long, value_name = "RATE", default_value_t = 3e-4, requires = "finetune", value_parser = args::positive)]
     rate: f32,
     /// With --finetune: change images at random: flip, invert, shift=PIXELS, shift-edge=PIXELS.
     #[arg(long, value_name = "HOW", value_delimiter = ',', requires = "finetune")]
     augment: Vec<Augmentation>,
     /// With --finetune: share of the float network's opinion in the loss of a classifier; the labels have the rest.
-    #[arg(long, value_name = "SHARE", default_value_t = 0.5, requires = "finetune")]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.5, requires = "finetune", value_parser = args::share)]
     distill: f32,
     /// With --finetune: softens that opinion.
-    #[arg(long, value_name = "T", default_value_t = 4.0, requires = "finetune")]
+    #[arg(long, value_name = "T", default_value_t = 4.0, requires = "finetune", value_parser = args::positive)]
     temperature: f32,
 }
 
@@ -65,7 +66,7 @@ impl FinetuneArgs {
         progress: &Progress,
     ) -> Result<Option<Graph>> {
         let Some(epochs) = self.finetune else { return Ok(None) };
-        let recipe = self.recipe(epochs.get(), samples.metric)?;
+        let recipe = self.recipe(epochs.get(), samples.metric);
         progress.stage("training what is left");
         let training = Training {
             graph,
@@ -91,7 +92,7 @@ impl FinetuneArgs {
         progress: &Progress,
     ) -> Result<Option<TrainedCodes>> {
         let Some(epochs) = self.finetune else { return Ok(None) };
-        let recipe = self.recipe(epochs.get(), workshop.task.data.metric)?;
+        let recipe = self.recipe(epochs.get(), workshop.task.data.metric);
         progress.stage("training the codes");
         let start = workshop.bank()?.quantize(policy)?;
         let training = QuantisedTraining {
@@ -110,19 +111,10 @@ impl FinetuneArgs {
         Ok(Some(trained.with_context(|| stopped(directory))?))
     }
 
-    fn recipe(&self, epochs: usize, metric: Metric) -> Result<Recipe> {
-        if !(0.0..=1.0).contains(&self.distill) {
-            bail!("--distill is a share: give a number from 0 to 1, not {}", self.distill);
-        }
-        if let Some((name, number)) = [("--rate", self.rate), ("--temperature", self.temperature)]
-            .iter()
-            .find(|(_, x)| !(*x > 0.0 && x.is_finite()))
-        {
-            bail!("{name} must be above 0, not {number}");
-        }
+    fn recipe(&self, epochs: usize, metric: Metric) -> Recipe {
         let usual = Recipe::fine_tuning(epochs);
         let taught = self.distill > 0.0 && metric == Metric::Top1;
-        Ok(Recipe {
+        Recipe {
             schedule: Schedule { peak: self.rate, ..usual.schedule.clone() },
             augmentations: self.augment.clone(),
             distillation: taught.then(|| Distillation {
@@ -132,7 +124,7 @@ impl FinetuneArgs {
                 maps: Vec::new(),
             }),
             ..usual
-        })
+        }
     }
 }
 

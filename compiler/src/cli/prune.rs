@@ -1,7 +1,7 @@
 //! `pare prune`: takes channels out of a network, which ones decided by a search, and writes what is left as a model.
 
 use std::cell::OnceCell;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Instant;
 
@@ -13,12 +13,11 @@ use super::progress::Progress;
 use super::{Global, Output};
 use crate::compile::{Settings, Workshop};
 use crate::cost::table::LatencyTable;
-use crate::data::{DataSpec, Split};
+use crate::data::Split;
 use crate::eval::Net;
 use crate::ir::Graph;
 use crate::methods::amc::baselines::Rule;
 use crate::methods::amc::{Aim, Contest, Entry, Method, Outcome, Price, Pruned, shapes};
-use crate::models::{Card, FloatAccuracy};
 use crate::policy::{EdgeLayers, Policy, WeightFormat};
 use crate::prune::taylor::Contributions;
 use crate::prune::{Saliency, Selection};
@@ -210,7 +209,8 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let best = outcome.chosen()?;
     progress.stage("scoring on the test samples");
     let test = task.data.score_net(&Net::float(&best.graph)?, task.data.indices(Split::Test, None)?)?;
-    card(&args, &task, best, test.value, global.seed).save_with(&best.graph, &args.out)?;
+    let card = args::card_of(&args.model, "Pruned by `pare prune`", &task, [best.score, test.value], global.seed);
+    card.save_with(&best.graph, &args.out)?;
     progress.finish();
 
     let wall_s = clock.elapsed().as_secs_f64();
@@ -316,17 +316,4 @@ fn of_entry(entry: &Entry, outcome: &Outcome) -> Value {
 fn figures(network: &Pruned, outcome: &Outcome) -> Value {
     let Pruned { score, cost, widths, .. } = network;
     json!({ "val": score, "price": cost, "share": cost / outcome.dense.cost, "widths": widths })
-}
-
-fn card(args: &Args, task: &Task, pruned: &Pruned, test: f64, seed: u64) -> Card {
-    let name = |path: &Path| path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-    Card {
-        name: task.graph.name.clone(),
-        description: format!("Pruned by `pare prune` from {}.", name(&args.model)),
-        data: args.data.data.clone().or_else(|| task.data.dataset.name.parse().ok()).unwrap_or(DataSpec::Synthetic),
-        training: args::command(),
-        seed,
-        preprocessing: task.data.preprocessing.clone(),
-        accuracy: FloatAccuracy { metric: task.data.metric, val: pruned.score, test },
-    }
 }

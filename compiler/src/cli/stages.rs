@@ -11,14 +11,13 @@ use super::prune::{self, Keep, Plan, SelectArg};
 use crate::board::AlignedBytes;
 use crate::board::host::Host;
 use crate::compile::{Settings, Workshop};
-use crate::data::{Metric, Split};
+use crate::data::Split;
 use crate::deploy::Deployed;
 use crate::eval::Net;
 use crate::ir::Graph;
 use crate::methods::amc::{Aim, Method};
 use crate::report::StageRow;
 use crate::task::{Samples, Task};
-use crate::train::fit;
 use crate::units::{Bytes, Count};
 
 /// How channels are taken out before bits.
@@ -80,7 +79,7 @@ pub(super) fn of_graph(name: &str, graph: &Graph, data: &Samples) -> Result<Stag
     let numbers: usize = graph.values.iter().filter_map(|value| value.data.as_ref()).map(|data| data.len()).sum();
     Ok(StageRow {
         name: name.to_owned(),
-        accuracy: Some(fit::score(&Net::float(graph)?, data)?),
+        accuracy: accuracy(data, |indices| Ok(data.score_net(&Net::float(graph)?, indices)?.value))?,
         macs: macs(graph),
         bytes: Bytes(4 * numbers as u64),
     })
@@ -89,14 +88,17 @@ pub(super) fn of_graph(name: &str, graph: &Graph, data: &Samples) -> Result<Stag
 /// The row of a blob.
 pub(super) fn of_blob(name: &str, deployed: &Deployed, data: &Samples) -> Result<StageRow> {
     let blob = AlignedBytes::from(&deployed.blob.bytes[..]);
-    let is_labelled = matches!(data.metric, Metric::Top1 | Metric::Psnr);
-    let accuracy = if is_labelled {
-        Some(data.score_blob(&blob, Host::default(), Isa::best(), data.indices(Split::Val, None)?)?.value)
-    } else {
-        None
-    };
-    let bytes = Bytes(deployed.blob.bytes.len() as u64);
-    Ok(StageRow { name: name.to_owned(), accuracy, macs: macs(&deployed.quantized.graph), bytes })
+    Ok(StageRow {
+        name: name.to_owned(),
+        accuracy: accuracy(data, |indices| Ok(data.score_blob(&blob, Host::default(), Isa::best(), indices)?.value))?,
+        macs: macs(&deployed.quantized.graph),
+        bytes: Bytes(deployed.blob.bytes.len() as u64),
+    })
+}
+
+/// The metric on all validation samples, where their labels let it be computed.
+fn accuracy(data: &Samples, score: impl FnOnce(&[u32]) -> Result<f64>) -> Result<Option<f64>> {
+    data.judges(Split::Val).then(|| score(data.indices(Split::Val, None)?)).transpose()
 }
 
 fn macs(graph: &Graph) -> Count {

@@ -1,6 +1,6 @@
 //! `pare train`: trains a network on a data set, from its own weights or from random ones.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -13,13 +13,10 @@ use crate::data::{self, Split};
 use crate::eval::Net;
 use crate::import::{self, native};
 use crate::ir::Graph;
-use crate::models::{Card, FloatAccuracy};
 use crate::passes::simplify;
 use crate::task::Task;
 use crate::train::fit::CHECKPOINT_FILE;
-use crate::train::{
-    Augmentation, Decay, Distillation, Norms, Recipe, Rule, Schedule, Start, Trained, Training, randomised,
-};
+use crate::train::{Augmentation, Decay, Distillation, Norms, Recipe, Rule, Schedule, Start, Training, randomised};
 
 /// Options of `pare train`.
 #[derive(Clone, Debug, clap::Args)]
@@ -47,7 +44,7 @@ pub(super) struct Args {
     #[arg(long, value_enum)]
     rule: Option<RuleArg>,
     /// The highest learning rate [default: 0.1 for sgd, 0.0003 for adamw].
-    #[arg(long, value_name = "RATE")]
+    #[arg(long, value_name = "RATE", value_parser = args::positive)]
     rate: Option<f32>,
     /// Epochs over which the rate rises from nothing [default: a tenth of all, at most 3, from scratch, else 0].
     #[arg(long, value_name = "EPOCHS")]
@@ -59,7 +56,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "DECAY")]
     weight_decay: Option<f32>,
     /// Share of every label that is spread over all classes.
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = args::share)]
     smoothing: f32,
     /// Mix samples in pairs; the larger, the more evenly.
     #[arg(long, value_name = "ALPHA", default_value_t = 0.0)]
@@ -71,16 +68,16 @@ pub(super) struct Args {
     #[arg(long, value_name = "EPOCHS")]
     patience: Option<usize>,
     /// Keep the average of the weights over steps: the share of the old in it, as 0.999.
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", value_parser = args::share)]
     average: Option<f32>,
     /// A model to learn from, besides the labels.
     #[arg(long, value_name = "MODEL")]
     teacher: Option<PathBuf>,
     /// Share of the teacher in the loss.
-    #[arg(long, value_name = "SHARE", default_value_t = 0.5)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.5, value_parser = args::share)]
     distill: f32,
     /// Softens what the teacher says.
-    #[arg(long, value_name = "T", default_value_t = 4.0)]
+    #[arg(long, value_name = "T", default_value_t = 4.0, value_parser = args::positive)]
     temperature: f32,
     /// Nodes whose outputs shall be like the teacher's.
     #[arg(long, value_name = "NODE", value_delimiter = ',')]
@@ -111,7 +108,9 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let teacher = args.teacher.as_deref().map(|path| -> Result<Graph> { Ok(simplify(import::import(path)?)?) });
     let teacher = teacher.transpose()?;
     let recipe = recipe(&args);
-    check(&args, &recipe)?;
+    if args.batch < 2 {
+        bail!("--batch must be 2 or more: batch norms need several samples");
+    }
     let norms = match args.norms {
         Some(NormsArg::Batch) => Norms::Batch,
         Some(NormsArg::Bias) => Norms::Bias,
@@ -136,7 +135,8 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     progress.stage("scoring on the test samples");
     let net = Net::float(&trained.graph)?;
     let test = task.data.score_net(&net, task.data.indices(Split::Test, None)?)?;
-    card(&args, &task, &trained, test.value, global.seed).save_with(&trained.graph, &args.out)?;
+    let card = args::card_of(&args.model, "Trained by `pare train`", &task, [trained.val, test.value], global.seed);
+    card.save_with(&trained.graph, &args.out)?;
     progress.finish();
 
     let wall_s = clock.elapsed().as_secs_f64();
@@ -214,34 +214,5 @@ fn recipe(args: &Args) -> Recipe {
             maps: args.distill_maps.clone(),
         }),
         ..usual
-    }
-}
-
-fn check(args: &Args, recipe: &Recipe) -> Result<()> {
-    let shares = [("--smoothing", args.smoothing), ("--distill", args.distill)];
-    let shares = shares.into_iter().chain(args.average.map(|share| ("--average", share)));
-    if let Some((name, share)) = shares.into_iter().find(|(_, share)| !(0.0..=1.0).contains(share)) {
-        bail!("{name} is a share: give a number from 0 to 1, not {share}");
-    }
-    let positive = [("--rate", recipe.schedule.peak), ("--temperature", args.temperature)];
-    if let Some((name, number)) = positive.into_iter().find(|(_, number)| !(*number > 0.0 && number.is_finite())) {
-        bail!("{name} must be above 0, not {number}");
-    }
-    if args.batch < 2 {
-        bail!("--batch must be 2 or more: batch norms need several samples");
-    }
-    Ok(())
-}
-
-fn card(args: &Args, task: &Task, trained: &Trained, test: f64, seed: u64) -> Card {
-    let name = |path: &Path| path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-    Card {
-        name: task.graph.name.clone(),
-        description: format!("Trained by `pare train` from {}.", name(&args.model)),
-        data: args.data.data.clone().unwrap_or(data::DataSpec::Synthetic),
-        training: args::command(),
-        seed,
-        preprocessing: task.data.preprocessing.clone(),
-        accuracy: FloatAccuracy { metric: task.data.metric, val: trained.val, test },
     }
 }

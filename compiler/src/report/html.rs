@@ -120,9 +120,9 @@ fn stages(report: &Report) -> String {
         )
     };
     let rows: String = report.stages.iter().map(row).collect();
-    let judged_by = escape(&report.judged_by);
+    let metric = escape(&report.headline.metric);
     let table = format!(
-        "<table><thead><tr><th>after</th><th>{judged_by}</th><th>MACs</th><th>size</th></tr></thead><tbody>{rows}</tbody></table>"
+        "<table><thead><tr><th>after</th><th>{metric}</th><th>MACs</th><th>size</th></tr></thead><tbody>{rows}</tbody></table>"
     );
     section("Step by step", "On all validation samples; sizes are of float weights, then of the blob.", &table)
 }

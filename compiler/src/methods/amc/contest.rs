@@ -191,7 +191,7 @@ impl Contest<'_> {
         let mut entries = Vec::new();
         for &method in methods {
             events(Event::Stage { name: method.name(), steps: self.episodes });
-            let mut tried = |trial: &Trial| events(Event::Step { label: format!("{trial:?}") });
+            let mut tried = |trial: &Trial| events(Event::Step { label: format!("{:.4}", trial.accuracy) });
             let trials = method.trials(&subject, self.goal(cost), self.episodes, self.seed, &mut tried)?;
             let finish = |trial: &Trial| -> Result<Pruned, AmcError> {
                 let units = pruner.units(&trial.widths);

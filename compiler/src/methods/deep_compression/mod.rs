@@ -10,11 +10,10 @@ mod shared;
 use std::path::Path;
 
 use crate::data::Split;
-use crate::deploy::{DeployError, Deployed};
-use crate::emit::emit;
+use crate::deploy::{DeployError, Deployed, deploy_quantized};
 use crate::eval::EvalError;
 use crate::ir::{Graph, Op};
-use crate::lower::{LowerConfig, lower};
+use crate::lower::LowerConfig;
 use crate::policy::Policy;
 use crate::prune::fine::{Pruning, Sparsity};
 use crate::quant::{
@@ -146,9 +145,7 @@ impl Compressed {
     /// # Errors
     /// When the integers do not fit.
     pub fn deploy(&self, config: &LowerConfig, metadata: &str) -> Result<Deployed, DeployError> {
-        let plan = lower(&self.quantized, config)?;
-        let blob = emit(&plan, metadata)?;
-        Ok(Deployed { quantized: self.quantized.clone(), plan, blob })
+        deploy_quantized(self.quantized.clone(), config, metadata)
     }
 
     /// Bytes of this network in its several forms, and its blob as it is stored.
