@@ -46,7 +46,7 @@ pub struct QuantisedTraining<'a> {
 /// A network whose codes are trained.
 #[derive(Clone, Debug)]
 pub struct TrainedCodes {
-    /// That of the best epoch.
+    /// That of the best epoch, or of the start where none was better.
     pub quantized: Quantized,
     /// Its score on the validation samples, by the fake-quantised network.
     pub val: f64,
