@@ -12,7 +12,7 @@ use pare_runtime::{Isa, Model};
 use rayon::prelude::*;
 
 use crate::board::{AlignedBytes, Board, BoardError, Timing, quantile, runtime_version};
-use crate::cost::layers::{Layer, Layers};
+use crate::cost::layers::{Layer, Layers, Steps};
 use crate::cost::table::{Provenance, Row};
 use crate::deploy::{DeployError, deploy};
 use crate::eval::EvalError;
@@ -79,7 +79,7 @@ pub fn rows(
 ) -> Result<Vec<Row>, MeasureError> {
     let mut variants = Vec::new();
     for subject in subjects {
-        variants.extend(variants_of(subject, &config.candidates())?);
+        variants.extend(variants_of(subject, &config.candidates(&Layers::of(subject.graph)))?);
     }
     // Emulators do not slow one another's counts, and a board at a port is asked one thing at a time anyway.
     let together = if board.unit() == TickUnit::Nanoseconds { 1 } else { rayon::current_num_threads() };
@@ -98,7 +98,8 @@ pub fn rows(
     let mut rows: BTreeMap<_, Row> = BTreeMap::new();
     for variant in variants {
         for row in variant.rows(yardstick) {
-            let key = (row.operator.clone(), row.shape, row.weights, row.activation_bits, row.kernel.clone());
+            let key =
+                (row.operator.clone(), row.shape, row.weights, row.activation_bits, row.steps, row.kernel.clone());
             match rows.entry(key) {
                 Entry::Vacant(place) => drop(place.insert(row)),
                 // Layers alike in everything are one kernel, seen in several places.
@@ -205,6 +206,7 @@ impl Variant<'_> {
             let activation_bits = layers.input_bits(layer, self.policy);
             let (operator, shape) = (layer.operator.to_owned(), layer.shape);
             let layout = self.layouts.get(&node).copied();
+            let steps = if layout == Some(Layout::Sparse) { layer.steps } else { Steps::ALL };
             let scaled = |round: &Round| Some(round.nodes.get(&node)?.1 * yardstick / round.yardstick);
             let samples = self.rounds.iter().filter_map(scaled).collect();
             Some(Row {
@@ -213,6 +215,7 @@ impl Variant<'_> {
                 shape,
                 weights,
                 activation_bits,
+                steps,
                 layout,
                 median: 0.0,
                 p10: 0.0,

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use pare_runtime::format::{Layer, LayerOp};
+use pare_runtime::format::{Conv, Layer, LayerOp, Layout};
 use pare_runtime::{Isa, Model};
 use serde_json::json;
 
@@ -13,7 +13,7 @@ use super::blob::read_blob;
 use super::{Global, Output};
 use crate::board::{FirstInference, quantile};
 use crate::compile::remembered_table;
-use crate::cost::layers::{Shape, with_sum};
+use crate::cost::layers::{Shape, Steps, with_sum};
 use crate::cost::table::{KernelQuery, LatencyTable};
 use crate::measure::kernel_name;
 use crate::policy::WeightFormat;
@@ -204,8 +204,10 @@ fn predict(layer: &Layer<'_>, weights: Option<&str>, table: &LatencyTable) -> Op
         stride: [1, 1],
         groups: 1,
     };
+    let mut steps = Steps::ALL;
     let (operator, shape) = match &layer.op {
         LayerOp::Conv(conv) => {
+            steps = steps_of(conv, input.c);
             let shape = Shape { kernel: conv.kernel, stride: conv.stride, groups: conv.groups, ..plain };
             // A 1x1 convolution on a vector is what a fully connected layer became.
             let operator = match layer.output.rank {
@@ -227,6 +229,27 @@ fn predict(layer: &Layer<'_>, weights: Option<&str>, table: &LatencyTable) -> Op
         LayerOp::Lut(_) => return None,
     };
     let weights: Option<WeightFormat> = weights.map(str::parse).transpose().ok()?;
-    let query = KernelQuery { operator, shape, weights, activation_bits: layer.input.bits };
+    let query = KernelQuery { operator, shape, weights, activation_bits: layer.input.bits, steps };
     table.predict(&query).map(|predicted| predicted.ticks.value)
+}
+
+/// What a layer whose weights were stored without zeros, `depth` an output channel, takes of a dense one.
+fn steps_of(conv: &Conv<'_>, depth: usize) -> Steps {
+    let mut levels = Vec::new();
+    for group in conv.weight_groups() {
+        if group.layout != Layout::Sparse {
+            return Steps::ALL;
+        }
+        for channel in 0..group.channels {
+            let first = levels.len();
+            levels.resize(first + depth, 0);
+            let row = levels.get_mut(first..).unwrap_or_default();
+            for (k, level) in group.sparse_weights(channel) {
+                if let Some(slot) = row.get_mut(k) {
+                    *slot = level;
+                }
+            }
+        }
+    }
+    Steps::of(&levels, depth)
 }

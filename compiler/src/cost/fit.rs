@@ -235,6 +235,7 @@ mod tests {
             },
             weights: Some(WeightFormat::Linear(8)),
             activation_bits: 8,
+            steps: Default::default(),
         };
         let truth = |q: &KernelQuery<'_>| {
             let pixels = (q.shape.h_out * q.shape.w_out) as f64;

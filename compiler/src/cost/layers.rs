@@ -1,5 +1,7 @@
 //! What costs need to know of each node: shape, counts, and where its input width is decided.
 
+use pare_runtime::format::{PANEL_CHANNELS, PANEL_DEPTH, SPARSE_DEPTH};
+use pare_runtime::sparse::Packing;
 use serde::{Deserialize, Serialize};
 
 use crate::ir::{Graph, Node, NodeId, Op, ValueId};
@@ -29,6 +31,8 @@ pub struct Layer {
     pub macs: u64,
     /// Number of weights.
     pub weights: u64,
+    /// What skipping its zeros leaves of it.
+    pub steps: Steps,
     /// Whether it only moves elements, so that its output has its input's width.
     pub moves: bool,
     /// The node whose output it reads first; `None` for the network's input.
@@ -57,6 +61,48 @@ pub struct Shape {
     pub stride: [usize; 2],
     /// Groups of channels.
     pub groups: usize,
+}
+
+/// The steps of a layer whose kernel skips weights of 0 ([`Layout::Sparse`]), in thousandths of those of a dense one,
+/// rounded up.
+///
+/// [`Layout::Sparse`]: pare_runtime::format::Layout::Sparse
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Steps(u16);
+
+impl Steps {
+    /// Those of a dense layer, and of operators that skip nothing.
+    pub const ALL: Steps = Steps(1000);
+
+    /// Of output channels of `depth` levels each.
+    pub fn of(levels: &[i8], depth: usize) -> Steps {
+        let dense = depth.div_ceil(PANEL_DEPTH) * (levels.len() / depth.max(1)).div_ceil(PANEL_CHANNELS);
+        if dense == 0 || depth > SPARSE_DEPTH {
+            return Steps::ALL;
+        }
+        // The coding of the levels makes no difference to where they go.
+        let packing = Packing { levels, depth, format: WeightFormat::Linear(8).into(), codebook: &[] };
+        Steps::ALL.min(Steps((packing.steps() * 1000).div_ceil(dense).min(1000) as u16))
+    }
+
+    /// As a share of [`Steps::ALL`].
+    pub fn share(self) -> f64 {
+        f64::from(self.0) / f64::from(Steps::ALL.0)
+    }
+}
+
+impl Default for Steps {
+    fn default() -> Steps {
+        Steps::ALL
+    }
+}
+
+impl Shape {
+    /// Whether each weight is used once: nothing shares the work of finding those that are not 0.
+    pub fn is_vector(&self) -> bool {
+        self.kernel == [1; 2] && self.h_out * self.w_out == 1 && self.groups == 1
+    }
 }
 
 /// All nodes of a graph, in its order.
@@ -107,7 +153,7 @@ impl Layers {
     /// The kernel of `layer` with `weights` and the activation widths of `policy`.
     pub fn query<'a>(&self, layer: &'a Layer, weights: Option<WeightFormat>, policy: &Policy) -> KernelQuery<'a> {
         let activation_bits = self.input_bits(layer, policy);
-        KernelQuery { operator: layer.operator, shape: layer.shape, weights, activation_bits }
+        KernelQuery { operator: layer.operator, shape: layer.shape, weights, activation_bits, steps: layer.steps }
     }
 
     /// Width of the codes that `layer` reads under `policy`.
@@ -203,8 +249,21 @@ fn layer(graph: &Graph, node: &Node) -> Layer {
         shape,
         macs: graph.macs(node),
         weights: weights.iter().product::<usize>() as u64 * u64::from(node.op.has_weights()),
+        steps: steps(graph, node, &shape),
         moves: only_moves(&node.op),
         source: node.inputs.first().and_then(|&id: &ValueId| graph.producer(id)).map(|id| id.0 as usize),
+    }
+}
+
+/// What is left of a node without the weights that are 0 whatever they are coded as.
+fn steps(graph: &Graph, node: &Node, shape: &Shape) -> Steps {
+    let data = if node.op.has_weights() { graph.value(node.inputs[1]).data.as_deref() } else { None };
+    match data {
+        Some(weights) if shape.is_vector() && weights.contains(&0.0) => {
+            let levels: Vec<i8> = weights.iter().map(|&w| i8::from(w != 0.0)).collect();
+            Steps::of(&levels, levels.len() / shape.c_out.max(1))
+        }
+        _ => Steps::ALL,
     }
 }
 

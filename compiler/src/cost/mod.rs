@@ -313,6 +313,7 @@ mod tests {
             shape: layer.shape,
             weights: Some(WeightFormat::Linear(bits)),
             activation_bits: 8,
+            steps: layer.steps,
             layout: None,
             median: 100.0 * (i + 1) as f64 + f64::from(bits),
             p10: 100.0,

@@ -17,12 +17,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::board::quantile;
 use crate::files;
-use crate::lower::{ConvKey, Layouts};
+use crate::lower::{ConvKey, Layouts, Measured};
 use crate::policy::WeightFormat;
 use crate::units::{TickUnit, Ticks};
 
 use super::fit::Fit;
-use super::layers::Shape;
+use super::layers::{Shape, Steps};
 
 /// What the operators of convolutions that take in a sum end in.
 const SUM: &str = "_add";
@@ -77,6 +77,9 @@ pub struct Row {
     pub weights: Option<WeightFormat>,
     /// Width of the input codes.
     pub activation_bits: u8,
+    /// What was left of a layer that skips zeros; absent for others.
+    #[serde(default, skip_serializing_if = "is_dense")]
+    pub steps: Steps,
     /// Order of the weights' codes; absent for operators without.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "layout_name")]
     pub layout: Option<Layout>,
@@ -101,6 +104,8 @@ pub struct KernelQuery<'a> {
     pub weights: Option<WeightFormat>,
     /// Width of the input codes.
     pub activation_bits: u8,
+    /// What skipping zeros would leave of it.
+    pub steps: Steps,
 }
 
 /// A time and where it comes from.
@@ -197,11 +202,12 @@ struct Key {
     weights: Option<WeightFormat>,
     shape: Shape,
     activation_bits: u8,
+    steps: Steps,
     kernel: String,
 }
 
 impl LatencyTable {
-    /// A table of these rows, ordered by operator, weights, shape, activation bits and kernel; times
+    /// A table of these rows, ordered by operator, weights, shape, activation bits, steps and kernel; times
     /// are kept to a thousandth of a tick, scaled to the fastest yardstick.
     ///
     /// # Errors
@@ -229,8 +235,8 @@ impl LatencyTable {
                 *best = index;
             }
         }
-        // Convolutions with a sum have no fit of their own.
-        let fitted = rows.iter().filter(|row| !row.operator.ends_with(SUM));
+        // Convolutions with a sum have no fit of their own, and those that skip zeros none at all.
+        let fitted = rows.iter().filter(|row| !row.operator.ends_with(SUM) && is_dense(&row.steps));
         let fits = fitted.map(|row| ((row.operator.clone(), row.weights), OnceLock::new())).collect();
         Ok(LatencyTable { file: File { schema: SCHEMA, unit, provenance, rows }, fastest, fits })
     }
@@ -259,15 +265,28 @@ impl LatencyTable {
         }
     }
 
-    /// The time of a kernel as it was measured or fitted, whatever others take.
+    /// The time of a kernel as it was measured or fitted, whatever other widths take: with its zeros or without, whichever
+    /// is faster.
     fn own(&self, query: &KernelQuery) -> Option<Predicted> {
-        let key = Key {
-            operator: query.operator.to_owned(),
-            weights: query.weights,
-            shape: query.shape,
-            activation_bits: query.activation_bits,
-            kernel: String::new(),
-        };
+        let dense = self.dense(query)?;
+        let sparse = self.sparse(query).filter(|&time| time < dense.ticks.value);
+        Some(sparse.map_or(dense, |value| Predicted {
+            ticks: Ticks { value, unit: self.file.unit },
+            source: Source::Measured,
+        }))
+    }
+
+    /// The time of a layer that skips its zeros: that of the same layer with as many steps, or of one with more.
+    fn sparse(&self, query: &KernelQuery) -> Option<f64> {
+        let key = |steps| Key { steps, ..Key::of(query) };
+        let rows =
+            self.fastest.range(key(query.steps)..key(Steps::ALL)).map(|(_, &index)| self.file.rows[index].median);
+        rows.min_by(f64::total_cmp)
+    }
+
+    /// The time of a kernel that leaves nothing out.
+    fn dense(&self, query: &KernelQuery) -> Option<Predicted> {
+        let key = Key { steps: Steps::ALL, ..Key::of(query) };
         let predicted = |value, source| Predicted { ticks: Ticks { value, unit: self.file.unit }, source };
         if let Some(&index) = self.fastest.get(&key) {
             return Some(predicted(self.file.rows[index].median, Source::Measured));
@@ -276,8 +295,8 @@ impl LatencyTable {
             let Shape { h_out, w_out, c_out, .. } = query.shape;
             let shape =
                 Shape { h: h_out, w: w_out, c_in: c_out, kernel: [1; 2], stride: [1; 2], groups: 1, ..query.shape };
-            let sum = self.own(&KernelQuery { operator: "add", shape, weights: None, ..*query })?;
-            let conv = self.own(&KernelQuery { operator, ..*query })?;
+            let sum = self.dense(&KernelQuery { operator: "add", shape, weights: None, ..*query })?;
+            let conv = self.dense(&KernelQuery { operator, ..*query })?;
             return Some(predicted(conv.ticks.value + sum.ticks.value, Source::Fitted));
         }
         let group = (key.operator, key.weights);
@@ -336,7 +355,8 @@ impl LatencyTable {
     }
 
     fn group(&self, (operator, weights): &Group) -> Vec<&Row> {
-        self.fastest().filter(|row| (&row.operator, &row.weights) == (operator, weights)).collect()
+        let dense = self.fastest().filter(|row| is_dense(&row.steps));
+        dense.filter(|row| (&row.operator, &row.weights) == (operator, weights)).collect()
     }
 
     fn fit(&self, rows: &[&Row]) -> Fit {
@@ -351,11 +371,21 @@ impl LatencyTable {
 
     /// The layout in which each convolution is fastest.
     pub fn layouts(&self) -> Layouts {
-        let layout = |row: &Row| {
-            let key = ConvKey { shape: row.shape, weights: row.weights?, activation_bits: row.activation_bits };
-            Some((key, row.layout?))
-        };
-        Layouts::Measured(self.fastest().filter_map(layout).collect())
+        let mut measured = Measured::default();
+        for row in self.fastest() {
+            let (Some(weights), Some(layout)) = (row.weights, row.layout) else { continue };
+            let key = ConvKey { shape: row.shape, weights, activation_bits: row.activation_bits };
+            if is_dense(&row.steps) {
+                measured.dense.insert(key, layout);
+                continue;
+            }
+            let most = measured.sparse.entry(key).or_default();
+            let dense = self.dense(&row.query());
+            if dense.is_some_and(|dense| row.median < dense.ticks.value) {
+                *most = (*most).max(Some(row.steps));
+            }
+        }
+        Layouts::Measured(measured)
     }
 
     /// Reads a file that [`LatencyTable::save`] wrote.
@@ -393,6 +423,7 @@ impl Row {
             shape: self.shape,
             weights: self.weights,
             activation_bits: self.activation_bits,
+            steps: self.steps,
         }
     }
 
@@ -407,13 +438,25 @@ impl Row {
 }
 
 fn key(row: &Row) -> Key {
-    Key {
-        operator: row.operator.clone(),
-        weights: row.weights,
-        shape: row.shape,
-        activation_bits: row.activation_bits,
-        kernel: row.kernel.clone(),
+    Key { kernel: row.kernel.clone(), ..Key::of(&row.query()) }
+}
+
+impl Key {
+    /// Of whatever kernel.
+    fn of(query: &KernelQuery) -> Key {
+        Key {
+            operator: query.operator.to_owned(),
+            weights: query.weights,
+            shape: query.shape,
+            activation_bits: query.activation_bits,
+            steps: query.steps,
+            kernel: String::new(),
+        }
     }
+}
+
+fn is_dense(steps: &Steps) -> bool {
+    *steps == Steps::ALL
 }
 
 /// A layout as tables write it.
@@ -475,6 +518,7 @@ mod tests {
             shape,
             weights: Some(WeightFormat::Linear(bits)),
             activation_bits: 8,
+            steps: Steps::ALL,
             layout: None,
             median,
             p10: median,
@@ -498,7 +542,13 @@ mod tests {
     }
 
     fn ask(shape: Shape, bits: u8) -> KernelQuery<'static> {
-        KernelQuery { operator: "conv2d", shape, weights: Some(WeightFormat::Linear(bits)), activation_bits: 8 }
+        KernelQuery {
+            operator: "conv2d",
+            shape,
+            weights: Some(WeightFormat::Linear(bits)),
+            activation_bits: 8,
+            steps: Steps::ALL,
+        }
     }
 
     #[test]
@@ -572,8 +622,8 @@ mod tests {
         let table = LatencyTable::new(Provenance::default(), TickUnit::Nanoseconds, rows).unwrap();
         let key =
             |edge| ConvKey { shape: shape(edge, 64, 64, 3), weights: WeightFormat::Linear(1), activation_bits: 1 };
-        let fastest = [(key(8), Layout::Planes), (key(4), Layout::Panels)].into();
-        assert_eq!(table.layouts(), Layouts::Measured(fastest));
+        let dense = [(key(8), Layout::Planes), (key(4), Layout::Panels)].into();
+        assert_eq!(table.layouts(), Layouts::Measured(Measured { dense, ..Measured::default() }));
         let query = |edge| KernelQuery { activation_bits: 1, ..ask(shape(edge, 64, 64, 3), 1) };
         let time = |edge| table.predict(&query(edge)).unwrap().ticks.value;
         assert_eq!(table.fastest().map(|row| row.median).collect::<Vec<_>>(), [time(4), time(8)]);
@@ -582,6 +632,42 @@ mod tests {
         let path = directory.path().join("table.json");
         table.save(&path).unwrap();
         assert_eq!(LatencyTable::load(&path).unwrap().rows(), table.rows());
+    }
+
+    /// What the search pays for and what lowering does go by the same rows.
+    #[test]
+    fn zeros_are_skipped_only_where_that_was_faster() {
+        let levels = |nonzero: usize| -> Vec<i8> {
+            (0..64 * 1024).map(|i| i8::from((i * 7 + i / 1024 * 3) % 16 < nonzero)).collect()
+        };
+        let of = |nonzero: usize| Steps::of(&levels(nonzero), 1024);
+        let (few, some, many) = (of(1), of(3), of(9));
+        assert!(few < some && some < many && many < Steps::ALL);
+        let vector = Shape { h: 1, w: 1, h_out: 1, w_out: 1, ..shape(1, 1024, 64, 1) };
+        let layer = |layout, steps, factor| {
+            let kernel = if layout == Layout::Sparse { "sparse" } else { "dense" };
+            Row { kernel: kernel.into(), layout: Some(layout), steps, ..row(vector, 4, factor) }
+        };
+        let rows = vec![
+            layer(Layout::Panels, Steps::ALL, 1.0),
+            layer(Layout::Sparse, few, 0.3),
+            layer(Layout::Sparse, some, 0.7),
+            layer(Layout::Sparse, many, 1.6),
+        ];
+        let unit = row(vector, 4, 1.0).median;
+        let table = LatencyTable::new(Provenance::default(), TickUnit::Instructions, rows.clone()).unwrap();
+        let layouts = table.layouts();
+        for (steps, expected) in [(few, 0.3), (of(2), 0.7), (some, 0.7), (of(4), 1.0), (many, 1.0), (Steps::ALL, 1.0)] {
+            let predicted = table.predict(&KernelQuery { steps, ..ask(vector, 4) }).unwrap();
+            assert!((predicted.ticks.value / unit - expected).abs() < 1e-3, "{steps:?}: {predicted:?}");
+            let skips = layouts.skips_zeros(vector, &[WeightFormat::Linear(4)], 8, steps);
+            assert_eq!(skips, expected < 1.0, "{steps:?}");
+        }
+        // Of another shape it knows nothing, and its fits are of dense layers alone.
+        let other = KernelQuery { steps: few, ..ask(Shape { c_out: 32, ..vector }, 4) };
+        assert_eq!(table.predict(&other).unwrap().source, Source::Fitted);
+        let dense = LatencyTable::new(Provenance::default(), TickUnit::Instructions, rows[..1].to_vec()).unwrap();
+        assert_eq!(table.predict(&other), dense.predict(&other));
     }
 
     #[test]

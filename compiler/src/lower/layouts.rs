@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use pare_runtime::format::Layout;
 
-use crate::cost::layers::Shape;
+use crate::cost::layers::{Shape, Steps};
 use crate::policy::WeightFormat;
 
 /// Pairs of a bit of the weights and a bit of the activations beyond which bytes are always faster than bit planes.
@@ -35,7 +35,16 @@ pub enum Layouts {
     /// This one, where there is a kernel for it; [`Layout::Sparse`] for the least flash that kernels read in place.
     All(Layout),
     /// What a latency table says is fastest; by the rule of thumb where it says nothing.
-    Measured(BTreeMap<ConvKey, Layout>),
+    Measured(Measured),
+}
+
+/// What a latency table says of layouts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Measured {
+    /// The fastest with all weights.
+    pub dense: BTreeMap<ConvKey, Layout>,
+    /// The most steps with which a layer that skips zeros is faster than that; none if it never was.
+    pub sparse: BTreeMap<ConvKey, Option<Steps>>,
 }
 
 impl Layouts {
@@ -46,15 +55,26 @@ impl Layouts {
         if formats.iter().all(planes) { Layout::Planes } else { Layout::Panels }
     }
 
-    /// Whether a convolution leaves out its weights of 0, of which its panels have so many steps then and otherwise.
-    pub(super) fn skips_zeros(&self, shape: &Shape, formats: &[WeightFormat], sparse: usize, dense: usize) -> bool {
-        let bytes = formats.iter().all(|format| format.bits() == 8);
-        let most = if bytes { MOST_STEPS_OF_BYTES } else { MOST_STEPS };
+    /// Whether a convolution leaves out its weights of 0, which leaves it so many steps.
+    pub(crate) fn skips_zeros(
+        &self,
+        shape: Shape,
+        formats: &[WeightFormat],
+        activation_bits: u8,
+        steps: Steps,
+    ) -> bool {
+        let by_rule =
+            |weights: WeightFormat| steps.share() <= if weights.bits() == 8 { MOST_STEPS_OF_BYTES } else { MOST_STEPS };
+        let is_faster = |&weights: &WeightFormat| match self {
+            Layouts::Measured(measured) => match measured.sparse.get(&ConvKey { shape, weights, activation_bits }) {
+                Some(most) => most.is_some_and(|most| steps <= most),
+                None => by_rule(weights),
+            },
+            _ => by_rule(weights),
+        };
         match self {
             Layouts::All(layout) => *layout == Layout::Sparse,
-            Layouts::RuleOfThumb | Layouts::Measured(_) => {
-                shape.kernel == [1; 2] && shape.h_out * shape.w_out == 1 && sparse as f64 <= most * dense as f64
-            }
+            _ => shape.is_vector() && formats.iter().all(is_faster),
         }
     }
 
@@ -69,7 +89,9 @@ impl Layouts {
         match self {
             Layouts::RuleOfThumb => rule_of_thumb(&key.shape, pairs),
             Layouts::All(layout) => *layout,
-            Layouts::Measured(fastest) => fastest.get(key).copied().unwrap_or_else(|| rule_of_thumb(&key.shape, pairs)),
+            Layouts::Measured(measured) => {
+                measured.dense.get(key).copied().unwrap_or_else(|| rule_of_thumb(&key.shape, pairs))
+            }
         }
     }
 }
@@ -107,20 +129,20 @@ mod tests {
     #[test]
     fn zeros_are_left_out_where_that_is_faster() {
         let pixel = Shape { h: 1, w: 1, h_out: 1, w_out: 1, ..shape(784, 1) };
-        let of = |layouts: Layouts, shape: &Shape, bits, steps| {
-            layouts.skips_zeros(shape, &[WeightFormat::Linear(bits)], steps, 100)
-        };
-        assert!(of(Layouts::RuleOfThumb, &pixel, 4, 28) && of(Layouts::RuleOfThumb, &pixel, 8, 34));
-        assert!(!of(Layouts::RuleOfThumb, &pixel, 4, 29) && !of(Layouts::RuleOfThumb, &pixel, 8, 35));
-        assert!(!of(Layouts::RuleOfThumb, &shape(784, 1), 8, 1), "many pixels share what is decoded");
-        assert!(of(Layouts::All(Layout::Sparse), &shape(784, 3), 4, 99), "for flash");
-        assert!(!of(Layouts::All(Layout::Panels), &pixel, 4, 1));
+        let (few, many) = (Steps::of(&[0; 784], 784), Steps::ALL);
+        let of =
+            |layouts: Layouts, shape: Shape, steps| layouts.skips_zeros(shape, &[WeightFormat::Linear(4)], 8, steps);
+        assert!(of(Layouts::RuleOfThumb, pixel, few) && !of(Layouts::RuleOfThumb, pixel, many));
+        assert!(!of(Layouts::RuleOfThumb, shape(784, 1), few), "many pixels share what is decoded");
+        assert!(of(Layouts::All(Layout::Sparse), shape(784, 3), many), "for flash");
+        assert!(!of(Layouts::All(Layout::Panels), pixel, few));
     }
 
     #[test]
     fn what_was_measured_goes_before_the_rule() {
         let key = |c_in| ConvKey { shape: shape(c_in, 3), weights: WeightFormat::Linear(1), activation_bits: 1 };
-        let measured = Layouts::Measured([(key(64), Layout::Panels), (key(8), Layout::Planes)].into());
+        let dense = [(key(64), Layout::Panels), (key(8), Layout::Planes)].into();
+        let measured = Layouts::Measured(Measured { dense, ..Measured::default() });
         let of = |c_in| measured.of(shape(c_in, 3), &[WeightFormat::Linear(1)], 1);
         assert_eq!([of(64), of(8), of(32)], [Layout::Panels, Layout::Planes, Layout::Planes]);
     }

@@ -1,13 +1,12 @@
 //! Node by node: the integer form of each operator; [`super::place`] then gives them memory.
 
-use pare_runtime::format::{Layout, PANEL_CHANNELS, PANEL_DEPTH, SPARSE_DEPTH, Shape};
+use pare_runtime::format::{Layout, SPARSE_DEPTH, Shape};
 use pare_runtime::kernels::reference;
-use pare_runtime::sparse::Packing;
 
 use super::arithmetic::{add_multipliers, clamp_codes, coarsen, multipliers, requantise};
 use super::plan::{PlannedConv, PlannedLayer, PlannedOp, PlannedTensor, PlannedWeights, PlannedWindow};
 use super::{LowerConfig, LowerError};
-use crate::cost::layers::Layers;
+use crate::cost::layers::{Layers, Steps};
 use crate::ir::{
     Clamp, Conv2d, Coordinates, DepthToSpaceOrder, Node, NodeId, Op, Padding, Pool, ResizeMode, Rounding, ValueId,
 };
@@ -193,7 +192,7 @@ impl<'a> Lowering<'a> {
         let layout = match self.config.layout {
             _ if !by_panels => Layout::Plain,
             Layout::Planes if groups > 1 => Layout::Panels,
-            Layout::Planes if self.skips_zeros(id, real, &levels) => Layout::Sparse,
+            Layout::Planes if self.skips_zeros(id, real, &levels, input.bits) => Layout::Sparse,
             Layout::Planes => self.config.layouts.of(self.facts.shape(id), real.formats, input.bits),
             layout => layout,
         };
@@ -216,18 +215,15 @@ impl<'a> Lowering<'a> {
     }
 
     /// Whether the levels of a dense convolution go without their zeros.
-    fn skips_zeros(&self, id: NodeId, real: &RealConv<'_>, levels: &[i8]) -> bool {
+    fn skips_zeros(&self, id: NodeId, real: &RealConv<'_>, levels: &[i8], activation_bits: u8) -> bool {
         let depth = levels.len() / real.scales.len();
-        let formats = || real.formats.iter().map(|&format| pare_runtime::format::WeightFormat::from(format));
+        let mut formats = real.formats.iter().map(|&format| pare_runtime::format::WeightFormat::from(format));
         let has_zero = real.codebook.is_empty() || real.codebook.contains(&0);
-        if !has_zero || !formats().all(|format| format.has_zero()) || depth > SPARSE_DEPTH {
+        if !has_zero || !formats.all(|format| format.has_zero()) || depth > SPARSE_DEPTH {
             return false;
         }
-        let codebook = real.codebook;
-        let groups = formats().next().map(|format| Packing { levels, depth, format, codebook }.steps());
-        let dense = depth.div_ceil(PANEL_DEPTH) * real.scales.len().div_ceil(PANEL_CHANNELS);
-        let shape = self.facts.shape(id);
-        groups.is_some_and(|sparse| self.config.layouts.skips_zeros(&shape, real.formats, sparse, dense))
+        let steps = Steps::of(levels, depth);
+        self.config.layouts.skips_zeros(self.facts.shape(id), real.formats, activation_bits, steps)
     }
 
     /// Products and sums with constants: a table for one constant, a depthwise convolution for one a channel.

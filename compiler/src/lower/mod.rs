@@ -23,11 +23,12 @@ mod stages;
 
 use pare_runtime::format::Layout;
 
-pub use layouts::{ConvKey, Layouts};
+pub use layouts::{ConvKey, Layouts, Measured};
 pub use plan::{MemoryBlock, Plan, PlannedConv, PlannedLayer, PlannedOp, PlannedTensor, PlannedWeights, PlannedWindow};
 pub use residual::{FUSE_RESIDUAL, Sums};
 pub use stages::{PlannedStage, ROW_STAGES, Stages};
 
+use crate::cost::layers::{Layers, Steps};
 use crate::quant::Quantized;
 use legalise::Lowering;
 
@@ -55,12 +56,15 @@ impl LowerConfig {
         LowerConfig { layouts, ..self.clone() }
     }
 
-    /// The same, as often as it takes for every convolution to have each layout that it can have.
-    pub fn candidates(&self) -> Vec<LowerConfig> {
-        let layouts = match self.layout {
+    /// The same, as often as it takes for every one of these layers to have each layout that it can have.
+    pub fn candidates(&self, layers: &Layers) -> Vec<LowerConfig> {
+        let mut layouts = match self.layout {
             Layout::Planes => vec![Layout::Panels, Layout::Planes],
             only => vec![only],
         };
+        if self.layout == Layout::Planes && layers.iter().any(|layer| layer.steps < Steps::ALL) {
+            layouts.push(Layout::Sparse);
+        }
         layouts.into_iter().map(|layout| self.with(Layouts::All(layout))).collect()
     }
 }
