@@ -85,7 +85,7 @@ fn recipe(epochs: usize) -> Recipe {
 }
 
 fn training<'a>(start: &'a Quantized, samples: &'a Samples, recipe: &'a Recipe) -> QuantisedTraining<'a> {
-    QuantisedTraining { start, estimator: Estimator::Lsq, samples, recipe, teacher: None, seed: 5 }
+    QuantisedTraining { start, estimator: Estimator::Lsq, norms: Norms::Bias, samples, recipe, teacher: None, seed: 5 }
 }
 
 fn val(quantized: &Quantized, samples: &Samples) -> f64 {
@@ -115,10 +115,12 @@ fn trained_codes_are_better_and_deploy_as_they_are() {
     let policies =
         [uniform(&graph, "w1", 4), uniform(&graph, "t", 2), uniform(&graph, "w2", 3), uniform(&graph, "k3", 8), mixed];
     for policy in policies {
-        for estimator in [Estimator::Lsq, Estimator::Pact] {
+        for (estimator, norms) in
+            [(Estimator::Lsq, Norms::Bias), (Estimator::Pact, Norms::Bias), (Estimator::Lsq, Norms::Batch)]
+        {
             let start = quantised(&graph, &samples, &policy);
             let recipe = recipe(3);
-            let trained = QuantisedTraining { estimator, ..training(&start, &samples, &recipe) };
+            let trained = QuantisedTraining { estimator, norms, ..training(&start, &samples, &recipe) };
             let trained = trained.run(None, &mut |_| ()).unwrap();
             let (before, after) = (val(&start, &samples), val(&trained.quantized, &samples));
             assert_eq!(after, trained.val);

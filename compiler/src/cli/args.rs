@@ -23,6 +23,7 @@ use crate::search::uniform::Uniform;
 use crate::search::{Budget, Strategy};
 use crate::target::{Runner, Target};
 use crate::task::{Samples, Task, TaskError};
+use crate::train::Norms;
 use crate::units::{Bytes, Count, Joules, Ticks};
 
 /// Samples, and how they become the network's input.
@@ -148,6 +149,23 @@ pub(super) enum RoundingArg {
     Nearest,
     /// So that the layer's output changes least on calibration samples.
     DataAware,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, clap::ValueEnum)]
+pub(super) enum NormsArg {
+    /// Their biases.
+    Bias,
+    /// Batch norms, folded into weights and biases in the end.
+    Batch,
+}
+
+impl From<NormsArg> for Norms {
+    fn from(norms: NormsArg) -> Norms {
+        match norms {
+            NormsArg::Bias => Norms::Bias,
+            NormsArg::Batch => Norms::Batch,
+        }
+    }
 }
 
 impl PassArgs {
@@ -376,6 +394,12 @@ pub(super) fn share(text: &str) -> Result<f32, String> {
 pub(super) fn positive(text: &str) -> Result<f32, String> {
     let number = text.parse().ok().filter(|number: &f32| *number > 0.0 && number.is_finite());
     number.ok_or_else(|| "it must be a number above 0".to_owned())
+}
+
+/// Samples of a step of training: batch norms need several.
+pub(super) fn batch(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| *number >= 2);
+    number.ok_or_else(|| "it must be 2 or more: batch norms need several samples".to_owned())
 }
 
 /// The card of what a command (`verb`, as `Trained by pare train`) made of a model, with its scores in float.

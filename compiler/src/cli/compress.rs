@@ -7,7 +7,7 @@ use anyhow::Result;
 use pare_runtime::Isa;
 use serde_json::json;
 
-use super::args::{self, DataArgs, PassArgs, PortArgs};
+use super::args::{self, DataArgs, NormsArg, PassArgs, PortArgs};
 use super::progress::Progress;
 use super::{Global, Output};
 use crate::board::AlignedBytes;
@@ -51,6 +51,9 @@ pub(super) struct Args {
     /// The highest learning rate while weights go; half of it while values are shared.
     #[arg(long, value_name = "RATE", default_value_t = 1e-3, value_parser = args::positive)]
     rate: f32,
+    /// What stands behind convolutions while training.
+    #[arg(long, value_enum, default_value = "bias")]
+    norms: NormsArg,
     /// Share of the network that was given in the loss.
     #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = args::share)]
     distill: f32,
@@ -108,6 +111,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
         pruning: recipe(2 * args.prune_epochs, 1.0),
         bits: args.bits,
         sharing: recipe(args.share_epochs, 0.5),
+        norms: args.norms.into(),
         seed: global.seed,
     };
     let compressed = compression.run(&args.out, &mut |event| progress.training(event))?;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::args;
+use super::args::{self, NormsArg};
 use super::progress::Progress;
 use crate::compile::Workshop;
 use crate::data::Metric;
@@ -14,7 +14,7 @@ use crate::policy::Policy;
 use crate::task::Samples;
 use crate::train::fit::CHECKPOINT_FILE;
 use crate::train::{
-    Augmentation, Distillation, Estimator, Norms, QuantisedTraining, Recipe, Schedule, Start, TrainedCodes, Training,
+    Augmentation, Distillation, Estimator, QuantisedTraining, Recipe, Schedule, Start, TrainedCodes, Training,
 };
 
 /// How codes are trained.
@@ -27,6 +27,12 @@ pub(super) struct FinetuneArgs {
     /// With --finetune: how the steps of the codes are learned.
     #[arg(long, value_enum, default_value = "lsq", requires = "finetune")]
     estimator: EstimatorArg,
+    /// With --finetune: what stands behind convolutions while training.
+    #[arg(long, value_enum, default_value = "bias", requires = "finetune")]
+    norms: NormsArg,
+    /// With --finetune: samples of a step; fewer make for more steps, and better networks in few epochs.
+    #[arg(long, value_name = "N", default_value_t = 128, requires = "finetune", value_parser = args::batch)]
+    batch: usize,
     /// With --finetune: the highest learning rate.
     #[arg(long, value_name = "RATE", default_value_t = 3e-4, requires = "finetune", value_parser = args::positive)]
     rate: f32,
@@ -71,7 +77,7 @@ impl FinetuneArgs {
         let training = Training {
             graph,
             start: Start::Trained,
-            norms: Norms::Bias,
+            norms: self.norms.into(),
             samples,
             recipe: &recipe,
             teacher: recipe.distillation.as_ref().map(|_| teacher),
@@ -101,6 +107,7 @@ impl FinetuneArgs {
                 EstimatorArg::Lsq => Estimator::Lsq,
                 EstimatorArg::Pact => Estimator::Pact,
             },
+            norms: self.norms.into(),
             samples: &workshop.task.data,
             recipe: &recipe,
             teacher: recipe.distillation.as_ref().map(|_| teacher),
@@ -115,6 +122,7 @@ impl FinetuneArgs {
         let usual = Recipe::fine_tuning(epochs);
         let taught = self.distill > 0.0 && metric == Metric::Top1;
         Recipe {
+            batch: self.batch,
             schedule: Schedule { peak: self.rate, ..usual.schedule.clone() },
             augmentations: self.augment.clone(),
             distillation: taught.then(|| Distillation {

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 
-use super::args::{self, DataArgs, PassArgs};
+use super::args::{self, DataArgs, NormsArg, PassArgs};
 use super::progress::Progress;
 use super::{Global, Output};
 use crate::data::{self, Split};
@@ -38,7 +38,7 @@ pub(super) struct Args {
     #[arg(long, value_enum)]
     norms: Option<NormsArg>,
     /// Samples of a step.
-    #[arg(long, value_name = "N", default_value_t = 128)]
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = args::batch)]
     batch: usize,
     /// What gradients do [default: sgd from scratch, else adamw].
     #[arg(long, value_enum)]
@@ -85,14 +85,6 @@ pub(super) struct Args {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, clap::ValueEnum)]
-enum NormsArg {
-    /// Their biases.
-    Bias,
-    /// Batch norms, folded into weights and biases in the end.
-    Batch,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, clap::ValueEnum)]
 enum RuleArg {
     /// Stochastic gradient descent with Nesterov's momentum.
     Sgd,
@@ -108,12 +100,8 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let teacher = args.teacher.as_deref().map(|path| -> Result<Graph> { Ok(simplify(import::import(path)?)?) });
     let teacher = teacher.transpose()?;
     let recipe = recipe(&args);
-    if args.batch < 2 {
-        bail!("--batch must be 2 or more: batch norms need several samples");
-    }
     let norms = match args.norms {
-        Some(NormsArg::Batch) => Norms::Batch,
-        Some(NormsArg::Bias) => Norms::Bias,
+        Some(norms) => norms.into(),
         None if args.from_scratch => Norms::Batch,
         None => Norms::Bias,
     };

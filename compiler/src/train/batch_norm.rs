@@ -119,15 +119,20 @@ impl BatchNorm {
         by
     }
 
+    /// What the norm, by its running statistics, multiplies each channel by.
+    pub(super) fn factors(&self, parameters: &[Parameter]) -> Vec<f32> {
+        let factors = parameters[self.factor].values.iter().zip(&self.running.variance);
+        factors.map(|(factor, variance)| factor / (variance + EPSILON as f32).sqrt()).collect()
+    }
+
     /// Multiplies the norm, by its running statistics, into weights `[channels, ..]`; answers with the bias.
     pub(super) fn fold(&self, weights: &mut [f32], parameters: &[Parameter]) -> Vec<f32> {
-        let (factor, shift) = (&parameters[self.factor].values, &parameters[self.shift].values);
+        let shift = &parameters[self.shift].values;
         let row = weights.len() / self.channels;
         let mut bias = Vec::with_capacity(self.channels);
-        for (c, weights) in weights.chunks_exact_mut(row).enumerate() {
-            let scale = factor[c] / (self.running.variance[c] + EPSILON as f32).sqrt();
-            weights.iter_mut().for_each(|w| *w *= scale);
-            bias.push(shift[c] - self.running.mean[c] * scale);
+        for (c, factor) in self.factors(parameters).into_iter().enumerate() {
+            weights[c * row..][..row].iter_mut().for_each(|w| *w *= factor);
+            bias.push(shift[c] - self.running.mean[c] * factor);
         }
         bias
     }

@@ -12,7 +12,7 @@ use std::path::Path;
 use crate::data::Split;
 use crate::deploy::{DeployError, Deployed, deploy_quantized};
 use crate::eval::EvalError;
-use crate::ir::{Graph, Op};
+use crate::ir::Graph;
 use crate::lower::LowerConfig;
 use crate::policy::Policy;
 use crate::prune::fine::{Pruning, Sparsity};
@@ -21,6 +21,7 @@ use crate::quant::{
 };
 use crate::storage;
 use crate::task::{Task, TaskError};
+use crate::train::net::Net;
 use crate::train::{Event, Norms, Recipe, Start, TrainError, Training};
 
 use self::shared::Sharing;
@@ -46,6 +47,8 @@ pub struct Compression<'a> {
     pub bits: u8,
     /// How these are trained.
     pub sharing: Recipe,
+    /// What stands behind convolutions meanwhile; norms end up in factors of their output channels.
+    pub norms: Norms,
     /// Fixes every random choice.
     pub seed: u64,
 }
@@ -100,7 +103,7 @@ impl Compression<'_> {
         let training = Training {
             graph,
             start: Start::Trained,
-            norms: Norms::Bias,
+            norms: self.norms,
             samples: data,
             recipe: &self.pruning,
             teacher: Some(graph).filter(|_| self.pruning.distillation.is_some()),
@@ -110,13 +113,14 @@ impl Compression<'_> {
         let pruned = training.run(Some(&directory.join("pruned")), events)?;
         let sharing = Sharing { bits: self.bits };
         let training = Training { graph: &pruned.graph, recipe: &self.sharing, method: Some(&sharing), ..training };
-        let shared = training.run(Some(&directory.join("shared")), events)?;
-        let quantized = self.quantized(&shared.graph, &pruned.graph)?;
+        let (shared, net) = training.run_for_net(Some(&directory.join("shared")), events)?;
+        let quantized = self.quantized(&shared.graph, &pruned.graph, &net)?;
         Ok(Compressed { graph: shared.graph, val: [pruned.val, shared.val], quantized })
     }
 
-    /// The network with codes that stand for its very weights, which share values by the factors of the pruned one.
-    fn quantized(&self, graph: &Graph, pruned: &Graph) -> Result<Quantized, CompressionError> {
+    /// The network with codes that stand for its very weights, which share the values that were trained in `net`, by the
+    /// factors of the pruned one.
+    fn quantized(&self, graph: &Graph, pruned: &Graph, net: &Net) -> Result<Quantized, CompressionError> {
         let inputs = self.task.data.spread(Split::Train, CALIBRATION_INPUTS)?;
         let n = inputs.len() / self.task.input_len();
         let calibration: Calibration = calibrate(graph, &inputs, n, &CalibrationConfig::with_seed(self.seed))?;
@@ -131,9 +135,12 @@ impl Compression<'_> {
             let (Some(weights), Some(before)) = (constant(graph, 1), constant(pruned, 1)) else { continue };
             let channels = graph.input_shape(node, 1)[0];
             let bias = constant(graph, 2).unwrap_or_else(|| vec![0.0; channels]);
-            let row = weights.len() / channels.max(1);
-            let scales = shared::scales(&before, row, matches!(node.op, Op::Conv2d(_)));
-            quantized.weights.insert(id, shared::codes(&weights, &scales, bias, self.bits));
+            let mut scales = shared::scales(&before, net.row_len(id), net.is_conv(id));
+            for (scale, factor) in scales.iter_mut().zip(net.norm_factors(id).into_iter().flatten()) {
+                *scale *= factor.abs().max(f32::MIN_POSITIVE);
+            }
+            let values: Vec<f32> = net.weight_map_parameters(id).flat_map(|own| own.values.clone()).collect();
+            quantized.weights.insert(id, shared::codes(&weights, &scales, &values, bias, self.bits));
         }
         Ok(quantized)
     }

@@ -147,6 +147,12 @@ impl Net {
         weighted.map(|step| (NodeId(step.node as u32), self.graph.nodes[step.node].name.clone())).collect()
     }
 
+    /// What the norm behind a layer multiplies the weights of each channel by in [`Net::graph`]; none without one.
+    pub fn norm_factors(&self, layer: NodeId) -> Option<Vec<f32>> {
+        let step = self.steps.iter().find(|step| step.node == layer.0 as usize)?;
+        Some(step.norm.as_ref()?.factors(&self.parameters))
+    }
+
     /// Whether a layer is a convolution.
     pub fn is_conv(&self, layer: NodeId) -> bool {
         matches!(self.graph.node(layer).op, Op::Conv2d(_))

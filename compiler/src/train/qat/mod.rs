@@ -33,6 +33,9 @@ pub struct QuantisedTraining<'a> {
     pub start: &'a Quantized,
     /// How the steps of its codes are learned.
     pub estimator: Estimator,
+    /// What stands behind its convolutions meanwhile. Norms become part of the steps of weights, which each channel has of
+    /// its own, so that integers compute them too; a negative factor turns the levels of a channel around.
+    pub norms: Norms,
     /// Its data; the test split is never read.
     pub samples: &'a Samples,
     /// How; [`Recipe::fine_tuning`] suits.
@@ -65,7 +68,7 @@ impl QuantisedTraining<'_> {
         let training = Training {
             graph: &graph,
             start: Start::Trained,
-            norms: Norms::Bias,
+            norms: self.norms,
             samples: self.samples,
             recipe: self.recipe,
             teacher: self.teacher,
@@ -100,7 +103,8 @@ impl Codes<'_> {
                 value.cloned().unwrap_or_default()
             };
             let steps = net.weight_map_parameters(id).last().map_or(&[][..], |steps| &steps.values);
-            let mut codes = weights::codes(start, &constant(1), steps, constant(2));
+            let factors = net.norm_factors(id);
+            let mut codes = weights::codes(start, &constant(1), steps, factors.as_deref(), constant(2));
             if let Some(input) = activations[operands[0].0 as usize] {
                 weights::round_bias(&mut codes, input.scale);
             }
