@@ -4,7 +4,8 @@
 //! squared error at its output. [`Rounding::Nearest`] looks at each weight alone. [`Rounding::DataAware`]
 //! rounds one after another, each making up for the errors before it (GPTQ, which is Babai's nearest
 //! plane on a factor of `H`), then moves single levels while that lowers the cost (the goal of
-//! AdaRound, by coordinate descent), re-fitting the scale in between.
+//! AdaRound, by coordinate descent), re-fitting the scale in between. Weights of 0 stay 0 where that is a level: they
+//! were pruned, and what is left out of a layer makes it smaller and faster.
 
 use serde::{Deserialize, Serialize};
 
@@ -160,11 +161,16 @@ fn feedback(weights: &[f64], objective: &Objective, scale: f64, levels: &Levels)
         let row = &objective.factor[place * k..(place + 1) * k];
         let weight = weights[objective.order[place]];
         let ideal = weight - dot(&row[place + 1..], &error[place + 1..]) / row[place];
-        let level = levels.nearest(ideal / scale);
+        let level = if is_pruned(weight, levels) { 0 } else { levels.nearest(ideal / scale) };
         error[place] = scale * f64::from(level) - weight;
         chosen[objective.order[place]] = level;
     }
     chosen
+}
+
+/// Whether a weight is to stay 0.
+fn is_pruned(weight: f64, levels: &Levels) -> bool {
+    weight == 0.0 && levels.nearest(0.0) == 0
 }
 
 /// Coordinate descent on the levels of one channel.
@@ -202,7 +208,7 @@ impl<'a> Descent<'a> {
         let mut moved = false;
         for i in 0..k {
             let row = &self.objective.hessian[i * k..(i + 1) * k];
-            if row[i] <= 0.0 {
+            if row[i] <= 0.0 || is_pruned(self.weights[i], levels) {
                 continue;
             }
             let level = self.rounded.levels[i];

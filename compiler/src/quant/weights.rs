@@ -139,6 +139,9 @@ impl Layer {
                 row.iter().zip(importance).map(move |(w, h)| (w / scale, h * scale * scale))
             });
             chosen = codebook::choose(points, entries);
+            if self.weights.iter().flatten().any(|&w| w == 0.0) {
+                keep_zero(&mut chosen);
+            }
             let levels = Levels::new(chosen.clone());
             let fit = |o: usize| nearest(&self.weights[o], self.objective(o), &levels).scale;
             scales = (0..self.weights.len()).into_par_iter().map(fit).collect();
@@ -173,6 +176,13 @@ impl Layer {
             self.moments.par_iter().map(|moments| Objective::new(moments.first.len(), hessian(moments))).collect()
         });
         &objectives[self.group(o)]
+    }
+}
+
+/// Makes 0 a level in place of the one nearest to it: weights that were pruned stay so.
+fn keep_zero(levels: &mut [i8]) {
+    if let Some(nearest) = levels.iter_mut().min_by_key(|level| level.unsigned_abs()) {
+        *nearest = 0;
     }
 }
 

@@ -14,14 +14,14 @@ use crate::deploy::{DeployError, Deployed, deploy_quantized};
 use crate::eval::EvalError;
 use crate::ir::Graph;
 use crate::lower::LowerConfig;
-use crate::policy::Policy;
+use crate::policy::{EdgeLayers, Policy, WeightFormat};
 use crate::prune::fine::{Pruning, Sparsity};
 use crate::quant::{
     BiasCorrection, Calibration, CalibrationConfig, ClipMethod, CodeBank, QuantConfig, Quantized, Rounding, calibrate,
 };
 use crate::storage;
 use crate::task::{Task, TaskError};
-use crate::train::net::Net;
+use crate::train::qat::latent_graph;
 use crate::train::{Event, Norms, Recipe, Start, TrainError, Training};
 
 use self::shared::Sharing;
@@ -29,9 +29,9 @@ use self::shared::Sharing;
 /// Samples that activations are calibrated on.
 const CALIBRATION_INPUTS: usize = 1000;
 
-/// How activations become codes; weights have theirs.
-const ACTIVATIONS: QuantConfig =
-    QuantConfig { clip: ClipMethod::Mse, rounding: Rounding::Nearest, bias_correction: BiasCorrection::Off };
+/// How numbers become codes, before weights are trained and after.
+const CODES: QuantConfig =
+    QuantConfig { clip: ClipMethod::Mse, rounding: Rounding::DataAware, bias_correction: BiasCorrection::MeanInput };
 
 /// What is compressed, and how far.
 pub struct Compression<'a> {
@@ -111,38 +111,35 @@ impl Compression<'_> {
             seed: self.seed,
         };
         let pruned = training.run(Some(&directory.join("pruned")), events)?;
-        let sharing = Sharing { bits: self.bits };
-        let training = Training { graph: &pruned.graph, recipe: &self.sharing, method: Some(&sharing), ..training };
+        let policy = Policy::uniform(&pruned.graph, WeightFormat::Codebook(self.bits), 8, EdgeLayers::Uniform);
+        let start = self.codes(&pruned.graph, &policy)?;
+        let sharing = Sharing { start: &start };
+        let latent = latent_graph(&start);
+        let training = Training { graph: &latent, recipe: &self.sharing, method: Some(&sharing), ..training };
         let (shared, net) = training.run_for_net(Some(&directory.join("shared")), events)?;
-        let quantized = self.quantized(&shared.graph, &pruned.graph, &net)?;
+        // Activations are those of the trained weights; these have their codes.
+        let mut quantized = self.codes(&shared.graph, &Policy::default())?;
+        for (&id, start) in &start.weights {
+            let operands = &shared.graph.node(id).inputs;
+            let constant = |operand: usize| {
+                let value = operands.get(operand).and_then(|&value| shared.graph.value(value).data.as_deref());
+                value.cloned().unwrap_or_default()
+            };
+            let values: Vec<f32> = net.weight_map_parameters(id).flat_map(|own| own.values.clone()).collect();
+            let factors = net.norm_factors(id);
+            let codes = shared::codes(start, &constant(1), &values, factors.as_deref(), constant(2));
+            quantized.weights.insert(id, codes);
+        }
         Ok(Compressed { graph: shared.graph, val: [pruned.val, shared.val], quantized })
     }
 
-    /// The network with codes that stand for its very weights, which share the values that were trained in `net`, by the
-    /// factors of the pruned one.
-    fn quantized(&self, graph: &Graph, pruned: &Graph, net: &Net) -> Result<Quantized, CompressionError> {
+    /// Codes of a graph.
+    fn codes(&self, graph: &Graph, policy: &Policy) -> Result<Quantized, CompressionError> {
         let inputs = self.task.data.spread(Split::Train, CALIBRATION_INPUTS)?;
         let n = inputs.len() / self.task.input_len();
         let calibration: Calibration = calibrate(graph, &inputs, n, &CalibrationConfig::with_seed(self.seed))?;
-        let bank = CodeBank::new(graph, &calibration, &ACTIVATIONS).map_err(DeployError::from)?;
-        let mut quantized = bank.quantize(&Policy::default()).map_err(DeployError::from)?;
-        for id in graph.weighted() {
-            let node = graph.node(id);
-            let constant = |graph: &Graph, operand: usize| {
-                let value = node.inputs.get(operand).map(|&value| graph.value(value));
-                value.and_then(|value| value.data.as_deref()).cloned()
-            };
-            let (Some(weights), Some(before)) = (constant(graph, 1), constant(pruned, 1)) else { continue };
-            let channels = graph.input_shape(node, 1)[0];
-            let bias = constant(graph, 2).unwrap_or_else(|| vec![0.0; channels]);
-            let mut scales = shared::scales(&before, net.row_len(id), net.is_conv(id));
-            for (scale, factor) in scales.iter_mut().zip(net.norm_factors(id).into_iter().flatten()) {
-                *scale *= factor.abs().max(f32::MIN_POSITIVE);
-            }
-            let values: Vec<f32> = net.weight_map_parameters(id).flat_map(|own| own.values.clone()).collect();
-            quantized.weights.insert(id, shared::codes(&weights, &scales, &values, bias, self.bits));
-        }
-        Ok(quantized)
+        let bank = CodeBank::new(graph, &calibration, &CODES).map_err(DeployError::from)?;
+        Ok(bank.quantize(policy).map_err(DeployError::from)?)
     }
 }
 

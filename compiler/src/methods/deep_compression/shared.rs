@@ -1,133 +1,103 @@
-//! Weights of a layer that share a few values: k-means over those that are not 0, then both are trained.
+//! Weights of a layer that share a few values, which are trained.
 //!
-//! The paper trains the values alone. Here weights move too, and go over to another value when that is nearer: of ResNet-8
-//! at 16 values a layer, that keeps four points more of CIFAR-10 in three epochs.
+//! The paper begins with k-means of the weights and trains the values alone. Here a [`crate::quant::CodeBank`] chooses values
+//! and rounds to them by what the layer's output loses, and weights move too, and go over to another value when that is
+//! nearer.
 
-use crate::policy::WeightFormat;
-use crate::quant::WeightCodes;
+use crate::quant::{Quantized, WeightCodes};
 use crate::train::method::Method;
 use crate::train::net::{Net, NetError};
 use crate::train::parameter::{Parameter, Role};
 use crate::train::weight_map::WeightMap;
 
-/// Rounds of k-means at most.
-const ROUNDS: usize = 50;
-/// Magnitude of the largest level.
+/// Magnitude of the largest level, which stands for a value of 1.
 const TOP: f32 = 127.0;
 
-/// Lets the weights of every layer share values while a network is trained.
+/// Lets the weights of every layer share values while a network is trained, from these codes on.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Sharing {
-    /// Values a layer, 0 among them: 2^bits.
-    pub(super) bits: u8,
+pub(super) struct Sharing<'a> {
+    /// All weights by codebooks.
+    pub(super) start: &'a Quantized,
 }
 
-impl Method for Sharing {
+impl Method for Sharing<'_> {
     fn identity(&self) -> String {
-        format!("{self:?}")
+        format!("{:?}", self.start.weights)
     }
 
     fn attach(&self, net: &mut Net) -> Result<(), NetError> {
-        for (layer, _) in net.layers() {
-            let Some(latent) = net.latent(layer) else { continue };
-            let scales = scales(&latent.values, net.row_len(layer), net.is_conv(layer));
-            let shared = SharedValues::of(&latent.values, scales, (1 << self.bits) - 1);
-            net.map_weights(layer, Box::new(shared))?;
+        for (&layer, codes) in &self.start.weights {
+            net.map_weights(layer, Box::new(SharedValues::of(codes)))?;
         }
         Ok(())
     }
 }
 
-/// Every weight as the nearest of a few values; those that were 0 stay so.
+/// Every weight as the nearest of a few values; those that were 0 stay so, where that is one of them.
 struct SharedValues {
-    /// The values at first.
+    /// The values at first, 0 apart.
     start: Vec<f32>,
-    /// What the values are multiplied with, one an output channel.
+    zero: Zero,
+    /// What values are multiplied with, one an output channel.
     scales: Vec<f32>,
 }
 
-/// One factor an output channel. Those of convolutions differ, as norms were folded into them: the root of the mean square
-/// of the weights that are not 0. Those of fully connected layers are 1, which takes no room.
-pub(super) fn scales(weights: &[f32], row: usize, is_conv: bool) -> Vec<f32> {
-    let scale = |row: &[f32]| {
-        let squares = row.iter().map(|w| w * w);
-        let present = row.iter().filter(|&&w| w != 0.0).count();
-        let mean = squares.sum::<f32>() / present.max(1) as f32;
-        if is_conv && mean > 0.0 { mean.sqrt() } else { 1.0 }
-    };
-    weights.chunks(row.max(1)).map(scale).collect()
-}
-
-/// Every weight over the factor of its channel.
-fn unscaled(weights: &[f32], scales: &[f32]) -> Vec<f32> {
-    let rows = weights.chunks((weights.len() / scales.len().max(1)).max(1)).zip(scales);
-    rows.flat_map(|(row, &scale)| row.iter().map(move |w| w / scale)).collect()
-}
-
 impl SharedValues {
-    /// Of `count` values at most, spread evenly from the least to the greatest weight at first: so the few large weights,
-    /// which matter most, get some of them (Han et al. 2016, section 3.2).
-    fn of(weights: &[f32], scales: Vec<f32>, count: usize) -> SharedValues {
-        let weights = &unscaled(weights, &scales)[..];
-        let (least, most) = bounds(weights);
-        let at = |i: usize| least + (most - least) * (i as f32 + 0.5) / count as f32;
-        let mut values: Vec<f32> = (0..count).map(at).collect();
-        let mut place = Vec::new();
-        for _ in 0..ROUNDS {
-            let nearer = places(weights, &values);
-            if nearer == place {
-                break;
-            }
-            place = nearer;
-            let mut sums = vec![(0.0f64, 0u32); count + 1];
-            for (&w, &place) in weights.iter().zip(&place) {
-                let (sum, n) = &mut sums[usize::from(place)];
-                (*sum, *n) = (*sum + f64::from(w), *n + 1);
-            }
-            for (value, (sum, n)) in values.iter_mut().zip(&sums[1..]).filter(|(_, (_, n))| *n > 0) {
-                *value = (sum / f64::from(*n)) as f32;
-            }
-            values.sort_by(f32::total_cmp);
+    fn of(codes: &WeightCodes) -> SharedValues {
+        let values = codes.codebook.iter().filter(|&&level| level != 0);
+        SharedValues {
+            start: values.map(|&level| f32::from(level) / TOP).collect(),
+            zero: Zero::of(codes),
+            scales: codes.scales.iter().map(|scale| scale * TOP).collect(),
         }
-        SharedValues { start: values, scales }
+    }
+
+    fn row(&self, weights: usize) -> usize {
+        (weights / self.scales.len().max(1)).max(1)
     }
 }
 
-/// The least and the greatest weight that is not 0.
-fn bounds(weights: &[f32]) -> (f32, f32) {
-    let present = weights.iter().filter(|&&w| w != 0.0);
-    present.fold((f32::INFINITY, f32::NEG_INFINITY), |(least, most), &w| (least.min(w), most.max(w)))
+/// Whether weights may be 0: a value that is not trained.
+#[derive(Clone, Copy, PartialEq)]
+enum Zero {
+    Among,
+    Absent,
 }
 
-/// The number of the nearest of ascending values, from 1 on; 0 for 0.
-fn places(weights: &[f32], values: &[f32]) -> Vec<u8> {
-    let place = |&w: &f32| {
-        if w == 0.0 {
-            return 0;
+impl Zero {
+    fn of(codes: &WeightCodes) -> Zero {
+        if codes.codebook.contains(&0) { Zero::Among } else { Zero::Absent }
+    }
+}
+
+/// Values as they will be stored.
+struct Values {
+    levels: Vec<i8>,
+    zero: Zero,
+}
+
+impl Values {
+    fn new(values: &[f32], zero: Zero) -> Values {
+        Values { levels: values.iter().map(|value| (value * TOP).round().clamp(-TOP, TOP) as i8).collect(), zero }
+    }
+
+    fn is_pruned(&self, weight: f32) -> bool {
+        self.zero == Zero::Among && weight == 0.0
+    }
+
+    /// The number of the value nearest to `weight`, none for 0, and its level.
+    fn nearest(&self, weight: f32) -> (Option<usize>, i8) {
+        let place = weight * TOP;
+        let start = if self.zero == Zero::Among { place.abs() } else { f32::INFINITY };
+        let (mut best, mut distance) = ((None, 0), start);
+        for (at, &level) in self.levels.iter().enumerate().filter(|_| !self.is_pruned(weight)) {
+            let apart = (place - f32::from(level)).abs();
+            if apart < distance {
+                (best, distance) = ((Some(at), level), apart);
+            }
         }
-        let above = values.partition_point(|&value| value < w);
-        let below = above.saturating_sub(1);
-        let closer = above == values.len() || (w - values[below]).abs() <= (values[above] - w).abs();
-        1 + if closer { below } else { above } as u8
-    };
-    weights.iter().map(place).collect()
-}
-
-/// Values as they will be stored: multiples of the step of the largest, and that.
-fn levels(values: &[f32]) -> (Vec<i8>, f32) {
-    let largest = values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
-    let step = if largest > 0.0 { largest / TOP } else { 1.0 };
-    (values.iter().map(|value| (value / step).round() as i8).collect(), step)
-}
-
-/// The number of the nearest value of each weight, none for 0, and what it comes to.
-fn nearest<'a>(weights: &'a [f32], values: &'a [i8], step: f32) -> impl Iterator<Item = Option<(usize, i8)>> + 'a {
-    weights.iter().map(move |&w| {
-        let level = w / step;
-        let distance = |at: usize| (level - f32::from(values[at])).abs();
-        let nearest = (0..values.len()).min_by(|&a, &b| distance(a).total_cmp(&distance(b)));
-        nearest.filter(|_| w != 0.0).map(|at| (at, values[at]))
-    })
+        best
+    }
 }
 
 impl WeightMap for SharedValues {
@@ -136,85 +106,116 @@ impl WeightMap for SharedValues {
     }
 
     fn forward(&self, latent: &[f32], own: &[Parameter], weights: &mut [f32]) {
-        let (levels, step) = levels(&own[0].values);
-        let row = (latent.len() / self.scales.len().max(1)).max(1);
-        let channels = weights.chunks_mut(row).zip(latent.chunks(row)).zip(&self.scales);
-        for ((weights, latent), scale) in channels {
-            for (weight, value) in weights.iter_mut().zip(nearest(latent, &levels, step * scale)) {
-                *weight = value.map_or(0.0, |(_, level)| step * scale * f32::from(level));
+        let values = Values::new(&own[0].values, self.zero);
+        let row = self.row(latent.len());
+        for ((weights, latent), scale) in weights.chunks_mut(row).zip(latent.chunks(row)).zip(&self.scales) {
+            for (weight, latent) in weights.iter_mut().zip(latent) {
+                *weight = scale / TOP * f32::from(values.nearest(latent / scale).1);
             }
         }
     }
 
     /// Values get the gradients of all that share them; weights get their own, as if they shared nothing (the
-    /// straight-through estimator).
+    /// straight-through estimator), apart from those that were pruned.
     fn backward(&self, latent: &[f32], own: &mut [Parameter], gradient: &mut [f32]) {
-        let (levels, step) = levels(&own[0].values);
+        let values = Values::new(&own[0].values, self.zero);
         let sums = &mut own[0].gradient;
-        let row = (latent.len() / self.scales.len().max(1)).max(1);
+        let row = self.row(latent.len());
         for ((gradient, latent), scale) in gradient.chunks_mut(row).zip(latent.chunks(row)).zip(&self.scales) {
-            for (g, value) in gradient.iter_mut().zip(nearest(latent, &levels, step * scale)) {
-                match value {
-                    Some((at, _)) => sums[at] += *g * scale,
-                    None => *g = 0.0,
+            for (g, latent) in gradient.iter_mut().zip(latent) {
+                if let (Some(at), _) = values.nearest(latent / scale) {
+                    sums[at] += *g * scale;
+                } else if values.is_pruned(*latent) {
+                    *g = 0.0;
                 }
             }
         }
     }
 }
 
-/// The codes of a layer's weights, which over the `scales` of their channels have some of these values or are 0; `bias` is
-/// one a channel.
-pub(super) fn codes(weights: &[f32], scales: &[f32], values: &[f32], bias: Vec<f32>, bits: u8) -> WeightCodes {
-    let (values, step) = levels(values);
-    let rows = weights.chunks((weights.len() / scales.len().max(1)).max(1)).zip(scales);
-    let levels = rows.flat_map(|(row, scale)| nearest(row, &values, step * scale));
-    let levels = levels.map(|value| value.map_or(0, |(_, level)| level)).collect();
-    let mut codebook = values.clone();
-    codebook.push(0);
+/// The codes that trained weights, as the layer sees them, stand for: `values` are what they share, `factors` what a norm
+/// has multiplied each channel by.
+pub(super) fn codes(
+    start: &WeightCodes,
+    weights: &[f32],
+    values: &[f32],
+    factors: Option<&[f32]>,
+    bias: Vec<f32>,
+) -> WeightCodes {
+    let mut scales = start.scales.clone();
+    for (scale, factor) in scales.iter_mut().zip(factors.into_iter().flatten()) {
+        *scale *= factor.abs().max(f32::MIN_POSITIVE);
+    }
+    let values = Values::new(values, Zero::of(start));
+    let rows = weights.chunks((weights.len() / scales.len().max(1)).max(1)).zip(&scales);
+    let levels = rows.flat_map(|(row, &scale)| row.iter().map(move |w| (w, scale)));
+    let levels = levels.map(|(w, scale)| values.nearest(w / scale / TOP).1).collect();
+    let mut codebook = values.levels;
+    codebook.extend((values.zero == Zero::Among).then_some(0));
     codebook.sort_unstable();
     codebook.dedup();
     // Entries that no weight has.
     let spare: Vec<i8> = (-127..=127).filter(|level| !codebook.contains(level)).collect();
-    codebook.extend(spare.into_iter().take((1usize << bits).saturating_sub(codebook.len())));
+    codebook.extend(spare.into_iter().take(start.codebook.len().saturating_sub(codebook.len())));
     codebook.sort_unstable();
-    let formats = vec![WeightFormat::Codebook(bits); bias.len()];
-    WeightCodes { formats, levels, scales: scales.iter().map(|of| of * step).collect(), codebook, bias }
+    WeightCodes { levels, scales, codebook, bias, ..start.clone() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::WeightFormat;
+
+    fn start() -> WeightCodes {
+        WeightCodes {
+            formats: vec![WeightFormat::Codebook(2); 2],
+            levels: vec![0, 127, 0, -60, -60, 40],
+            scales: vec![0.01, 0.02],
+            codebook: vec![-60, 0, 40, 127],
+            bias: vec![0.0; 2],
+        }
+    }
 
     #[test]
-    fn weights_get_the_mean_of_those_near_them_and_zeros_stay() {
-        let weights = [1.0, 1.2, 0.0, -2.0, -2.2, 5.0];
-        let shared = SharedValues::of(&weights, vec![1.0], 3);
+    fn training_starts_at_the_codes_and_ends_at_what_is_stored() {
+        let start = start();
+        let shared = SharedValues::of(&start);
+        let mut own = shared.parameters("layer");
+        let (latent, mut given) = (start.decode(), vec![0.0; 6]);
+        shared.forward(&latent, &own, &mut given);
+        assert!(given.iter().zip(&latent).all(|(a, b)| (a - b).abs() < 1e-6), "{given:?}");
+        assert_eq!(codes(&start, &given, &own[0].values, None, vec![0.0; 2]), start);
+
+        own[0].values = vec![-0.5, 0.1, 0.8];
+        shared.forward(&latent, &own, &mut given);
+        assert_eq!((given[0], given[2]), (0.0, 0.0), "what was pruned stays");
+        let trained = codes(&start, &given, &own[0].values, None, vec![0.0; 2]);
+        assert!(trained.decode().iter().zip(&given).all(|(a, b)| (a - b).abs() < 1e-6));
+        let twice: Vec<f32> = given.iter().map(|w| 2.0 * w).collect();
+        let normed = codes(&start, &twice, &own[0].values, Some(&[2.0; 2]), vec![0.0; 2]);
+        assert_eq!((normed.levels, normed.scales), (trained.levels, vec![0.02, 0.04]));
+    }
+
+    #[test]
+    fn a_layer_without_zeros_needs_none() {
+        let start =
+            WeightCodes { codebook: vec![-60, -10, 40, 127], levels: vec![-10, 127, -60, -60, 40, 40], ..start() };
+        let shared = SharedValues::of(&start);
         let own = shared.parameters("layer");
-        let mut given = vec![0.0; weights.len()];
-        shared.forward(&weights, &own, &mut given);
-        let step = 5.0 / 127.0;
-        assert!(given.iter().zip([1.1, 1.1, 0.0, -2.1, -2.1, 5.0]).all(|(a, b)| (a - b).abs() <= 0.5 * step));
-        assert_eq!(given[2], 0.0);
-        let codes = codes(&given, &[1.0], &own[0].values, vec![0.0], 2);
-        assert_eq!(codes.decode(), given, "what is trained is what is stored");
+        let mut given = vec![0.0; 6];
+        shared.forward(&start.decode(), &own, &mut given);
+        assert_eq!(codes(&start, &given, &own[0].values, None, vec![0.0; 2]), start);
     }
 
     #[test]
     fn values_get_the_gradients_of_their_weights() {
-        let shared = SharedValues::of(&[1.0, 1.0, 0.0, 6.0], vec![1.0, 2.0], 2);
+        let start = start();
+        let shared = SharedValues::of(&start);
         let mut own = shared.parameters("layer");
-        let mut gradient = vec![1.0, 2.0, 4.0, 8.0];
-        shared.backward(&[1.0, 1.0, 0.0, 6.0], &mut own, &mut gradient);
-        assert_eq!((own[0].gradient.as_slice(), gradient.as_slice()), (&[3.0, 16.0][..], &[1.0, 2.0, 0.0, 8.0][..]));
-    }
-
-    #[test]
-    fn codes_are_the_values_to_a_step_of_the_largest() {
-        let weights = [0.5, -1.0, 0.0, 0.5];
-        let codes = codes(&weights, &[1.0; 2], &[0.5, -1.0], vec![0.0; 2], 2);
-        assert_eq!(codes.codebook.len(), 4);
-        assert!(codes.levels.iter().all(|level| codes.codebook.contains(level)) && codes.codebook.contains(&0));
-        assert!(codes.decode().iter().zip(weights).all(|(a, b)| (a - b).abs() <= 0.5 / 127.0));
+        let mut gradient = vec![1.0, 2.0, 4.0, 8.0, 16.0, 32.0];
+        shared.backward(&start.decode(), &mut own, &mut gradient);
+        let expected = [24.0 * 0.02 * TOP, 32.0 * 0.02 * TOP, 2.0 * 0.01 * TOP];
+        assert!(own[0].gradient.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-4), "{:?}", own[0].gradient);
+        assert_eq!(gradient, [0.0, 2.0, 0.0, 8.0, 16.0, 32.0]);
     }
 }

@@ -163,7 +163,7 @@ fn is_blend(graph: &Graph, value: ValueId) -> bool {
 }
 
 /// The graph with latent weights for float ones, and the biases of the codes.
-fn latent_graph(start: &Quantized) -> Graph {
+pub(crate) fn latent_graph(start: &Quantized) -> Graph {
     let mut graph = start.graph.clone();
     for (&NodeId(node), codes) in &start.weights {
         let operands = graph.nodes[node as usize].inputs.clone();
