@@ -6,8 +6,10 @@ use pare::eval::Net;
 use pare::import::native;
 use pare::ir::Graph;
 use pare::ir::text::parse_with;
+use pare::methods::amc::densities::allocate;
+use pare::prune::fine::density;
 use pare::rng::Pcg32;
-use pare::task::Samples;
+use pare::task::{Samples, Task};
 use pare::train::{
     Augmentation, Distillation, Event, Norms, Recipe, Rule, Schedule, Start, TrainError, Trained, Training,
 };
@@ -65,6 +67,21 @@ fn learns_and_its_graph_scores_as_said() {
     let from = Training { start: Start::Trained, norms: Norms::Batch, ..training(&trained.graph, &samples, &none) };
     let same = from.run(None, &mut |_| ()).unwrap();
     assert!((same.val - trained.val).abs() < 0.03, "{} after {}", same.val, trained.val);
+}
+
+#[test]
+fn an_agent_divides_weights_among_layers() {
+    let (graph, samples, recipe) = (net(), stripes(1500), recipe(6));
+    let graph = training(&graph, &samples, &recipe).run(None, &mut |_| ()).unwrap().graph;
+    let task = Task { graph, data: samples };
+    let found = allocate(&task, 0.6, 60, 1, &mut |_| ()).unwrap();
+    let pruned = found.sparsity.prune(&task.graph);
+    let (layers, all) = density(&pruned);
+    // Of a share of a layer's weights, whole ones are left.
+    assert!(all <= 0.6 + 0.5 * layers.len() as f64 / 168.0, "{layers:?}");
+    let score = pare::train::fit::score(&Net::float(&pruned).unwrap(), &task.data).unwrap();
+    assert_eq!(score, found.agent.max(found.uniform).max(found.magnitude));
+    assert!(found.agent >= found.uniform - 0.02, "{found:?}");
 }
 
 /// Raw pixels and small weights, or small inputs and usual weights: the same network.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use pare_runtime::Isa;
 use serde_json::json;
 
@@ -18,6 +18,7 @@ use crate::eval::Net;
 use crate::files;
 use crate::import::native;
 use crate::lower::LowerConfig;
+use crate::methods::amc::densities::{Allocation, allocate};
 use crate::methods::deep_compression::Compression;
 use crate::prune::fine::{self, Sparsity};
 use crate::train::{Augmentation, Distillation, Recipe, Schedule};
@@ -39,6 +40,12 @@ pub(super) struct Args {
     /// Weights that are left: a share of all, or so many of every few in a row, as 2:4.
     #[arg(long, value_name = "SHARE|N:M", default_value = "0.1")]
     density: DensityArg,
+    /// With a share: how it is divided among layers.
+    #[arg(long, value_enum, default_value = "magnitude")]
+    allocate: AllocateArg,
+    /// With --allocate amc: what its agent tries.
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    episodes: usize,
     /// Values that the weights of a layer share, 0 among them: 2^BITS.
     #[arg(long, value_name = "BITS", default_value_t = 4, value_parser = clap::value_parser!(u8).range(2..=4))]
     bits: u8,
@@ -63,6 +70,14 @@ pub(super) struct Args {
     /// A name from `pare targets`, or the path of a description.
     #[arg(long, default_value = "host")]
     target: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, clap::ValueEnum)]
+enum AllocateArg {
+    /// By magnitudes (LAMP, Lee et al. 2021).
+    Magnitude,
+    /// By AMC's agent, where what it finds is better before training.
+    Amc,
 }
 
 /// What `--density` says.
@@ -104,9 +119,17 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
         let schedule = Schedule { peak: args.rate * share, ..usual.schedule.clone() };
         Recipe { schedule, augmentations: args.augment.clone(), distillation, ..usual }
     };
+    let allocation = match (args.allocate, &args.density.0) {
+        (AllocateArg::Magnitude, _) => None,
+        (AllocateArg::Amc, &Sparsity::Global(density)) => {
+            Some(allocate(&task, density, args.episodes, global.seed, &mut |event| progress.event(event))?)
+        }
+        (AllocateArg::Amc, _) => bail!("--allocate amc divides a share among layers: give one with --density, as 0.5"),
+    };
+    let sparsity = allocation.as_ref().map_or(&args.density.0, |allocation| &allocation.sparsity);
     let compression = Compression {
         task: &task,
-        sparsity: args.density.0.clone(),
+        sparsity: sparsity.clone(),
         shrinking: args.prune_epochs as f32,
         pruning: recipe(2 * args.prune_epochs, 1.0),
         bits: args.bits,
@@ -139,6 +162,9 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let json = json!({
         "metric": task.data.metric,
         "density": density,
+        "allocation": allocation.map(|Allocation { agent, uniform, magnitude, .. }| {
+            json!({ "amc": agent, "uniform": uniform, "magnitude": magnitude })
+        }),
         "layers": layers,
         "bytes": sizes,
         "ratio": ratio,

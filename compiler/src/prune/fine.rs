@@ -6,9 +6,10 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::ir::Graph;
+use crate::ir::{Graph, NodeId, ValueId};
 use crate::train::method::Method;
 use crate::train::net::{Net, NetError};
 use crate::train::parameter::Parameter;
@@ -35,6 +36,26 @@ pub enum Sparsity {
 }
 
 impl Sparsity {
+    /// A graph without the weights that go.
+    pub fn prune(&self, graph: &Graph) -> Graph {
+        let layers: Vec<(NodeId, ValueId)> = graph.weighted().map(|id| (id, graph.node(id).inputs[1])).collect();
+        let weights: Vec<(String, &[f32], usize)> = layers
+            .iter()
+            .map(|&(id, value)| {
+                let value = graph.value(value);
+                let numbers = value.data.as_deref().map(Vec::as_slice).unwrap_or_default();
+                (graph.node(id).name.clone(), numbers, value.shape[1..].iter().product())
+            })
+            .collect();
+        let masks = self.masks(&weights, 0.0);
+        let mut pruned = graph.clone();
+        for ((&(_, value), (_, numbers, _)), mask) in layers.iter().zip(&weights).zip(masks) {
+            let left = numbers.iter().zip(mask).map(|(&w, keep)| if keep { w } else { 0.0 });
+            pruned.values[value.0 as usize].data = Some(Arc::new(left.collect()));
+        }
+        pruned
+    }
+
     /// The masks when `left` of the way to the end is still to go: 1 for all weights, 0 for the share that is wanted.
     /// Layers are name, weights and length of a row.
     fn masks(&self, layers: &[(String, &[f32], usize)], left: f64) -> Vec<Vec<bool>> {

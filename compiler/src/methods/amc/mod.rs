@@ -7,6 +7,7 @@
 
 pub mod baselines;
 mod contest;
+pub mod densities;
 mod judge;
 mod pruning;
 mod wall;
