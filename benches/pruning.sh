@@ -35,8 +35,8 @@ for seed in 0 1 2; do prune "planted-$seed" "$out/planted" --keep 0.56macs --mul
 prune latency "$model" --keep 0.6latency
 prune drop "$model" --max-drop 1 --price weights --multiple 4
 for name in half-0 latency; do
-  [ -s "$out/$name-tuned.json" ] || pare train "$out/$name" --data "$data" --teacher "$model" --distill 0.7 --epochs 5 \
-    --augment flip,shift=4 --out "$out/$name-tuned" --json >"$out/$name-tuned.json"
+  [ -s "$out/$name-tuned.json" ] || pare train "$out/$name" --data "$data" --teacher "$model" --distill 0.9 --epochs 5 \
+    --augment flip --norms batch --batch 32 --rate 0.003 --out "$out/$name-tuned" --json >"$out/$name-tuned.json"
   python3 -c 'import json, sys; d = json.load(open(sys.argv[1])); print(sys.argv[1], "val", d["val"], "test", d["test"])' "$out/$name-tuned.json"
 done
 for network in "$model" "$out/half-0-tuned" "$out/latency-tuned"; do

@@ -15,11 +15,11 @@ use crate::board::journal::Journal;
 use crate::cost::bitops::Bitops;
 use crate::cost::energy::Energy;
 use crate::cost::latency::Latency;
-use crate::cost::layers::Layers;
+use crate::cost::layers::{Layers, Steps};
 use crate::cost::macs::Macs;
 use crate::cost::ram::Ram;
 use crate::cost::size::{ExactSize, Size};
-use crate::cost::table::{LatencyTable, Row, TableError};
+use crate::cost::table::{KernelQuery, LatencyTable, Row, TableError};
 use crate::cost::{Cost, CostError};
 use crate::data::{DataError, Split};
 use crate::deploy::{DeployError, Deployed, Reference, deploy, deploy_quantized, draft, layers_as_run};
@@ -27,7 +27,7 @@ use crate::files;
 use crate::ir::Graph;
 use crate::lower::{LowerConfig, Stages, Sums};
 use crate::measure::{self, MeasureError};
-use crate::policy::{EdgeLayers, Policy};
+use crate::policy::{EdgeLayers, Policy, WeightChoice, WeightFormat};
 use crate::quant::{
     BiasCorrection, Calibration, CalibrationConfig, ClipMethod, CodeBank, QuantConfig, QuantError, Quantized, Rounding,
     calibrate,
@@ -60,6 +60,8 @@ pub struct Settings {
     pub sums: Sums,
     /// How layers follow one another.
     pub stages: Stages,
+    /// Whether a search leaves the first and the last layer at 8 bits.
+    pub edges: EdgeLayers,
     /// Fixes every random choice.
     pub seed: u64,
     /// Where scores and tables are remembered.
@@ -78,7 +80,8 @@ impl Settings {
         let isa = target.board().best_isa();
         let stages = if target.runner == Runner::Host { Stages::Whole } else { Stages::Banded };
         let activation_bits = target.searched_activation_bits.clone();
-        Settings { isa, target, quant, activation_bits, sums: Sums::default(), stages, seed, cache }
+        let edges = EdgeLayers::Uniform;
+        Settings { isa, target, quant, activation_bits, sums: Sums::default(), stages, edges, seed, cache }
     }
 }
 
@@ -124,6 +127,8 @@ pub struct Found {
     pub front: Front,
     /// The uniform policies, for comparison.
     pub uniform: Vec<Point>,
+    /// What other strategies chose, where they found anything within the budget.
+    pub beside: Vec<Point>,
     /// What each choice of each layer loses.
     pub sensitivity: Sensitivity,
     /// The choices it was made from.
@@ -222,7 +227,13 @@ impl<'a> Workshop<'a> {
         let mut subjects = Vec::new();
         for &graph in graphs {
             let layers = layers_as_run(graph, &self.lower_config()).map_err(DeployError::from)?;
-            let missing = |policy: &Policy| layers.queries(policy).any(|query| !kernels.contains(&query));
+            let config = self.lower_config();
+            let missing = |policy: &Policy| {
+                layers.queries(policy).any(|query| {
+                    let steps = if config.can_skip_zeros(query.weights) { query.steps } else { Steps::ALL };
+                    !kernels.contains(&KernelQuery { steps, ..query })
+                })
+            };
             let policies: Vec<Policy> = policies.iter().flat_map(Policy::unmixed).filter(missing).collect();
             if !policies.is_empty() {
                 subjects.push(measure::Subject { graph, policies });
@@ -242,19 +253,19 @@ impl<'a> Workshop<'a> {
         Ok(table)
     }
 
-    /// Searches a policy within `budget`.
+    /// Searches a policy within `budget` by the first of these strategies; what the others choose stands beside it.
     ///
     /// # Errors
     /// [`SearchError`] and whatever keeps a policy from being scored or priced.
     pub fn search(
         &self,
-        strategy: &mut dyn Strategy,
+        (strategy, others): (&mut dyn Strategy, &mut [Box<dyn Strategy>]),
         budget: Budget,
         table: &LatencyTable,
         events: &mut dyn FnMut(Event),
     ) -> Result<Found, CompileError> {
         let (graph, settings) = (&self.task.graph, self.settings);
-        let space = Space::of(graph, &settings.target.weight_formats, &settings.activation_bits)?;
+        let space = self.space()?;
         let calibration = self.scorer(Split::Train);
         let validation = self.scorer(Split::Val);
         let float = self.float_score()?;
@@ -271,11 +282,12 @@ impl<'a> Workshop<'a> {
         let mut costs: Vec<&dyn Cost> = vec![&latency, &size, &ram, &macs, &bitops];
         let energy;
         if budget.energy.is_some() {
-            energy = Energy::new(layers, &settings.target.name, None)?;
+            energy = Energy::new(layers.clone(), &settings.target.name, None)?;
             costs.push(&energy);
         }
         let problem = Problem {
             space: &space,
+            layers: &layers,
             costs,
             budget,
             calibration: &calibration,
@@ -284,10 +296,31 @@ impl<'a> Workshop<'a> {
             seed: settings.seed,
         };
         let front = strategy.search(&problem, events)?;
+        let mut beside = Vec::new();
+        for other in others {
+            match other.search(&problem, events) {
+                Ok(front) => beside.push(front.chosen),
+                Err(SearchError::Accuracy { .. } | SearchError::Infeasible(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
         let sensitivity = sensitivity::measure(&problem, events)?;
         let uniform = uniform::points(&problem, events)?;
         let floor = problem.floor();
-        Ok(Found { front, uniform, sensitivity, space, float, floor })
+        Ok(Found { front, uniform, beside, sensitivity, space, float, floor })
+    }
+
+    /// What a search may choose from.
+    fn space(&self) -> Result<Space, CompileError> {
+        let Settings { target, activation_bits, edges, .. } = self.settings;
+        let mut space = Space::of(&self.task.graph, &target.weight_formats, activation_bits)?;
+        let ends = [space.sites().first(), space.sites().last()].map(|site| site.map(|site| site.name.clone()));
+        for layer in ends.into_iter().flatten().filter(|_| *edges == EdgeLayers::EightBit) {
+            let eight = WeightChoice::Layer(WeightFormat::Linear(8));
+            space = space
+                .narrow(&layer, |choice| choice.weights.as_ref() == Some(&eight) && choice.activation_bits == 8)?;
+        }
+        Ok(space)
     }
 
     /// The scores of a policy and of the float network on the val split.

@@ -239,6 +239,24 @@ impl Samples {
     pub fn score_blob(&self, blob: &[u8], host: Host, isa: Isa, indices: &[u32]) -> Result<Figure, TaskError> {
         self.score(indices, |inputs| infer_blob(blob, host, isa, inputs))
     }
+
+    /// Share of samples of which a blob, by the integer runtime of this machine, gives the same class as a network.
+    ///
+    /// # Errors
+    /// When one of them does not run.
+    pub fn agreement(&self, net: &Net, blob: &[u8], indices: &[u32]) -> Result<f64, TaskError> {
+        let class = |row: &[f32]| (1..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best });
+        let (mut same, mut all) = (0, 0);
+        for some in indices.chunks(4096) {
+            let inputs = self.inputs(some);
+            let floats = net.forward(&inputs, inputs.len() / net.sample_len())?;
+            let integers = infer_blob(blob, Host::default(), Isa::best(), &inputs)?;
+            let rows = floats.chunks(self.output_len).zip(integers.chunks(self.output_len));
+            same += rows.filter(|(a, b)| class(a) == class(b)).count();
+            all += floats.len() / self.output_len;
+        }
+        Ok(same as f64 / all.max(1) as f64)
+    }
 }
 
 impl Task {

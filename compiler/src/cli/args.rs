@@ -15,9 +15,13 @@ use crate::data::{self, DataSpec, Metric, Preprocessing, Split};
 use crate::import;
 use crate::ir::Graph;
 use crate::lower::{FUSE_RESIDUAL, ROW_STAGES, Stages, Sums};
+use crate::methods::haq::{Credit, Haq};
 use crate::models::{CARD_FILE, Card, FloatAccuracy, bundled};
 use crate::passes::{Passes, Saving, Simplified, drop_softmax};
+use crate::policy::EdgeLayers;
+use crate::search::evolution::Evolution;
 use crate::search::exact::Exact;
+use crate::search::manual::Manual;
 use crate::search::random::Random;
 use crate::search::uniform::Uniform;
 use crate::search::{Budget, Strategy};
@@ -118,25 +122,69 @@ impl PortArgs {
     }
 }
 
+/// How a policy is searched.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct SearchArgs {
+    /// How to search [default: exact]; haq is reported beside all others with as many policies tried.
+    #[arg(long = "search", value_enum, value_name = "METHOD")]
+    pub(super) method: Option<Method>,
+    /// With --search haq, evolution and random: policies that are tried.
+    #[arg(long, value_name = "N", default_value_t = Haq::EPISODES, requires = "method")]
+    evaluations: usize,
+    /// With --search haq: by the agent alone.
+    #[arg(long, requires = "method")]
+    alone: bool,
+    /// Leave the first and the last layer at 8 bits.
+    #[arg(long)]
+    pin_edges: bool,
+}
+
 /// How to search.
 #[derive(Clone, Copy, Debug, Default, PartialEq, clap::ValueEnum)]
 pub(super) enum Method {
     /// By measured sensitivities, solved to the optimum, then refined.
     #[default]
     Exact,
+    /// By an agent that learns which layers need their bits (Wang et al. 2019).
+    Haq,
+    /// Children of the best policies so far.
+    Evolution,
     /// By guesses, to compare with.
     Random,
+    /// One choice for all layers but the first, the last and depthwise ones, to compare with.
+    Manual,
     /// One choice for all layers, to compare with.
     Uniform,
     /// Channels by the agent of AMC, with `compile --prune`, then widths as exact finds them.
     Amc,
 }
 
-impl Method {
-    pub(super) fn strategy(self) -> Box<dyn Strategy> {
-        match self {
+impl SearchArgs {
+    /// What may be decided about the first and the last layer.
+    pub(super) fn edges(&self) -> EdgeLayers {
+        if self.pin_edges { EdgeLayers::EightBit } else { EdgeLayers::Uniform }
+    }
+
+    /// What searches, and what is tried beside it.
+    pub(super) fn strategies(&self) -> (Box<dyn Strategy>, Vec<Box<dyn Strategy>>) {
+        let method = self.method.unwrap_or_default();
+        let others = match method {
+            Method::Haq if !self.alone => {
+                vec![Method::Exact, Method::Evolution, Method::Random, Method::Manual]
+            }
+            _ => Vec::new(),
+        };
+        (self.strategy(method), others.into_iter().map(|method| self.strategy(method)).collect())
+    }
+
+    fn strategy(&self, method: Method) -> Box<dyn Strategy> {
+        let evaluations = self.evaluations;
+        match method {
             Method::Exact | Method::Amc => Box::new(Exact::default()),
-            Method::Random => Box::new(Random { evaluations: 64 }),
+            Method::Haq => Box::new(Haq { episodes: evaluations, credit: Credit::default() }),
+            Method::Evolution => Box::new(Evolution { evaluations }),
+            Method::Random => Box::new(Random { evaluations }),
+            Method::Manual => Box::new(Manual),
             Method::Uniform => Box::new(Uniform),
         }
     }

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use pare_runtime::{Isa, Model};
 use serde_json::json;
 
-use super::args::{self, BudgetArgs, DataArgs, Method, PassArgs, TargetArgs};
+use super::args::{self, BudgetArgs, DataArgs, Method, PassArgs, SearchArgs, TargetArgs};
 use super::finetune::FinetuneArgs;
 use super::progress::Progress;
 use super::stages::{self, PruneArgs};
@@ -25,7 +25,7 @@ use crate::cost::energy::Energy;
 use crate::cost::latency::Latency;
 use crate::cost::macs::Macs;
 use crate::cost::table::LatencyTable;
-use crate::data::Split;
+use crate::data::{self, Split};
 use crate::deploy::Deployed;
 use crate::emit::{c_header, object_file, rust_stub, symbol};
 use crate::eval::Net;
@@ -71,14 +71,13 @@ pub(super) struct Args {
 #[derive(Clone, Debug, clap::Args)]
 struct HowArgs {
     /// One choice for all layers: a weight format and activation bits, as w4a8, k4a8, ta8.
-    #[arg(long, value_name = "FORMAT", conflicts_with_all = ["policy", "search"])]
+    #[arg(long, value_name = "FORMAT", conflicts_with_all = ["policy", "method"])]
     bits: Option<Bits>,
     /// A policy file, as `compile` writes it.
-    #[arg(long, value_name = "FILE", conflicts_with = "search")]
+    #[arg(long, value_name = "FILE", conflicts_with = "method")]
     policy: Option<PathBuf>,
-    /// How to search [default: exact].
-    #[arg(long, value_enum, value_name = "METHOD")]
-    search: Option<Method>,
+    #[command(flatten)]
+    search: SearchArgs,
     /// With --bits: treat the first and the last layer like all others.
     #[arg(long, requires = "bits")]
     all_layers: bool,
@@ -155,6 +154,8 @@ pub(super) struct Finetuned {
     pub(super) val: f64,
     /// Epochs.
     pub(super) epochs: Vec<EpochFigures>,
+    /// Share of the validation samples of which the blob gives the class that training saw; none where there are no classes.
+    pub(super) agreement: Option<f64>,
 }
 
 pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
@@ -162,7 +163,8 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let progress = Progress::new(global);
     progress.stage("reading the network and its data");
     let usual = args.target.settings(global)?;
-    let settings = Settings { sums: args.passes.sums(), stages: args.passes.stages(usual.stages), ..usual };
+    let stages = args.passes.stages(usual.stages);
+    let settings = Settings { sums: args.passes.sums(), stages, edges: args.how.search.edges(), ..usual };
     let block = settings.target.channel_block;
     let (mut task, savings) = args::task(args.model.as_deref(), &args.data, &args.passes, block)?;
     let directory = args.out.clone().unwrap_or_else(|| Path::new("pare-out").join(symbol(&task.graph.name)));
@@ -204,9 +206,14 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     }
     let mut finetuned = None;
     if let Some(trained) = trained {
-        finetuned = Some(Finetuned { val: trained.val, epochs: trained.epochs });
+        let simulated = Net::fake_quantized(&trained.quantized)?;
         // Formats, and so sizes and timing, are those of before.
         deployed = workshop.deploy_quantized(trained.quantized, &table, &workshop.metadata())?;
+        let blob = AlignedBytes::from(&deployed.blob.bytes[..]);
+        let classifies = task.data.metric == data::Metric::Top1;
+        let agreement = || task.data.agreement(&simulated, &blob, task.data.indices(Split::Val, None)?);
+        let agreement = classifies.then(agreement).transpose()?;
+        finetuned = Some(Finetuned { val: trained.val, epochs: trained.epochs, agreement });
         stages.push(stages::of_blob("codes trained", &deployed, &task.data)?);
     }
     let blob = AlignedBytes::from(&deployed.blob.bytes[..]);
@@ -246,7 +253,7 @@ fn prune(
     global: &Global,
     progress: &Progress,
 ) -> Result<Vec<StageRow>> {
-    let methods = match args.how.search {
+    let methods = match args.how.search.method {
         Some(Method::Amc) if !args.prune.is_wanted() => {
             bail!("--search amc takes channels out: say how far by --prune")
         }
@@ -357,8 +364,8 @@ fn search(
     let mut asked = *budget;
     let mut round = 1;
     loop {
-        let mut strategy = how.search.unwrap_or_default().strategy();
-        let found = workshop.search(strategy.as_mut(), asked, table, &mut |event| progress.event(event));
+        let (mut strategy, mut others) = how.search.strategies();
+        let found = workshop.search((strategy.as_mut(), &mut others), asked, table, &mut |event| progress.event(event));
         let found = found.with_context(|| match round {
             1 => "the search".to_owned(),
             _ => format!("round {round} of the search, with less as the target took more than predicted"),
@@ -479,7 +486,9 @@ impl Finished<'_> {
             "digest": report.provenance.digest,
             "wall_s": h.wall_s,
             "policy": self.policy,
-            "finetune": self.finetuned.as_ref().map(|Finetuned { val, epochs }| json!({ "val": val, "epochs": epochs })),
+            "finetune": self.finetuned.as_ref().map(|Finetuned { val, epochs, agreement }| {
+                json!({ "val": val, "epochs": epochs, "agreement": agreement })
+            }),
             "stages": report.stages,
             "search": report.provenance.search,
             "files": paths,
@@ -525,7 +534,9 @@ impl Finished<'_> {
 
 impl Finetuned {
     pub(super) fn sentence(&self) -> String {
-        format!("{} epochs of training, validation {:.4}", self.epochs.len(), self.val)
+        let agreement = self.agreement.map(|share| format!(", blob and training agree on {:.2} %", 100.0 * share));
+        let (epochs, val) = (self.epochs.len(), self.val);
+        format!("{epochs} epochs of training, validation {val:.4}{}", agreement.unwrap_or_default())
     }
 }
 

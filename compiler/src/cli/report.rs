@@ -142,7 +142,8 @@ impl Finished<'_> {
             blob_bytes: Bytes(point.costs.get(&Bounded::Flash).map_or(0, |q| q.value() as u64)),
             latency: point.costs.get(&Bounded::Latency).map(|q| Ticks { value: q.value(), unit: self.table.unit() }),
         };
-        let front = found.front.points.iter().filter(|p| p.policy != found.front.chosen.policy);
+        let all = found.front.points.iter().chain(&found.beside);
+        let front = all.filter(|p| p.policy != found.front.chosen.policy);
         let front = front.map(|p| point(PointKind::Front, p));
         let uniform = found.uniform.iter().map(|p| point(PointKind::Uniform, p));
         front.chain(uniform).chain([point(PointKind::Chosen, &found.front.chosen)]).collect()

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
-use super::args::{self, BudgetArgs, DataArgs, Method, PassArgs, TargetArgs};
+use super::args::{self, BudgetArgs, DataArgs, Method, PassArgs, SearchArgs, TargetArgs};
 use super::compile::search_sentence;
 use super::progress::Progress;
 use super::{Global, Output};
@@ -29,28 +29,33 @@ pub(super) struct Args {
     target: TargetArgs,
     #[command(flatten)]
     budget: BudgetArgs,
-    /// How to search.
-    #[arg(long, value_enum, value_name = "METHOD", default_value = "exact")]
-    search: Method,
+    #[command(flatten)]
+    search: SearchArgs,
 }
 
 pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
-    if args.search == Method::Amc {
+    if args.search.method == Some(Method::Amc) {
         bail!("--search amc takes channels out: use `pare prune`, or `pare compile --prune`");
     }
     let progress = Progress::new(global);
     progress.stage("reading the network and its data");
     let usual = args.target.settings(global)?;
-    let settings = Settings { sums: args.passes.sums(), stages: args.passes.stages(usual.stages), ..usual };
+    let settings = Settings {
+        sums: args.passes.sums(),
+        stages: args.passes.stages(usual.stages),
+        edges: args.search.edges(),
+        ..usual
+    };
     let block = settings.target.channel_block;
     let (task, _) = args::task(args.model.as_deref(), &args.data, &args.passes, block)?;
     let calibration = OnceCell::new();
     let start = Instant::now();
     let workshop = Workshop::new(&task, &settings, &calibration);
-    let mut strategy = args.search.strategy();
+    let (mut strategy, mut others) = args.search.strategies();
     let table = workshop.table(&workshop.uniform_policies(), &mut |event| progress.event(event))?;
     let budget = args.budget.budget(&task, &settings.target)?;
-    let found = workshop.search(strategy.as_mut(), budget, &table, &mut |event| progress.event(event))?;
+    let found =
+        workshop.search((strategy.as_mut(), &mut others), budget, &table, &mut |event| progress.event(event))?;
     progress.finish();
 
     let wall_s = start.elapsed().as_secs_f64();
@@ -59,6 +64,8 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
         "judged_by": task.data.judged_by(Split::Val),
         "front": found.front.points.iter().map(point).collect::<Vec<_>>(),
         "uniform": found.uniform.iter().map(point).collect::<Vec<_>>(),
+        "beside": found.beside.iter().map(point).collect::<Vec<_>>(),
+        "tried": found.front.statistics.tried,
         "policy": found.front.chosen.policy,
         "chosen": point(&found.front.chosen),
         "evaluations": found.front.statistics.evaluations,
@@ -78,7 +85,7 @@ fn listing(found: &Found, metric: &str) -> String {
     let size = |point: &Point| point.costs.get(&Metric::Flash).map_or(0.0, |bytes| bytes.value());
     let chosen = &found.front.chosen;
     let mut points: Vec<&Point> = found.uniform.iter().collect();
-    for point in found.front.points.iter().chain([chosen]) {
+    for point in found.front.points.iter().chain(&found.beside).chain([chosen]) {
         if points.iter().all(|known| known.policy != point.policy) {
             points.push(point);
         }

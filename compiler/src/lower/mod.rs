@@ -29,6 +29,7 @@ pub use residual::{FUSE_RESIDUAL, Sums};
 pub use stages::{PlannedStage, ROW_STAGES, Stages};
 
 use crate::cost::layers::{Layers, Steps};
+use crate::policy::WeightFormat;
 use crate::quant::Quantized;
 use legalise::Lowering;
 
@@ -49,6 +50,12 @@ impl LowerConfig {
     /// The usual way, for kernels that read layouts up to `layout`, chosen by rule of thumb.
     pub fn new(layout: Layout) -> LowerConfig {
         LowerConfig { layout, layouts: Layouts::RuleOfThumb, sums: Sums::default(), stages: Stages::default() }
+    }
+
+    /// Whether there are kernels that skip weights of 0 in this format.
+    pub fn can_skip_zeros(&self, weights: Option<WeightFormat>) -> bool {
+        let has_zero = |format| pare_runtime::format::WeightFormat::from(format).has_zero();
+        self.layout == Layout::Planes && weights.is_some_and(has_zero)
     }
 
     /// The same, layouts chosen otherwise.

@@ -2,3 +2,4 @@
 
 pub mod amc;
 pub mod deep_compression;
+pub mod haq;

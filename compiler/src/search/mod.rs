@@ -11,16 +11,20 @@
 //!   solution with the true loss.
 //! * [`cache`] keeps scores on disk, whoever asks for them.
 //! * [`explain`] says why a budget cannot be met.
-//! * [`ddpg`] is an agent that learns to decide; [`uniform`] and [`random`] are what any search must beat.
+//! * [`ddpg`] is an agent that learns to decide; [`uniform`], [`manual`], [`random`] and
+//!   [`evolution`] are what any search must beat.
 
 pub mod budget;
 pub mod cache;
 pub mod ddpg;
+pub mod evolution;
 pub mod exact;
 pub mod explain;
 pub mod front;
+pub(crate) mod guesses;
 pub mod ilp;
 pub mod knapsack;
+pub mod manual;
 pub mod project;
 pub mod random;
 pub mod refine;
@@ -37,6 +41,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cost::layers::Layers;
 use crate::cost::{Cost, CostError};
 use crate::policy::Policy;
 use crate::units::{Quantity, UnitMismatch};
@@ -70,6 +75,8 @@ pub struct Score {
 pub struct Problem<'a> {
     /// What may be chosen.
     pub space: &'a Space,
+    /// The nodes of the network, for strategies that learn from what layers are like.
+    pub layers: &'a Layers,
     /// Prices, at most one a metric; a bound on a metric without one is an error.
     pub costs: Vec<&'a dyn Cost>,
     /// What the network may cost and must keep.
@@ -132,6 +139,8 @@ pub struct Statistics {
     pub proved: bool,
     /// Time in the solvers.
     pub solve_time: Duration,
+    /// Of strategies that guess: the metric of each policy on the calibration samples, in the order they were tried.
+    pub tried: Vec<f64>,
 }
 
 /// A search that found nothing.
@@ -167,6 +176,9 @@ pub enum SearchError {
         /// The target's unit and the bound's.
         mismatch: UnitMismatch,
     },
+    /// A space for another network.
+    #[error(transparent)]
+    Space(#[from] space::SpaceError),
     /// There is nothing to choose.
     #[error("the network has no layer with weights: there is nothing to search")]
     Empty,

@@ -1,12 +1,13 @@
 //! Random search: what any search with as many evaluations must beat.
 
+use super::guesses::Guesses;
 use super::project::within_budget;
-use super::{Event, Front, Problem, SearchError, Selection, SplitMix64, Statistics, Strategy};
+use super::{Event, Front, Problem, SearchError, Selection, SplitMix64, Strategy};
 
 /// Best of so many random policies, each brought within the budget.
 #[derive(Clone, Debug)]
 pub struct Random {
-    /// How many distinct policies are scored at most.
+    /// How many policies are drawn; those that were drawn before are not scored again.
     pub evaluations: usize,
 }
 
@@ -19,18 +20,15 @@ impl Strategy for Random {
         problem.bounds()?;
         events(Event::Stage { name: "random", steps: self.evaluations });
         let mut random = SplitMix64(problem.seed);
-        let mut seen = std::collections::BTreeSet::new();
-        let mut points = Vec::new();
+        let mut guesses = Guesses::new(problem, "random");
         for _ in 0..self.evaluations {
-            let draw = problem.space.sites().iter().map(|site| random.below(site.choices.len()));
-            let selection = within_budget(problem, &Selection::new(draw.collect()))?;
-            if seen.insert(selection.clone()) {
-                points.push(problem.point("random", problem.space.policy(&selection))?);
-                events(Event::Step { label: format!("random {}", points.len()) });
-            }
+            guesses.score(&within_budget(problem, &draw(problem, &mut random))?, events)?;
         }
-        events(Event::Finished { summary: format!("{} distinct policies", points.len()) });
-        let statistics = Statistics { evaluations: points.len(), ..Statistics::default() };
-        problem.front(points, statistics)
+        guesses.front(events)
     }
+}
+
+/// Any selection.
+pub(crate) fn draw(problem: &Problem, random: &mut SplitMix64) -> Selection {
+    Selection::new(problem.space.sites().iter().map(|site| random.below(site.choices.len())).collect())
 }

@@ -130,6 +130,22 @@ impl Space {
     }
 }
 
+impl Site {
+    /// The same weights with the next narrower activations, if they are offered.
+    pub fn narrower_activations(&self, choice: usize) -> Option<usize> {
+        let from = &self.choices[choice];
+        let narrower = |c: &LayerPolicy| c.weights == from.weights && c.activation_bits < from.activation_bits;
+        self.choices[..choice].iter().rposition(narrower)
+    }
+
+    /// The next narrower weights with the same activations, if they are offered.
+    pub fn narrower_weights(&self, choice: usize) -> Option<usize> {
+        let from = &self.choices[choice];
+        let narrower = |c: &LayerPolicy| c.weights != from.weights && c.activation_bits == from.activation_bits;
+        self.choices[..choice].iter().rposition(narrower)
+    }
+}
+
 impl Selection {
     /// A selection of these choices.
     pub fn new(choices: Vec<usize>) -> Selection {

@@ -49,6 +49,7 @@ impl Synthetic {
     pub(crate) fn problem(&self) -> Problem<'_> {
         Problem {
             space: &self.space,
+            layers: &self.size.0,
             costs: vec![&self.size, &self.bitops, &self.ram],
             budget: self.budget,
             calibration: self,

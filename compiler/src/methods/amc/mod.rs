@@ -21,13 +21,8 @@ pub use self::wall::Wall;
 use crate::cost::CostError;
 use crate::data::Metric;
 use crate::eval::EvalError;
-use crate::search::ddpg::{Agent, Config, Step};
+use crate::search::ddpg::{Agent, Config, Step, unknown};
 use crate::task::TaskError;
-
-/// Times that an episode is begun anew when it would end in widths that were tried before.
-const RETRIES: i32 = 5;
-/// Factor of the exploration from one of these times to the next.
-const WIDER: f32 = 1.5;
 
 /// A network whose groups can each take some widths.
 pub trait Subject {
@@ -160,14 +155,8 @@ pub fn search(
     let mut trials = Vec::with_capacity(episodes);
     let mut known = BTreeSet::new();
     for _ in 0..episodes {
-        let (mut widths, mut steps) = episode(subject, &wall, &mut agent, 1.0)?;
-        // What was tried before says nothing new: look further.
-        for again in 1..=RETRIES {
-            if known.insert(widths.clone()) {
-                break;
-            }
-            (widths, steps) = episode(subject, &wall, &mut agent, WIDER.powi(again))?;
-        }
+        let mut begin = |wider| episode(subject, &wall, &mut agent, wider);
+        let (widths, steps) = unknown(&mut begin, |widths: &Vec<usize>| !known.insert(widths.clone()))?;
         let trial = wall.trial(widths)?;
         agent.learn(&steps, goal.reward(&trial) as f32);
         tried(&trial);

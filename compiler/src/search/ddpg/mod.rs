@@ -187,6 +187,27 @@ impl Agent {
     }
 }
 
+/// An episode that ends where none has ended before: begun anew some times, exploring wider and wider, as what is
+/// known already says nothing new. `episode` takes what to multiply the exploration by.
+///
+/// # Errors
+/// Those of `episode`.
+pub fn unknown<T, E>(
+    episode: &mut dyn FnMut(f32) -> Result<(T, Vec<Step>), E>,
+    mut is_known: impl FnMut(&T) -> bool,
+) -> Result<(T, Vec<Step>), E> {
+    const RETRIES: i32 = 5;
+    const WIDER: f32 = 1.5;
+    let mut ended = episode(1.0)?;
+    for again in 1..=RETRIES {
+        if !is_known(&ended.0) {
+            break;
+        }
+        ended = episode(WIDER.powi(again))?;
+    }
+    Ok(ended)
+}
+
 /// A number from the normal distribution around `mean` that lies in [0, 1].
 pub fn truncated_normal(mean: f32, sigma: f32, random: &mut Pcg32) -> f32 {
     // From any mean in [0, 1] about half of the draws are inside, when sigma is small; more tries than ever needed.
