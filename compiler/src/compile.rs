@@ -78,7 +78,8 @@ impl Settings {
             bias_correction: BiasCorrection::MeanInput,
         };
         let isa = target.board().best_isa();
-        let stages = if target.runner == Runner::Host { Stages::Whole } else { Stages::Banded };
+        let is_host = matches!(target.runner, Runner::Host | Runner::Model(_));
+        let stages = if is_host { Stages::Whole } else { Stages::Banded };
         let activation_bits = target.searched_activation_bits.clone();
         let edges = EdgeLayers::Uniform;
         Settings { isa, target, quant, activation_bits, sums: Sums::default(), stages, edges, seed, cache }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::board::accelerator::Accelerator;
 use crate::board::chip::{Step, Uart};
 use crate::board::cycles::Timings;
 use crate::board::firmware::{Core, Counter, Device, Memory, Region};
@@ -101,6 +102,8 @@ pub enum Runner {
     SameAs(String),
     /// As firmware, on the chip itself alone: a core that no emulator here has.
     Chip(Core),
+    /// In this process, timed by a model of an accelerator.
+    Model(Accelerator),
 }
 
 /// Why there is no such target.
@@ -182,7 +185,7 @@ macro_rules! built_in {
 }
 
 /// Descriptions that come with the program.
-const BUILT_IN: [(&str, &str); 14] = [
+const BUILT_IN: [(&str, &str); 17] = [
     built_in!("host"),
     built_in!("cortex-m0plus"),
     built_in!("cortex-m3"),
@@ -197,12 +200,20 @@ const BUILT_IN: [(&str, &str); 14] = [
     built_in!("nrf52840"),
     built_in!("esp32-c3"),
     built_in!("corstone-300"),
+    built_in!("bismo-edge"),
+    built_in!("bismo-cloud"),
+    built_in!("bit-fusion"),
 ];
 
 impl Target {
     /// Whether what inference takes there is counted, the same in every run, rather than timed.
     pub fn counts(&self) -> bool {
         self.unit != TickUnit::Nanoseconds
+    }
+
+    /// Whether its times are those of a model, and nothing is measured.
+    pub fn is_modelled(&self) -> bool {
+        matches!(self.runner, Runner::Model(_))
     }
 
     /// Every target that comes with the program.
@@ -222,7 +233,7 @@ impl Target {
             let target = Self::find(name)?;
             return match target.runner {
                 Runner::Qemu(_) | Runner::SameAs(_) => Ok(target),
-                Runner::Host | Runner::Chip(_) => Err(TargetError::NotEmulated(target.name)),
+                Runner::Host | Runner::Chip(_) | Runner::Model(_) => Err(TargetError::NotEmulated(target.name)),
             };
         }
         let built_in = Self::built_in()?;
@@ -301,7 +312,7 @@ impl Target {
     pub fn core(&self) -> Option<Core> {
         match self.stand_in().as_ref().unwrap_or(self).runner {
             Runner::Qemu(Qemu { ref core, .. }) | Runner::Chip(ref core) => Some(core.clone()),
-            Runner::Host | Runner::SameAs(_) => None,
+            Runner::Host | Runner::SameAs(_) | Runner::Model(_) => None,
         }
     }
 
@@ -341,6 +352,9 @@ impl Target {
     /// Time on the chip, estimated from what was counted, and a sentence that says how; `None` where no estimate is
     /// needed or possible.
     pub fn estimate(&self, counted: Ticks) -> Option<(Ticks, String)> {
+        if let Runner::Model(accelerator) = &self.runner {
+            return Some((counted, format!("a model by roofline, nothing was measured: {}", accelerator.source)));
+        }
         let chip = self.chip.as_ref().filter(|_| counted.unit == self.unit)?;
         let ns = counted.value * chip.nanoseconds(counted.unit);
         let mhz = f64::from(chip.clock_hz) / 1e6;

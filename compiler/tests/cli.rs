@@ -472,3 +472,34 @@ fn channels_weights_and_codes_go_in_one_command() {
     assert_eq!(bench.json(&words)["digest"], made["digest"]);
     assert!(bench.fails(&["compile", "--search", "amc"], 2).contains("--prune"));
 }
+
+#[test]
+fn an_accelerator_is_a_target_and_its_times_are_called_a_model() {
+    let bench = Bench::new();
+    let compile = |bits: &str| bench.json(&["compile", "--target", "bismo-edge", "--bits", bits, "--limit", "50"]);
+    let [eight, four] = ["w8a8", "w4a4"].map(compile);
+    assert!(eight["latency_estimate"]["how"].as_str().unwrap().contains("nothing was measured"), "{eight}");
+    let cycles = |made: &Value| made["latency"]["value"].as_f64().unwrap();
+    assert!(cycles(&four) < 0.7 * cycles(&eight), "fewer bits, fewer passes");
+    let said = bench.fails(&["bench", eight["files"]["blob"].as_str().unwrap(), "--target", "qemu:bismo-edge"], 2);
+    assert!(said.contains("no emulator"), "{said}");
+}
+
+#[test]
+fn an_agent_and_its_rivals_stay_within_the_budget() {
+    let bench = Bench::new();
+    let line = "search --search haq --evaluations 12 --max-flash 24000B --pin-edges";
+    let words: Vec<&str> = line.split(' ').collect();
+    let found = bench.json(&words);
+    let beside = found["beside"].as_array().unwrap();
+    let names: Vec<&str> = beside.iter().map(|point| point["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["exact", "evolution", "random", "manual"]);
+    for point in beside.iter().chain([&found["chosen"]]) {
+        assert!(point["blob_bytes"].as_f64().unwrap() <= 24000.0, "{point}");
+        let layers = point["policy"].as_object().unwrap();
+        assert_eq!(layers.values().filter(|layer| layer["weights"] == "w8").count().min(2), 2, "{point}");
+    }
+    assert_eq!(found["tried"].as_array().unwrap().len(), found["evaluations"].as_u64().unwrap() as usize);
+    let alone = bench.json(&[&words[..], &["--alone"]].concat());
+    assert_eq!((&alone["chosen"], alone["beside"].as_array().unwrap().len()), (&found["chosen"], 0));
+}

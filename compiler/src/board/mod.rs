@@ -1,8 +1,10 @@
 //! Where blobs run: one file a board, and the one trait that every other stage sees of it.
 //!
 //! `host` is this very machine; `qemu` runs firmware (built by `firmware`, told what to do by `job`) in an
-//! emulator; `serial` has it run by a board at a serial `line` (told by the messages of `wire`).
+//! emulator; `serial` has it run by a board at a serial `line` (told by the messages of `wire`); `accelerator` says what
+//! one would take by its data sheet.
 
+pub mod accelerator;
 mod aligned;
 #[path = "../../../targets/firmware/src/chip.rs"]
 pub mod chip;
@@ -71,6 +73,9 @@ pub(crate) fn of(target: &Target, timings: Option<Timings>) -> Box<dyn Board> {
         (_, Some(device)) => Box::new(serial::Serial::new(&target.name, device, target.port.clone())),
         // That a description names a target that runs was checked when it was read.
         (Runner::Host | Runner::SameAs(_) | Runner::Chip(_), None) => Box::new(host::Host::default()),
+        (Runner::Model(accelerator), None) => {
+            Box::new(accelerator::Modelled { name: target.name.clone(), accelerator: accelerator.clone() })
+        }
         (Runner::Qemu(qemu), None) => {
             let counting = qemu::Emulator::new(&target.name, qemu.clone());
             Box::new(match timings {

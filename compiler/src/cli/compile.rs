@@ -499,7 +499,13 @@ impl Finished<'_> {
             ("blob".to_owned(), h.blob_bytes.to_string()),
             ("weights".to_owned(), format!("{} (float {})", h.weight_bytes, h.float_bytes)),
             ("arena".to_owned(), h.arena_bytes.to_string()),
-            ("latency".to_owned(), format!("{latency} measured, {} kernels", self.settings.isa)),
+            (
+                "latency".to_owned(),
+                match self.settings.target.is_modelled() {
+                    true => format!("{latency} by the model of the target"),
+                    false => format!("{latency} measured, {} kernels", self.settings.isa),
+                },
+            ),
         ];
         facts.extend(report.stages.iter().map(stage));
         facts.extend(self.finetuned.as_ref().map(|tuned| ("fine-tuned".to_owned(), tuned.sentence())));

@@ -31,6 +31,7 @@ impl Finished<'_> {
         let latency = Latency::new(layers.clone(), &self.table);
         let predicted = latency.of(&self.policy).ok();
         let float_bytes: usize = graph.values.iter().filter_map(|v| v.data.as_ref()).map(|data| 4 * data.len()).sum();
+        let is_measured = !self.settings.target.is_modelled();
         let headline = Headline {
             metric: self.task.data.metric.to_string(),
             accuracy_float: self.float.value,
@@ -42,7 +43,7 @@ impl Finished<'_> {
             arena_bytes: Bytes(self.deployed.plan.arena_bytes as u64),
             linked: self.linked.as_ref().ok().copied(),
             predicted: predicted.map(|quantity| self.ticks(quantity.value())),
-            measured: Some(self.timing.total(0.5)),
+            measured: is_measured.then(|| self.timing.total(0.5)),
             macs: Count(graph.nodes.iter().map(|node| graph.macs(node)).sum()),
             bitops: Count(Bitops(layers.clone()).of(&self.policy).map_or(0, |q| q.value() as u64)),
             wall_s,
@@ -98,7 +99,7 @@ impl Finished<'_> {
 
     fn budget_lines(&self, headline: &Headline) -> Vec<BudgetLine> {
         let reached = |bounded: Bounded| match bounded {
-            Bounded::Latency => headline.measured.map(Quantity::Ticks),
+            Bounded::Latency => headline.measured.or(headline.predicted).map(Quantity::Ticks),
             Bounded::Flash => {
                 Some(Quantity::Bytes(headline.linked.map_or(headline.blob_bytes, |linked| linked.flash_bytes)))
             }
@@ -152,6 +153,7 @@ impl Finished<'_> {
     fn layer_rows(&self, latency: &Latency<'_>) -> Vec<LayerRow> {
         let graph = &self.task.graph;
         let layers = Layers::of(graph);
+        let is_measured = !self.settings.target.is_modelled();
         let predicted: BTreeMap<String, Ticks> = latency
             .predict(&self.policy)
             .map(|rows| rows.into_iter().map(|(name, p)| (name, p.ticks)).collect())
@@ -177,7 +179,7 @@ impl Finished<'_> {
                 weight_bytes: Bytes(bits.unwrap_or(0).div_ceil(8)),
                 macs: Count(layer.macs),
                 predicted: predicted.get(&node.name).copied(),
-                measured: measured.map(|(_, ticks)| self.timing.ticks(*ticks)),
+                measured: measured.filter(|_| is_measured).map(|(_, ticks)| self.timing.ticks(*ticks)),
             }
         };
         graph.nodes.iter().zip(layers.iter()).enumerate().map(row).collect()
