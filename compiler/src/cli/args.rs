@@ -129,8 +129,8 @@ pub(super) struct SearchArgs {
     #[arg(long = "search", value_enum, value_name = "METHOD")]
     pub(super) method: Option<Method>,
     /// With --search haq, evolution and random: policies that are tried.
-    #[arg(long, value_name = "N", default_value_t = Haq::EPISODES, requires = "method")]
-    evaluations: usize,
+    #[arg(long, value_name = "N", default_value_t = Haq::EPISODES as u64, requires = "method", value_parser = clap::value_parser!(u64).range(1..))]
+    evaluations: u64,
     /// With --search haq: by the agent alone.
     #[arg(long, requires = "method")]
     alone: bool,
@@ -178,7 +178,7 @@ impl SearchArgs {
     }
 
     fn strategy(&self, method: Method) -> Box<dyn Strategy> {
-        let evaluations = self.evaluations;
+        let evaluations = self.evaluations as usize;
         match method {
             Method::Exact | Method::Amc => Box::new(Exact::default()),
             Method::Haq => Box::new(Haq { episodes: evaluations, credit: Credit::default() }),

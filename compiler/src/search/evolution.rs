@@ -31,7 +31,7 @@ impl Strategy for Evolution {
         let mut guesses = Guesses::new(problem, "evolution");
         let mut known = 0;
         while guesses.len() < self.evaluations && known < PATIENCE {
-            let from = match guesses.len() < 2 * PARENTS.min(self.evaluations / 4) {
+            let from = match guesses.len() < (2 * PARENTS).min(self.evaluations / 2).max(1) {
                 true => draw(problem, &mut random),
                 false => child(&guesses, problem, &mut random),
             };
@@ -43,6 +43,7 @@ impl Strategy for Evolution {
     }
 }
 
+/// Each layer as one of two parents has it, or decided anew.
 fn child(guesses: &Guesses<'_, '_>, problem: &Problem, random: &mut SplitMix64) -> Selection {
     let parents: Vec<&Selection> = guesses.best().into_iter().take(PARENTS).map(|(selection, _)| selection).collect();
     let [one, other] = [(); 2].map(|()| parents[random.below(parents.len())].choices());
@@ -52,4 +53,40 @@ fn child(guesses: &Guesses<'_, '_>, problem: &Problem, random: &mut SplitMix64) 
         if random.below(ONE_OF) == 0 { random.below(site.choices.len()) } else { inherited }
     };
     Selection::new(sites.map(decide).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::search::random::Random;
+    use crate::search::testing::{Synthetic, quiet};
+    use crate::search::{Budget, Metric};
+    use crate::units::Bytes;
+
+    #[test]
+    fn children_are_better_than_guesses() {
+        let (mut bred, mut guessed) = (0.0, 0.0);
+        for seed in 0..10 {
+            let mut net = Synthetic::new(8, &[2, 3, 4, 6, 8], &[8], seed);
+            let widest =
+                net.problem().costs_of(&net.space.policy(&net.space.widest())).unwrap()[&Metric::Flash].value();
+            net.budget = Budget { flash: Some(Bytes((0.7 * widest) as u64)), ..net.budget };
+            let chosen = |strategy: &mut dyn Strategy| strategy.search(&net.problem(), &mut quiet()).unwrap().chosen;
+            let found = chosen(&mut Evolution { evaluations: 100 });
+            assert!(net.problem().within(&found.costs));
+            bred += found.score.loss;
+            guessed += chosen(&mut Random { evaluations: 100 }).score.loss;
+        }
+        assert!(bred < guessed, "{bred} and {guessed}");
+    }
+
+    #[test]
+    fn one_policy_is_enough_to_begin_with() {
+        let mut net = Synthetic::new(3, &[2, 8], &[8], 0);
+        net.budget = Budget { flash: Some(Bytes(1 << 20)), ..net.budget };
+        for evaluations in 1..5 {
+            let front = Evolution { evaluations }.search(&net.problem(), &mut quiet());
+            assert!(matches!(front, Ok(front) if front.statistics.evaluations <= evaluations));
+        }
+    }
 }
