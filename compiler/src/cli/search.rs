@@ -15,6 +15,7 @@ use crate::compile::{Found, Settings, Workshop};
 use crate::data::Split;
 use crate::search::Point;
 use crate::search::budget::Metric;
+use crate::search::space::label;
 
 /// Options of `pare search`.
 #[derive(Clone, Debug, clap::Args)]
@@ -91,15 +92,17 @@ fn listing(found: &Found, metric: &str) -> String {
         }
     }
     points.sort_by(|a, b| size(a).total_cmp(&size(b)).then(a.score.metric.total_cmp(&b.score.metric)));
-    let mut text = format!("{:<12} {:>9} {:>11} {:>8}\n", "policy", "blob KiB", "latency us", metric);
+    let mut text = format!("{:<12} {:>9} {:>20} {:>8}\n", "policy", "blob KiB", "latency", metric);
     for point in points {
         let kib = format!("{:.1}", size(point) / 1024.0);
-        let us = match point.costs.get(&Metric::Latency) {
-            Some(latency) => format!("{:.1}", latency.value() / 1e3),
-            None => "-".to_owned(),
-        };
+        let latency = point.costs.get(&Metric::Latency).map_or_else(|| "-".to_owned(), ToString::to_string);
         let mark = if point.policy == chosen.policy { "  <- chosen" } else { "" };
-        text += &format!("{:<12} {kib:>9} {us:>11} {:>8.4}{mark}\n", point.name, point.score.metric);
+        text += &format!("{:<12} {kib:>9} {latency:>20} {:>8.4}{mark}\n", point.name, point.score.metric);
+    }
+    text += "\nlayer by layer, first to last\n";
+    for point in found.beside.iter().chain([chosen]) {
+        let decided = found.space.sites().iter().filter_map(|site| point.policy.layers.get(&site.name));
+        text += &format!("{:<12} {}\n", point.name, decided.map(label).collect::<Vec<_>>().join(" "));
     }
     text
 }

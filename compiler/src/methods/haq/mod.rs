@@ -109,9 +109,9 @@ mod tests {
         for seed in 0..5 {
             let net = made_up(seed);
             let problem = Problem { seed, ..net.problem() };
-            let mut haq = Haq { episodes: 300, credit: Credit::default() };
+            let mut haq = Haq { episodes: 200, credit: Credit::default() };
             let found = haq.search(&problem, &mut quiet()).unwrap().chosen;
-            let random = Random { evaluations: 300 }.search(&problem, &mut quiet()).unwrap().chosen;
+            let random = Random { evaluations: 200 }.search(&problem, &mut quiet()).unwrap().chosen;
             let best = 0.9 * (0.3 - optimum(&net)).exp();
             let regret = |metric: f64| (best - metric) / best;
             assert!(problem.within(&found.costs));
