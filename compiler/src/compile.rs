@@ -225,10 +225,10 @@ impl<'a> Workshop<'a> {
         let Settings { target, isa, cache, .. } = self.settings;
         let known = remembered_table(cache, target, *isa)?.map_or_else(Vec::new, |table| table.rows().to_vec());
         let kernels: BTreeSet<_> = known.iter().map(Row::query).collect();
+        let config = self.lower_config();
         let mut subjects = Vec::new();
         for &graph in graphs {
-            let layers = layers_as_run(graph, &self.lower_config()).map_err(DeployError::from)?;
-            let config = self.lower_config();
+            let layers = layers_as_run(graph, &config).map_err(DeployError::from)?;
             let missing = |policy: &Policy| {
                 layers.queries(policy).any(|query| {
                     let steps = if config.can_skip_zeros(query.weights) { query.steps } else { Steps::ALL };
@@ -243,7 +243,7 @@ impl<'a> Workshop<'a> {
         let mut new = Vec::new();
         if !subjects.is_empty() {
             let journal = journal(cache, target, *isa);
-            new = measure::rows(&journal, *isa, &subjects, &self.lower_config(), events)?;
+            new = measure::rows(&journal, *isa, &subjects, &config, events)?;
             journal.finish();
             events(Event::Finished { summary: format!("{} rows", new.len()) });
         }

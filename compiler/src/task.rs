@@ -5,6 +5,7 @@ use sha2::{Digest, Sha256};
 
 use crate::board::host::Host;
 use crate::board::{Board, BoardError};
+use crate::data::metric::argmax;
 use crate::data::{Dataset, Elements, Metric, MetricAccumulator, MetricError, Preprocessing, Split, Windows};
 use crate::eval::{EvalError, Net};
 use crate::ir::Graph;
@@ -245,14 +246,13 @@ impl Samples {
     /// # Errors
     /// When one of them does not run.
     pub fn agreement(&self, net: &Net, blob: &[u8], indices: &[u32]) -> Result<f64, TaskError> {
-        let class = |row: &[f32]| (1..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best });
         let (mut same, mut all) = (0, 0);
         for some in indices.chunks(4096) {
             let inputs = self.inputs(some);
             let floats = net.forward(&inputs, inputs.len() / net.sample_len())?;
             let integers = infer_blob(blob, Host::default(), Isa::best(), &inputs)?;
             let rows = floats.chunks(self.output_len).zip(integers.chunks(self.output_len));
-            same += rows.filter(|(a, b)| class(a) == class(b)).count();
+            same += rows.filter(|(a, b)| argmax(a) == argmax(b)).count();
             all += floats.len() / self.output_len;
         }
         Ok(same as f64 / all.max(1) as f64)

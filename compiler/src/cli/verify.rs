@@ -16,6 +16,7 @@ use super::{Global, Output};
 use crate::board::Board;
 use crate::board::host::Host;
 use crate::data::Metric;
+use crate::data::metric::argmax;
 use crate::eval::Net;
 use crate::ir::ValueId;
 use crate::target::Target;
@@ -161,8 +162,4 @@ fn backends(names: &[String], host: Host, at: &PortArgs) -> Result<Vec<Backend>>
         backends.insert(0, Backend::here(Isa::Reference, host));
     }
     Ok(backends)
-}
-
-fn argmax(row: &[f32]) -> usize {
-    row.iter().enumerate().fold((0, f32::NEG_INFINITY), |best, (i, &x)| if x > best.1 { (i, x) } else { best }).0
 }

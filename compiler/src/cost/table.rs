@@ -269,6 +269,9 @@ impl LatencyTable {
     /// is faster.
     fn own(&self, query: &KernelQuery) -> Option<Predicted> {
         let dense = self.dense(query)?;
+        if is_dense(&query.steps) {
+            return Some(dense);
+        }
         let sparse = self.sparse(query).filter(|&time| time < dense.ticks.value);
         Some(sparse.map_or(dense, |value| Predicted {
             ticks: Ticks { value, unit: self.file.unit },

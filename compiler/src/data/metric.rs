@@ -215,7 +215,7 @@ impl MetricAccumulator {
 }
 
 /// Index of the largest element, the first of equals.
-fn argmax(row: &[f64]) -> Option<usize> {
+pub(crate) fn argmax<T: PartialOrd>(row: &[T]) -> Option<usize> {
     (0..row.len()).reduce(|best, i| if row[i] > row[best] { i } else { best })
 }
 

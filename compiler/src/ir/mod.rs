@@ -365,6 +365,12 @@ impl Graph {
         &self.value(node.inputs[i]).shape
     }
 
+    /// The numbers of a constant operand of a node; none where there is no such operand, or it is computed.
+    pub fn constant(&self, node: &Node, i: usize) -> &[f32] {
+        let data = node.inputs.get(i).and_then(|&value| self.value(value).data.as_deref());
+        data.map_or(&[], Vec::as_slice)
+    }
+
     /// Multiply-accumulates of a node for one sample: those of weighted layers; 0 for the others.
     pub fn macs(&self, node: &Node) -> u64 {
         if !node.op.has_weights() {

@@ -28,13 +28,38 @@ impl Strategy for Manual {
             let selection = Selection::new(sites.iter().enumerate().map(choose).collect());
             let policy = problem.space.policy(&selection);
             if problem.within(&problem.costs_of(&policy)?) {
-                events(Event::Finished {
-                    summary: super::space::label(&sites[sites.len() / 2].choices[step.min(most - 1)]),
-                });
                 let statistics = Statistics { evaluations: 1, ..Statistics::default() };
-                return problem.front(vec![problem.point("manual", policy)?], statistics);
+                let point = problem.point("manual", policy)?;
+                events(Event::Finished { summary: format!("manual: {:.4}", point.score.metric) });
+                return problem.front(vec![point], statistics);
             }
         }
         Err(explain::infeasible(problem)?.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::search::space::label;
+    use crate::search::testing::{Synthetic, quiet};
+    use crate::search::{Budget, Metric};
+    use crate::units::Bytes;
+
+    #[test]
+    fn the_middle_gives_way_and_the_edges_stay() {
+        let mut net = Synthetic::new(4, &[2, 4, 8], &[8], 1);
+        let bytes = |net: &Synthetic, selection| {
+            net.problem().costs_of(&net.space.policy(selection)).unwrap()[&Metric::Flash].value() as u64
+        };
+        let wanted = Selection::new(vec![2, 1, 1, 2]);
+        net.budget = Budget { flash: Some(Bytes(bytes(&net, &wanted))), ..net.budget };
+        let chosen = Manual.search(&net.problem(), &mut quiet()).unwrap().chosen;
+        let labels: Vec<String> = chosen.policy.layers.values().map(label).collect();
+        assert_eq!(labels, ["w8a8", "w4a8", "w4a8", "w8a8"]);
+        let edges = Selection::new(vec![2, 0, 0, 2]);
+        net.budget = Budget { flash: Some(Bytes(bytes(&net, &edges) - 1)), ..net.budget };
+        let none = Manual.search(&net.problem(), &mut quiet());
+        assert!(matches!(none, Err(SearchError::Infeasible(_))), "{none:?}");
     }
 }

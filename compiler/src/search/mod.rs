@@ -208,6 +208,14 @@ impl Problem<'_> {
         self.costs.iter().map(|cost| Ok((cost.metric(), cost.of(policy)?))).collect()
     }
 
+    /// The prices of a policy that are bounded: all that tells whether it is within the budget.
+    ///
+    /// # Errors
+    /// As [`Problem::bounds`] and [`Cost::of`].
+    pub fn bounded_costs_of(&self, policy: &Policy) -> Result<Costs, SearchError> {
+        self.bounds()?.into_iter().map(|(cost, _)| Ok((cost.metric(), cost.of(policy)?))).collect()
+    }
+
     /// The cost bounds with the price that each one limits.
     ///
     /// # Errors

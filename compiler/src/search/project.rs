@@ -43,7 +43,7 @@ fn sweep(problem: &Problem, mut at: Priced, wanted: impl Fn(&Priced, &Priced) ->
     Ok(at)
 }
 
-/// A selection and what it costs.
+/// A selection and what it costs, as far as that is bounded.
 struct Priced {
     selection: Selection,
     costs: Costs,
@@ -51,7 +51,7 @@ struct Priced {
 
 impl Priced {
     fn new(problem: &Problem, selection: Selection) -> Result<Priced, SearchError> {
-        Ok(Priced { costs: problem.costs_of(&problem.space.policy(&selection))?, selection })
+        Ok(Priced { costs: problem.bounded_costs_of(&problem.space.policy(&selection))?, selection })
     }
 
     /// Whether a cost that is too high `before` is lower.
@@ -106,7 +106,7 @@ mod tests {
         let to = within_budget(&net.problem(), &widest).unwrap();
         let labels = |to: &Selection| net.space.policy(to).layers.values().map(label).collect::<Vec<_>>();
         assert_eq!(labels(&to), ["w8a8", "w8a8", "w4a8"], "activations take no flash");
-        let all = problem_costs(&net, &widest)[&Metric::Bitops].value();
+        let all = costs(&net, &widest)[&Metric::Bitops].value();
         net.budget = Budget { bitops: Some(Count(all as u64 - 1)), ..Budget::default() };
         let to = within_budget(&net.problem(), &widest).unwrap();
         let labels = |to: &Selection| net.space.policy(to).layers.values().map(label).collect::<Vec<_>>();
@@ -116,13 +116,13 @@ mod tests {
     #[test]
     fn a_peak_that_several_tensors_share_comes_down_too() {
         let mut net = Synthetic::new(4, &[8], &[2, 4, 8], 1);
-        let least = problem_costs(&net, &net.space.narrowest())[&Metric::Ram];
+        let least = costs(&net, &net.space.narrowest())[&Metric::Ram];
         net.budget = Budget { ram: Some(Bytes(least.value() as u64)), ..Budget::default() };
         let to = within_budget(&net.problem(), &net.space.widest()).unwrap();
-        assert_eq!(problem_costs(&net, &to)[&Metric::Ram], least);
+        assert_eq!(costs(&net, &to)[&Metric::Ram], least);
     }
 
-    fn problem_costs(net: &Synthetic, selection: &Selection) -> Costs {
+    fn costs(net: &Synthetic, selection: &Selection) -> Costs {
         net.problem().costs_of(&net.space.policy(selection)).unwrap()
     }
 }

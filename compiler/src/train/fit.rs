@@ -16,6 +16,7 @@ use super::net::{Net, NetError, Norms};
 use super::optimiser::{Optimiser, Rule};
 use super::parameter::Parameter;
 use super::schedule::{Decay, Schedule};
+use crate::data::metric::argmax;
 use crate::data::{Metric, Split};
 use crate::eval::{self, EvalError};
 use crate::ir::Graph;
@@ -586,8 +587,7 @@ fn prefixed(prefix: &str, tensors: Tensors) -> Tensors {
 }
 
 fn count_right(outputs: &[f32], labels: &[u32], width: usize) -> usize {
-    let answer = |row: &[f32]| (0..width).reduce(|best, i| if row[i] > row[best] { i } else { best });
-    outputs.chunks_exact(width).zip(labels).filter(|(row, label)| answer(row) == Some(**label as usize)).count()
+    outputs.chunks_exact(width).zip(labels).filter(|(row, label)| argmax(row) == Some(**label as usize)).count()
 }
 
 /// Of all constants of a graph, in order.

@@ -18,6 +18,7 @@ use crate::lower::LowerConfig;
 use crate::policy::{EdgeLayers, Policy, WeightFormat};
 use crate::prune::{Group, Groups, Pruner, shrink};
 use crate::rng::Pcg32;
+use crate::search::ddpg::normalised;
 
 /// Least share of a group's channels that stays.
 const LEAST: f64 = 0.2;
@@ -206,17 +207,4 @@ pub fn shapes(graph: &Graph, multiple: usize, n: usize, seed: u64) -> Vec<Graph>
         shrink(graph, &groups, &keep)
     };
     chosen.iter().map(shape).collect()
-}
-
-/// Each column from 0 to 1; 0 where all rows have the same.
-fn normalised(rows: &[Vec<f64>]) -> Vec<Vec<f32>> {
-    let bounds = |column: usize| {
-        let of = || rows.iter().map(|row| row[column]);
-        (of().fold(f64::INFINITY, f64::min), of().fold(f64::NEG_INFINITY, f64::max))
-    };
-    let scaled = |(column, x): (usize, &f64)| {
-        let (least, most) = bounds(column);
-        if most > least { ((x - least) / (most - least)) as f32 } else { 0.0 }
-    };
-    rows.iter().map(|row| row.iter().enumerate().map(scaled).collect()).collect()
 }

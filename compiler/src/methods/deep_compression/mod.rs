@@ -120,14 +120,12 @@ impl Compression<'_> {
         // Activations are those of the trained weights; these have their codes.
         let mut quantized = self.codes(&shared.graph, &Policy::default())?;
         for (&id, start) in &start.weights {
-            let operands = &shared.graph.node(id).inputs;
-            let constant = |operand: usize| {
-                let value = operands.get(operand).and_then(|&value| shared.graph.value(value).data.as_deref());
-                value.cloned().unwrap_or_default()
-            };
+            let (graph, node) = (&shared.graph, shared.graph.node(id));
             let values: Vec<f32> = net.weight_map_parameters(id).flat_map(|own| own.values.clone()).collect();
-            let factors = net.norm_factors(id);
-            let codes = shared::codes(start, &constant(1), &values, factors.as_deref(), constant(2));
+            let mut scales = start.scales.clone();
+            net.fold_norm(id, &mut scales);
+            let bias = graph.constant(node, 2).to_vec();
+            let codes = shared::codes(start, graph.constant(node, 1), &values, scales, bias);
             quantized.weights.insert(id, codes);
         }
         Ok(Compressed { graph: shared.graph, val: [pruned.val, shared.val], quantized })

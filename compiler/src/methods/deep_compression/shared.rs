@@ -133,19 +133,14 @@ impl WeightMap for SharedValues {
     }
 }
 
-/// The codes that trained weights, as the layer sees them, stand for: `values` are what they share, `factors` what a norm
-/// has multiplied each channel by.
+/// The codes that trained weights, as the layer sees them, stand for: `values` are what they share.
 pub(super) fn codes(
     start: &WeightCodes,
     weights: &[f32],
     values: &[f32],
-    factors: Option<&[f32]>,
+    scales: Vec<f32>,
     bias: Vec<f32>,
 ) -> WeightCodes {
-    let mut scales = start.scales.clone();
-    for (scale, factor) in scales.iter_mut().zip(factors.into_iter().flatten()) {
-        *scale *= factor.abs().max(f32::MIN_POSITIVE);
-    }
     let values = Values::new(values, Zero::of(start));
     let rows = weights.chunks((weights.len() / scales.len().max(1)).max(1)).zip(&scales);
     let levels = rows.flat_map(|(row, &scale)| row.iter().map(move |w| (w, scale)));
@@ -184,15 +179,15 @@ mod tests {
         let (latent, mut given) = (start.decode(), vec![0.0; 6]);
         shared.forward(&latent, &own, &mut given);
         assert!(given.iter().zip(&latent).all(|(a, b)| (a - b).abs() < 1e-6), "{given:?}");
-        assert_eq!(codes(&start, &given, &own[0].values, None, vec![0.0; 2]), start);
+        assert_eq!(codes(&start, &given, &own[0].values, start.scales.clone(), vec![0.0; 2]), start);
 
         own[0].values = vec![-0.5, 0.1, 0.8];
         shared.forward(&latent, &own, &mut given);
         assert_eq!((given[0], given[2]), (0.0, 0.0), "what was pruned stays");
-        let trained = codes(&start, &given, &own[0].values, None, vec![0.0; 2]);
+        let trained = codes(&start, &given, &own[0].values, start.scales.clone(), vec![0.0; 2]);
         assert!(trained.decode().iter().zip(&given).all(|(a, b)| (a - b).abs() < 1e-6));
         let twice: Vec<f32> = given.iter().map(|w| 2.0 * w).collect();
-        let normed = codes(&start, &twice, &own[0].values, Some(&[2.0; 2]), vec![0.0; 2]);
+        let normed = codes(&start, &twice, &own[0].values, vec![0.02, 0.04], vec![0.0; 2]);
         assert_eq!((normed.levels, normed.scales), (trained.levels, vec![0.02, 0.04]));
     }
 
@@ -204,7 +199,7 @@ mod tests {
         let own = shared.parameters("layer");
         let mut given = vec![0.0; 6];
         shared.forward(&start.decode(), &own, &mut given);
-        assert_eq!(codes(&start, &given, &own[0].values, None, vec![0.0; 2]), start);
+        assert_eq!(codes(&start, &given, &own[0].values, start.scales.clone(), vec![0.0; 2]), start);
     }
 
     #[test]

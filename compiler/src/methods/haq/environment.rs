@@ -2,7 +2,7 @@
 
 use crate::cost::layers::Layer;
 use crate::policy::{LayerPolicy, WeightChoice};
-use crate::search::ddpg::Step;
+use crate::search::ddpg::{Step, normalised};
 use crate::search::space::{Site, SpaceError};
 use crate::search::{Problem, SearchError, Selection};
 
@@ -48,7 +48,7 @@ impl Environment {
             let layer = find(site).ok_or_else(|| SearchError::Space(SpaceError::Unknown(site.name.clone())))?;
             rows.push(facts(layer, place));
         }
-        let layers = sites.iter().zip(scaled(&rows)).map(|(site, facts)| Decisions::new(site, facts));
+        let layers = sites.iter().zip(normalised(&rows)).map(|(site, facts)| Decisions::new(site, facts));
         Ok(Environment { layers: layers.collect() })
     }
 
@@ -150,20 +150,6 @@ fn facts(layer: &Layer, place: usize) -> Vec<f64> {
     let stride = if is_vector { 0 } else { shape.stride[0] };
     let numbers = [shape.c_in, shape.c_out, stride, shape.kernel[0], layer.weights as usize, shape.h * shape.w, place];
     std::iter::once(f64::from(u8::from(depthwise))).chain(numbers.map(|n| n as f64)).collect()
-}
-
-/// Each column from 0 to 1.
-fn scaled(rows: &[Vec<f64>]) -> Vec<Vec<f32>> {
-    let bounds: Vec<(f64, f64)> = (0..rows.first().map_or(0, Vec::len))
-        .map(|column| {
-            let numbers = || rows.iter().map(|row| row[column]);
-            (numbers().fold(f64::INFINITY, f64::min), numbers().fold(f64::NEG_INFINITY, f64::max))
-        })
-        .collect();
-    let scale = |(x, (least, most)): (&f64, &(f64, f64))| {
-        if most > least { ((x - least) / (most - least)) as f32 } else { 0.0 }
-    };
-    rows.iter().map(|row| row.iter().zip(&bounds).map(scale).collect()).collect()
 }
 
 #[cfg(test)]

@@ -64,6 +64,7 @@ impl Strategy for Haq {
             };
             let (selection, steps) = unknown(&mut episode, |selection| guesses.contains(selection))?;
             let score = guesses.score(&selection, events)?;
+            // The float score is of other samples; what is the same for all episodes the agent's baseline takes off.
             agent.learn(&steps, REWARD * (100.0 * (score.metric - problem.float.metric)) as f32);
         }
         guesses.front(events)

@@ -208,6 +208,19 @@ pub fn unknown<T, E>(
     Ok(ended)
 }
 
+/// What the rows of a table say beside one another, for states: each column from 0 to 1; 0 where all rows have the same.
+pub fn normalised(rows: &[Vec<f64>]) -> Vec<Vec<f32>> {
+    let bounds = |column: usize| {
+        let of = || rows.iter().map(|row| row[column]);
+        (of().fold(f64::INFINITY, f64::min), of().fold(f64::NEG_INFINITY, f64::max))
+    };
+    let scaled = |(column, x): (usize, &f64)| {
+        let (least, most) = bounds(column);
+        if most > least { ((x - least) / (most - least)) as f32 } else { 0.0 }
+    };
+    rows.iter().map(|row| row.iter().enumerate().map(scaled).collect()).collect()
+}
+
 /// A number from the normal distribution around `mean` that lies in [0, 1].
 pub fn truncated_normal(mean: f32, sigma: f32, random: &mut Pcg32) -> f32 {
     // From any mean in [0, 1] about half of the draws are inside, when sigma is small; more tries than ever needed.

@@ -147,10 +147,14 @@ impl Net {
         weighted.map(|step| (NodeId(step.node as u32), self.graph.nodes[step.node].name.clone())).collect()
     }
 
-    /// What the norm behind a layer multiplies the weights of each channel by in [`Net::graph`]; none without one.
-    pub fn norm_factors(&self, layer: NodeId) -> Option<Vec<f32>> {
-        let step = self.steps.iter().find(|step| step.node == layer.0 as usize)?;
-        Some(step.norm.as_ref()?.factors(&self.parameters))
+    /// Multiplies the steps of a layer's codes, one an output channel, as the norm behind it multiplies its weights in
+    /// [`Net::graph`]. Steps stay positive: a negative factor turns the levels of its channel around.
+    pub fn fold_norm(&self, layer: NodeId, steps: &mut [f32]) {
+        let step = self.steps.iter().find(|step| step.node == layer.0 as usize);
+        let Some(norm) = step.and_then(|step| step.norm.as_ref()) else { return };
+        for (step, factor) in steps.iter_mut().zip(norm.factors(&self.parameters)) {
+            *step *= factor.abs().max(f32::MIN_POSITIVE);
+        }
     }
 
     /// Whether a layer is a convolution.

@@ -97,15 +97,12 @@ impl Codes<'_> {
             activations[value.0 as usize] = start.map(|start| CodedActivation::code(start, own));
         }
         let weights = self.start.weights.iter().map(|(&id, start)| {
-            let operands = &graph.node(id).inputs;
-            let constant = |operand: usize| {
-                let value = operands.get(operand).and_then(|&value| graph.value(value).data.as_deref());
-                value.cloned().unwrap_or_default()
-            };
+            let node = graph.node(id);
             let steps = net.weight_map_parameters(id).last().map_or(&[][..], |steps| &steps.values);
-            let factors = net.norm_factors(id);
-            let mut codes = weights::codes(start, &constant(1), steps, factors.as_deref(), constant(2));
-            if let Some(input) = activations[operands[0].0 as usize] {
+            let mut scales = weights::scales(start, steps);
+            net.fold_norm(id, &mut scales);
+            let mut codes = weights::codes(start, graph.constant(node, 1), scales, graph.constant(node, 2).to_vec());
+            if let Some(input) = activations[node.inputs[0].0 as usize] {
                 weights::round_bias(&mut codes, input.scale);
             }
             (id, codes)

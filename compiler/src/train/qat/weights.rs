@@ -77,19 +77,13 @@ impl WeightMap for CodedWeights {
     }
 }
 
-/// The codes that trained weights, as the layer sees them, stand for: `steps` are what is trained of them, `factors` what
-/// a norm has multiplied each channel by.
-pub(super) fn codes(
-    start: &WeightCodes,
-    weights: &[f32],
-    steps: &[f32],
-    factors: Option<&[f32]>,
-    bias: Vec<f32>,
-) -> WeightCodes {
-    let mut scales: Vec<f32> = start.scales.iter().zip(steps).map(|(scale, trained)| scale * ratio(*trained)).collect();
-    for (scale, factor) in scales.iter_mut().zip(factors.into_iter().flatten()) {
-        *scale *= factor.abs().max(f32::MIN_POSITIVE);
-    }
+/// The real step of each channel: `steps` are what is trained of them.
+pub(super) fn scales(start: &WeightCodes, steps: &[f32]) -> Vec<f32> {
+    start.scales.iter().zip(steps).map(|(scale, trained)| scale * ratio(*trained)).collect()
+}
+
+/// The codes that trained weights, as the layer sees them, stand for.
+pub(super) fn codes(start: &WeightCodes, weights: &[f32], scales: Vec<f32>, bias: Vec<f32>) -> WeightCodes {
     let width = weights.len() / scales.len().max(1);
     let channels = weights.chunks_exact(width.max(1)).zip(&scales).enumerate();
     let levels = channels.flat_map(|(o, (row, &scale))| {
@@ -164,7 +158,7 @@ mod tests {
         let mut coded = vec![0.0; weights.len()];
         map.forward(&latent, &own, &mut coded);
         assert_eq!(coded, start.decode());
-        assert_eq!(codes(&start, &coded, &own[0].values, None, start.bias.clone()), start);
+        assert_eq!(codes(&start, &coded, scales(&start, &own[0].values), start.bias.clone()), start);
     }
 
     /// A code scales with number and step alike, so `x dq/dx + s dq/ds` is `q` (Euler); as rounding counts as the
