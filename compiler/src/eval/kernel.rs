@@ -33,12 +33,12 @@ impl CustomOp1 for Batched<'_> {
     }
 }
 
-/// The sum of two batches of one shape. (Candle's own spins on a thread pool of its own.)
-pub(super) struct Sum;
+/// A function of two elements, over two batches of one shape. (Candle's own spin on a thread pool of their own.)
+pub(super) struct Pairwise<F>(pub(super) F);
 
-impl CustomOp2 for Sum {
+impl<F: Fn(f32, f32) -> f32> CustomOp2 for Pairwise<F> {
     fn name(&self) -> &'static str {
-        "sum"
+        "pairwise"
     }
 
     fn cpu_fwd(
@@ -49,11 +49,11 @@ impl CustomOp2 for Sum {
         b_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let (Some(a_span), Some(b_span)) = (a_layout.contiguous_offsets(), b_layout.contiguous_offsets()) else {
-            bail!("a sum needs contiguous operands")
+            bail!("a function of pairs needs contiguous operands")
         };
         let (a, b) = (&a.as_slice::<f32>()?[a_span.0..a_span.1], &b.as_slice::<f32>()?[b_span.0..b_span.1]);
-        let sum = a.iter().zip(b).map(|(a, b)| a + b).collect();
-        Ok((CpuStorage::F32(sum), a_layout.shape().clone()))
+        let results = a.iter().zip(b).map(|(&a, &b)| self.0(a, b)).collect();
+        Ok((CpuStorage::F32(results), a_layout.shape().clone()))
     }
 }
 

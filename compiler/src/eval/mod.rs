@@ -6,6 +6,7 @@
 
 mod conv;
 pub(crate) mod gemm;
+mod integers;
 mod kernel;
 pub(crate) mod patches;
 pub(crate) mod spatial;
@@ -15,10 +16,12 @@ use candle_core::{CpuStorage, Device, Shape, Storage, Tensor};
 use rayon::prelude::*;
 
 use self::conv::{DepthwiseConv, GroupedConv, Linear};
-use self::kernel::{Affine, Batched, Finish, Kernel, Sum};
+use self::integers::Requantised;
+use self::kernel::{Affine, Batched, Finish, Kernel, Pairwise};
 use self::patches::Patches;
 use self::spatial::{Pooling, Reduction, Resizing, Softmax};
 use crate::ir::{Clamp, DepthToSpaceOrder, Graph, Node, NodeId, Op, ValueId};
+use crate::lower::arithmetic::weight_scales;
 use crate::quant::{ActivationCode, Quantized, WeightCodes};
 
 /// Floats of the largest activation of a strip: about a core's share of the second-level cache.
@@ -98,7 +101,8 @@ struct Step {
 enum Compute {
     /// A function of the first operand.
     Kernel(Box<dyn Kernel>),
-    Sum,
+    /// A function of the first two, element by element.
+    Pairs(Box<dyn Fn(f32, f32) -> f32 + Send + Sync>),
     Concat(usize),
     Pad(Vec<(usize, usize)>),
     Reshape,
@@ -113,7 +117,7 @@ impl Net {
     }
 
     /// The same graph with weights `scale * level`, and every activation, the input too, passed
-    /// through its code.
+    /// through its code: layers with weights, sums and means exactly as integers compute them.
     pub fn fake_quantized(quantized: &Quantized) -> Result<Self, EvalError> {
         let code = |value: ValueId| quantized.activations.get(value.0 as usize).copied().flatten();
         let mut missing = quantized.graph.weighted().filter(|node| !quantized.weights.contains_key(node));
@@ -136,9 +140,17 @@ impl Net {
         let mut steps = Vec::with_capacity(graph.nodes.len());
         for (i, node) in graph.nodes.iter().enumerate() {
             let codes = weights(NodeId(i as u32));
+            let integers = node.inputs.first().copied().and_then(&code).zip(code(node.output));
+            let compute = match integers {
+                Some((input, output)) => {
+                    let second = node.inputs.get(1).copied().and_then(&code);
+                    in_integers(graph, node, codes, [input, second.unwrap_or(input)], output)?
+                }
+                None => compute(graph, node)?,
+            };
             steps.push(Step {
                 name: node.name.clone(),
-                compute: compute(graph, node, codes)?,
+                compute,
                 operands: node.inputs.iter().copied().filter(|&v| !graph.value(v).is_constant()).collect(),
                 output: node.output,
                 shape: graph.value(node.output).shape[1..].to_vec(),
@@ -271,7 +283,7 @@ impl Step {
         let shape = batched(samples, &self.shape);
         let output = match &self.compute {
             Compute::Kernel(kernel) => x.apply_op1_no_bwd(&Batched { kernel: kernel.as_ref(), output: shape })?,
-            Compute::Sum => x.apply_op2_no_bwd(operands[1], &Sum)?,
+            Compute::Pairs(function) => x.apply_op2_no_bwd(operands[1], &Pairwise(function))?,
             Compute::Concat(axis) => Tensor::cat(operands, *axis)?.contiguous()?,
             Compute::Pad(pads) => pad(x, pads)?.contiguous()?,
             // Shares its source's memory and code, so there is nothing to finish.
@@ -299,23 +311,17 @@ pub(crate) fn elements(tensor: &Tensor) -> candle_core::Result<Vec<f32>> {
     tensor.flatten_all()?.to_vec1::<f32>()
 }
 
-/// Prepares a node; weights and bias are those of `codes` where given.
-fn compute(graph: &Graph, node: &Node, codes: Option<&WeightCodes>) -> Result<Compute, EvalError> {
+/// Prepares a node.
+fn compute(graph: &Graph, node: &Node) -> Result<Compute, EvalError> {
     let input = graph.input_shape(node, 0);
     let output = &graph.value(node.output).shape;
     let kernel: Box<dyn Kernel> = match &node.op {
-        Op::Conv2d(conv) => {
-            let (weights, bias) = parameters(graph, node, codes)?;
-            let patches = Patches::new(conv, input, graph.input_shape(node, 1), output);
-            if conv.groups > 1 && conv.groups == input[3] && bias.len() == input[3] {
-                Box::new(DepthwiseConv::new(patches, &weights, bias))
-            } else {
-                Box::new(GroupedConv::new(conv, patches, &weights, bias))
-            }
-        }
-        Op::FullyConnected { .. } => {
-            let (weights, bias) = parameters(graph, node, codes)?;
-            Box::new(Linear::new(&weights, bias))
+        Op::Conv2d(_) | Op::FullyConnected { .. } => {
+            let bias = match node.inputs.len() {
+                2 => vec![0.0; graph.input_shape(node, 1)[0]],
+                _ => constant(graph, node, 2)?.to_vec(),
+            };
+            products(graph, node, constant(graph, node, 1)?, bias)
         }
         Op::Unary(unary) => Box::new(*unary),
         Op::AvgPool(pool) => pooling(pool, Reduction::Mean, input, output),
@@ -324,7 +330,9 @@ fn compute(graph: &Graph, node: &Node, codes: Option<&WeightCodes>) -> Result<Co
         Op::Resize { mode, coordinates } => {
             Box::new(Resizing::new(*mode, *coordinates, [input[1], input[2], input[3]], [output[1], output[2]]))
         }
-        Op::Add { .. } if !graph.value(node.inputs[1]).is_constant() => return Ok(Compute::Sum),
+        Op::Add { .. } if !graph.value(node.inputs[1]).is_constant() => {
+            return Ok(Compute::Pairs(Box::new(|a, b| a + b)));
+        }
         Op::Add { .. } => Box::new(Affine::add(constant(graph, node, 1)?)),
         Op::Mul => Box::new(Affine::multiply(constant(graph, node, 1)?)),
         Op::Concat { axis } => return Ok(Compute::Concat(*axis)),
@@ -341,16 +349,47 @@ fn pooling(pool: &crate::ir::Pool, reduction: Reduction, input: &[usize], output
     Box::new(Pooling { pool: pool.clone(), reduction, input, output })
 }
 
-/// Weights and bias of a weighted node.
-fn parameters(graph: &Graph, node: &Node, codes: Option<&WeightCodes>) -> Result<(Vec<f32>, Vec<f32>), EvalError> {
-    if let Some(codes) = codes {
-        return Ok((codes.decode(), codes.bias.clone()));
-    }
-    let bias = match node.inputs.len() {
-        2 => vec![0.0; graph.input_shape(node, 1)[0]],
-        _ => constant(graph, node, 2)?.to_vec(),
+/// Prepares a node whose activations have codes; weights are those of `codes` where it has any.
+fn in_integers(
+    graph: &Graph,
+    node: &Node,
+    codes: Option<&WeightCodes>,
+    inputs: [ActivationCode; 2],
+    output: ActivationCode,
+) -> Result<Compute, EvalError> {
+    let channels = graph.value(node.output).shape.last().copied().unwrap_or(1);
+    let (sums, scales, bias) = match (codes, &node.op) {
+        (Some(codes), _) => {
+            let levels: Vec<f32> = codes.levels.iter().map(|&level| level.into()).collect();
+            let sums = products(graph, node, &levels, vec![0.0; codes.bias.len()]);
+            let [scale_in, scale_out] = [inputs[0].scale, output.scale].map(f64::from);
+            (sums, weight_scales(&codes.levels, &codes.scales, scale_in, scale_out), codes.bias.clone())
+        }
+        (None, Op::AvgPool(pool)) => {
+            let shape = &graph.value(node.output).shape;
+            let means = pooling(pool, Reduction::Mean, graph.input_shape(node, 0), shape);
+            (means, vec![1.0; channels], vec![0.0; channels])
+        }
+        (None, Op::Add { .. }) if !graph.value(node.inputs[1]).is_constant() => {
+            let sum = integers::sum(inputs, output);
+            return sum.map_or_else(|| compute(graph, node), |sum| Ok(Compute::Pairs(Box::new(sum))));
+        }
+        _ => return compute(graph, node),
     };
-    Ok((constant(graph, node, 1)?.to_vec(), bias))
+    let requantised = Requantised::new(sums, [inputs[0], output], &scales, &bias);
+    Ok(Compute::Kernel(Box::new(requantised)))
+}
+
+/// The sums of products of a layer with weights.
+fn products(graph: &Graph, node: &Node, weights: &[f32], bias: Vec<f32>) -> Box<dyn Kernel> {
+    let input = graph.input_shape(node, 0);
+    let Op::Conv2d(conv) = &node.op else { return Box::new(Linear::new(weights, bias)) };
+    let patches = Patches::new(conv, input, graph.input_shape(node, 1), &graph.value(node.output).shape);
+    if conv.groups > 1 && conv.groups == input[3] && bias.len() == input[3] {
+        Box::new(DepthwiseConv::new(patches, weights, bias))
+    } else {
+        Box::new(GroupedConv::new(conv, patches, weights, bias))
+    }
 }
 
 fn constant<'a>(graph: &'a Graph, node: &Node, operand: usize) -> Result<&'a [f32], EvalError> {

@@ -7,11 +7,23 @@ use crate::quant::ActivationCode;
 
 /// Multipliers of one layer and the shift they share.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Multipliers {
+pub(crate) struct Multipliers {
     /// One an output channel.
     pub mult: Vec<i32>,
     /// Left shift of the accumulator before the high multiply.
     pub pre: u8,
+}
+
+/// What a level of each output channel is worth. A channel of zeros may have any scale: it has one that gives its bias a fine
+/// step.
+pub(crate) fn weight_scales(levels: &[i8], scales: &[f32], scale_in: f64, scale_out: f64) -> Vec<f64> {
+    let fine = scale_out / scale_in / 4096.0;
+    let channels = levels.chunks((levels.len() / scales.len().max(1)).max(1));
+    let scale = |(levels, &scale): (&[i8], &f32)| match levels.iter().all(|&level| level == 0) {
+        true => fine,
+        false => f64::from(scale),
+    };
+    channels.zip(scales).map(scale).collect()
 }
 
 /// Expresses real factors as `mult * 2^(pre - 32)`.
@@ -19,7 +31,7 @@ pub(super) struct Multipliers {
 /// `pre` is the *smallest* shift that lets every multiplier fit 31 bits. The runtime's product is exact
 /// in 64 bits, so a larger shift would only take bits from `mult`; one above 0 is needed for factors of
 /// 1/2 and more.
-pub(super) fn multipliers(factors: &[f64]) -> Option<Multipliers> {
+pub(crate) fn multipliers(factors: &[f64]) -> Option<Multipliers> {
     let largest = factors.iter().copied().fold(0.0, f64::max);
     let pre = (0..=31u8).find(|&pre| fixed(largest, pre) <= f64::from(i32::MAX))?;
     Some(Multipliers { mult: factors.iter().map(|&f| fixed(f, pre) as i32).collect(), pre })
@@ -57,7 +69,7 @@ pub(super) fn clamp_codes(code: &ActivationCode, clamp: Clamp) -> (u8, u8) {
 /// The larger multiplier takes 15 bits where that costs no sum more than 1/32 of a code: x86-64 then multiplies and adds
 /// a pair of operands in one instruction. Else it takes 21, so that two products of 9-bit differences, their
 /// sum and the rounding term stay below 2^31.
-pub(super) fn add_multipliers(a: f64, b: f64) -> Option<(i32, i32, u8)> {
+pub(crate) fn add_multipliers(a: f64, b: f64) -> Option<(i32, i32, u8)> {
     let fixed = |m: f64, shift: u8| (m * 2f64.powi(shift.into())).round();
     let with = |largest: i32| {
         let shift = (1..=30u8).rev().find(|&shift| fixed(a.max(b), shift) <= f64::from(largest))?;

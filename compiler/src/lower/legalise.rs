@@ -3,7 +3,7 @@
 use pare_runtime::format::{Layout, SPARSE_DEPTH, Shape};
 use pare_runtime::kernels::reference;
 
-use super::arithmetic::{add_multipliers, clamp_codes, coarsen, multipliers, requantise};
+use super::arithmetic::{add_multipliers, clamp_codes, coarsen, multipliers, requantise, weight_scales};
 use super::plan::{PlannedConv, PlannedLayer, PlannedOp, PlannedTensor, PlannedWeights, PlannedWindow};
 use super::{LowerConfig, LowerError};
 use crate::cost::layers::{Layers, Steps};
@@ -144,13 +144,7 @@ impl<'a> Lowering<'a> {
         let depth = real.levels.len() / real.scales.len();
         let (scale_in, scale_out) = (f64::from(input.scale), f64::from(output.scale));
         let mut levels = real.levels.to_vec();
-        // A channel of zeros may have any scale: take one that gives its bias a fine step.
-        let fine = scale_out / scale_in / 4096.0;
-        let scale = |(levels, &scale): (&[i8], &f32)| match levels.iter().all(|&l| l == 0) {
-            true => fine,
-            false => f64::from(scale),
-        };
-        let mut scales: Vec<f64> = levels.chunks(depth).zip(real.scales).map(scale).collect();
+        let mut scales = weight_scales(&levels, real.scales, scale_in, scale_out);
         let factors = |scales: &[f64]| scales.iter().map(|s| scale_in * s / scale_out).collect::<Vec<f64>>();
         let given = factors(&scales);
         let pre = multipliers(&given).ok_or_else(|| self.factor(node, &given))?.pre;

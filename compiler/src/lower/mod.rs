@@ -12,7 +12,7 @@
 //! | concat of differing scales | look-up tables in front of it |
 //! | sum of a convolution's result and what is not read again | part of the convolution |
 
-mod arithmetic;
+pub(crate) mod arithmetic;
 mod layouts;
 mod legalise;
 pub mod memory;

@@ -9,7 +9,7 @@ use crate::train::simd::{Arithmetic, LANES, Work, dispatch};
 /// Numbers whose slopes are added up in single precision.
 const BLOCK: usize = 64 * LANES;
 
-/// Every number as its code, exactly as [`crate::eval::Net::fake_quantized`] rounds it.
+/// Every number as its code, rounded as by [`crate::eval::Net::fake_quantized`].
 pub(super) struct CodedActivation {
     start: ActivationCode,
     /// None where the step is given.

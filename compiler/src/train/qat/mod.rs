@@ -2,8 +2,9 @@
 //!
 //! It starts at a [`Quantized`] graph, as a [`crate::quant::CodeBank`] makes it under any policy, and ends at another
 //! one that is deployed the same way ([`crate::deploy::deploy_quantized`]): formats, widths and zero points stay; weights,
-//! biases and the steps of the codes are trained. Forward, training computes what
-//! [`crate::eval::Net::fake_quantized`] does; backward, it takes the gradients of an [`Estimator`].
+//! biases and the steps of the codes are trained. Forward, training computes what [`crate::eval::Net::fake_quantized`] does,
+//! but for the rounding of floating-point sums; backward, it takes the gradients of an [`Estimator`]. Epochs are judged by that
+//! network, which is the deployed integers to the bit.
 //!
 //! Latent weights start as near to the float ones as the codes allow, so that training begins where quantisation
 //! without training ends. A teacher, of the recipe's [`super::Distillation`], sees floats.
@@ -51,7 +52,7 @@ pub struct QuantisedTraining<'a> {
 pub struct TrainedCodes {
     /// That of the best epoch, or of the start where none was better.
     pub quantized: Quantized,
-    /// Its score on the validation samples, by the fake-quantised network.
+    /// Its score on the validation samples, by the fake-quantised network, and so by the integers.
     pub val: f64,
     /// Every epoch.
     pub epochs: Vec<EpochFigures>,
@@ -101,11 +102,7 @@ impl Codes<'_> {
             let steps = net.weight_map_parameters(id).last().map_or(&[][..], |steps| &steps.values);
             let mut scales = weights::scales(start, steps);
             net.fold_norm(id, &mut scales);
-            let mut codes = weights::codes(start, graph.constant(node, 1), scales, graph.constant(node, 2).to_vec());
-            if let Some(input) = activations[node.inputs[0].0 as usize] {
-                weights::round_bias(&mut codes, input.scale);
-            }
-            (id, codes)
+            (id, weights::codes(start, graph.constant(node, 1), scales, graph.constant(node, 2).to_vec()))
         });
         let weights = weights.collect();
         Quantized { weights, activations, graph }

@@ -93,17 +93,6 @@ pub(super) fn codes(start: &WeightCodes, weights: &[f32], scales: Vec<f32>, bias
     WeightCodes { levels: levels.collect(), scales, bias, ..start.clone() }
 }
 
-/// Rounds biases to what integer sums of codes can hold: multiples of the steps of input and weights. A channel of
-/// zeros has no step that matters.
-pub(super) fn round_bias(codes: &mut WeightCodes, input_scale: f32) {
-    let width = codes.levels.len() / codes.scales.len().max(1);
-    let channels = codes.levels.chunks_exact(width.max(1)).zip(&codes.scales).zip(&mut codes.bias);
-    for ((_, &scale), bias) in channels.filter(|((levels, _), _)| levels.iter().any(|&level| level != 0)) {
-        let step = f64::from(input_scale) * f64::from(scale);
-        *bias = ((f64::from(*bias) / step).round() * step) as f32;
-    }
-}
-
 /// Latent weights that are as near to `weights` as those can be that stand well within the cells of `codes`.
 pub(super) fn latent(codes: &WeightCodes, weights: &[f32]) -> Vec<f32> {
     let width = weights.len() / codes.scales.len().max(1);
