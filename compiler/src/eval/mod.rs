@@ -146,7 +146,7 @@ impl Net {
                     let second = node.inputs.get(1).copied().and_then(&code);
                     in_integers(graph, node, codes, [input, second.unwrap_or(input)], output)?
                 }
-                None => compute(graph, node)?,
+                None => compute(graph, node, codes)?,
             };
             steps.push(Step {
                 name: node.name.clone(),
@@ -311,17 +311,14 @@ pub(crate) fn elements(tensor: &Tensor) -> candle_core::Result<Vec<f32>> {
     tensor.flatten_all()?.to_vec1::<f32>()
 }
 
-/// Prepares a node.
-fn compute(graph: &Graph, node: &Node) -> Result<Compute, EvalError> {
+/// Prepares a node; weights and bias are those of `codes` where given.
+fn compute(graph: &Graph, node: &Node, codes: Option<&WeightCodes>) -> Result<Compute, EvalError> {
     let input = graph.input_shape(node, 0);
     let output = &graph.value(node.output).shape;
     let kernel: Box<dyn Kernel> = match &node.op {
         Op::Conv2d(_) | Op::FullyConnected { .. } => {
-            let bias = match node.inputs.len() {
-                2 => vec![0.0; graph.input_shape(node, 1)[0]],
-                _ => constant(graph, node, 2)?.to_vec(),
-            };
-            products(graph, node, constant(graph, node, 1)?, bias)
+            let (weights, bias) = parameters(graph, node, codes)?;
+            products(graph, node, &weights, bias)
         }
         Op::Unary(unary) => Box::new(*unary),
         Op::AvgPool(pool) => pooling(pool, Reduction::Mean, input, output),
@@ -372,12 +369,24 @@ fn in_integers(
         }
         (None, Op::Add { .. }) if !graph.value(node.inputs[1]).is_constant() => {
             let sum = integers::sum(inputs, output);
-            return sum.map_or_else(|| compute(graph, node), |sum| Ok(Compute::Pairs(Box::new(sum))));
+            return sum.map_or_else(|| compute(graph, node, None), |sum| Ok(Compute::Pairs(Box::new(sum))));
         }
-        _ => return compute(graph, node),
+        _ => return compute(graph, node, None),
     };
     let requantised = Requantised::new(sums, [inputs[0], output], &scales, &bias);
     Ok(Compute::Kernel(Box::new(requantised)))
+}
+
+/// Weights and bias of a weighted node.
+fn parameters(graph: &Graph, node: &Node, codes: Option<&WeightCodes>) -> Result<(Vec<f32>, Vec<f32>), EvalError> {
+    if let Some(codes) = codes {
+        return Ok((codes.decode(), codes.bias.clone()));
+    }
+    let bias = match node.inputs.len() {
+        2 => vec![0.0; graph.input_shape(node, 1)[0]],
+        _ => constant(graph, node, 2)?.to_vec(),
+    };
+    Ok((constant(graph, node, 1)?.to_vec(), bias))
 }
 
 /// The sums of products of a layer with weights.
