@@ -4,7 +4,7 @@
 //! channels, and says what accuracy is left; `prune MODEL DATA judges SHARE N` draws N random widths within a
 //! share of the multiply-accumulates and correlates the scores of episodes with those of the networks in the end; `prune
 //! MODEL DATA plant DIR` writes the network with channels that it does not need: in the first layer that nothing but one
-//! other reads, twice its channels more, half copies and half dead, and in the second three eighths more, copies all.
+//! other reads, three copies of each channel and as many dead ones, and in the second a copy of each.
 //! Choices are made on the val split; `PARE_TEST=1` reports the test split too.
 #![allow(clippy::print_stdout, reason = "it answers on standard output")]
 
@@ -133,11 +133,11 @@ fn planted(graph: Graph) -> Graph {
         .map(|group| (group.producers[0], group.consumers[0], group.units.len()))
         .collect();
     let mut graph = graph;
-    for (&(producer, consumer, n), (copies, dead)) in inner.iter().zip([(1.0, 1.0), (0.375, 0.0)]) {
-        let [copies, dead] = [copies, dead].map(|share| (share * n as f64) as usize);
+    for (&(producer, consumer, n), (copies, dead)) in inner.iter().zip([(3, 1), (1, 0)]) {
+        let [copies, dead] = [copies * n, dead * n];
         let mut new = Rewriting::new(&graph);
         let layer = Weighted::of(&graph, graph.node(producer));
-        let rows = |o: usize| if o < n { layer.row(o) } else { layer.row(o - n) };
+        let rows = |o: usize| layer.row(o % n);
         let mut weights: Vec<f32> = (0..n + copies).flat_map(rows).copied().collect();
         weights.resize((n + copies + dead) * layer.row, 0.0);
         let mut biases: Vec<f32> = (0..n + copies).map(|o| layer.bias(o % n)).collect();
@@ -147,9 +147,10 @@ fn planted(graph: Graph) -> Graph {
         new.replace(producer, 1, shape, weights);
         new.set_bias(producer, biases);
         // A channel that is there twice counts half each time.
+        let share = 1.0 / (1 + copies / n) as f32;
         let reader = Weighted::of(&graph, graph.node(consumer));
         let tap = |tap: &[f32]| -> Vec<f32> {
-            let of = |c: usize| if c % n < copies && c < n + copies { tap[c % n] / 2.0 } else { tap[c % n] };
+            let of = |c: usize| if c < n + copies { share * tap[c % n] } else { tap[c % n] };
             (0..n + copies + dead).map(of).collect()
         };
         let weights = (0..reader.n_rows).flat_map(|o| reader.row(o).chunks_exact(n).flat_map(tap)).collect();

@@ -5,6 +5,7 @@
 
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use pare_runtime::Isa;
@@ -38,6 +39,7 @@ use crate::search::space::SpaceError;
 use crate::search::{Budget, Evaluator, Event, Front, Point, Problem, Score, SearchError, Space, Strategy, uniform};
 use crate::target::{Runner, Target};
 use crate::task::{Task, TaskError};
+use crate::tuning::Tuning;
 use crate::units::Bytes;
 
 /// Network inputs that calibration sees.
@@ -62,6 +64,8 @@ pub struct Settings {
     pub stages: Stages,
     /// Whether a search leaves the first and the last layer at 8 bits.
     pub edges: EdgeLayers,
+    /// Samples that the codes of each policy are trained on before a search scores it; none for as they are.
+    pub tuning: Option<NonZeroUsize>,
     /// Fixes every random choice.
     pub seed: u64,
     /// Where scores and tables are remembered.
@@ -82,7 +86,8 @@ impl Settings {
         let stages = if is_host { Stages::Whole } else { Stages::Banded };
         let activation_bits = target.searched_activation_bits.clone();
         let edges = EdgeLayers::Uniform;
-        Settings { isa, target, quant, activation_bits, sums: Sums::default(), stages, edges, seed, cache }
+        let (sums, tuning) = (Sums::default(), None);
+        Settings { isa, target, quant, activation_bits, sums, stages, edges, tuning, seed, cache }
     }
 }
 
@@ -128,8 +133,10 @@ pub struct Found {
     pub front: Front,
     /// The uniform policies, for comparison.
     pub uniform: Vec<Point>,
-    /// What other strategies chose, where they found anything within the budget.
-    pub beside: Vec<Point>,
+    /// The strategy that was asked for.
+    pub strategy: &'static str,
+    /// What other strategies found, where they found anything within the budget, by name.
+    pub beside: Vec<(&'static str, Front)>,
     /// What each choice of each layer loses.
     pub sensitivity: Sensitivity,
     /// The choices it was made from.
@@ -149,12 +156,14 @@ pub struct Workshop<'a> {
     digest: String,
     calibration: &'a OnceCell<Calibration>,
     bank: OnceCell<CodeBank<'a>>,
+    tuning: Option<Tuning<'a>>,
 }
 
 impl<'a> Workshop<'a> {
     /// `calibration` is an empty cell that outlives the workshop.
     pub fn new(task: &'a Task, settings: &'a Settings, calibration: &'a OnceCell<Calibration>) -> Workshop<'a> {
-        Workshop { task, settings, digest: digest(task, settings), calibration, bank: OnceCell::new() }
+        let tuning = settings.tuning.map(|n| Tuning::new(&task.graph, &task.data, n.get(), settings.seed));
+        Workshop { task, settings, digest: digest(task, settings), calibration, bank: OnceCell::new(), tuning }
     }
 
     /// The weight codes of every layer and format, made when asked for.
@@ -300,7 +309,7 @@ impl<'a> Workshop<'a> {
         let mut beside = Vec::new();
         for other in others {
             match other.search(&problem, events) {
-                Ok(front) => beside.push(front.chosen),
+                Ok(front) => beside.push((other.name(), front)),
                 Err(SearchError::Accuracy { .. } | SearchError::Infeasible(_)) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -308,7 +317,7 @@ impl<'a> Workshop<'a> {
         let sensitivity = sensitivity::measure(&problem, events)?;
         let uniform = uniform::points(&problem, events)?;
         let floor = problem.floor();
-        Ok(Found { front, uniform, beside, sensitivity, space, float, floor })
+        Ok(Found { front, uniform, strategy: strategy.name(), beside, sensitivity, space, float, floor })
     }
 
     /// What a search may choose from.
@@ -404,9 +413,13 @@ struct Scorer<'w, 'a> {
 
 impl Evaluator for Scorer<'_, '_> {
     fn score(&self, policy: &Policy) -> Result<Score, Box<dyn std::error::Error + Send + Sync>> {
-        let bank = self.workshop.bank()?;
+        let quantized = self.workshop.bank()?.quantize(policy)?;
+        let quantized = match &self.workshop.tuning {
+            Some(tuning) => tuning.train(&quantized)?,
+            None => quantized,
+        };
         let reference = once(&self.reference, || self.workshop.reference(self.split))?;
-        Ok(reference.score(bank, policy)?)
+        Ok(reference.score(quantized)?)
     }
 }
 
@@ -458,9 +471,10 @@ fn forgotten(error: impl std::fmt::Display) {
 /// sources of this program.
 fn digest(task: &Task, settings: &Settings) -> String {
     let rest = format!(
-        "{:?} {} {CALIBRATION_INPUTS} {SEARCH_INPUTS} {}",
+        "{:?} {} {:?} {CALIBRATION_INPUTS} {SEARCH_INPUTS} {}",
         settings.quant,
         settings.seed,
+        settings.tuning,
         concat!(env!("CARGO_PKG_VERSION"), " ", env!("PARE_SOURCES")),
     );
     hex(&Sha256::new().chain_update(task.fingerprint()).chain_update(rest).finalize())

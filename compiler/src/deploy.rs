@@ -151,12 +151,11 @@ impl Reference {
         self.compare(&self.float)
     }
 
-    /// The score of a policy.
+    /// The score of the network by these integers.
     ///
     /// # Errors
     /// See [`DeployError`].
-    pub fn score(&self, bank: &CodeBank<'_>, policy: &Policy) -> Result<Score, DeployError> {
-        let mut quantized = bank.quantize(policy)?;
+    pub fn score(&self, mut quantized: Quantized) -> Result<Score, DeployError> {
         quantized.graph = drop_softmax(&quantized.graph).unwrap_or(quantized.graph);
         let config = LowerConfig::new(Host::default().layout(self.isa));
         let blob = emit(&lower(&quantized, &config)?, "")?;

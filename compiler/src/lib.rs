@@ -29,4 +29,5 @@ pub mod storage;
 pub mod target;
 pub mod task;
 pub mod train;
+pub mod tuning;
 pub mod units;

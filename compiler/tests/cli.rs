@@ -502,4 +502,14 @@ fn an_agent_and_its_rivals_stay_within_the_budget() {
     assert_eq!(found["tried"].as_array().unwrap().len(), found["evaluations"].as_u64().unwrap() as usize);
     let alone = bench.json(&[&words[..], &["--alone"]].concat());
     assert_eq!((&alone["chosen"], alone["beside"].as_array().unwrap().len()), (&found["chosen"], 0));
+
+    let made = bench.json(&[&["compile"], &words[1..], &["--limit", "50"]].concat());
+    let report = std::fs::read_to_string(bench.path(made["files"]["report_json"].as_str().unwrap())).unwrap();
+    let report: Value = serde_json::from_str(&report).unwrap();
+    let methods = report["methods"].as_array().unwrap();
+    let tried: Vec<(&str, usize)> =
+        methods.iter().map(|m| (m["name"].as_str().unwrap(), m["tried"].as_array().unwrap().len())).collect();
+    assert_eq!(tried, [("haq", 12), ("exact", 0), ("evolution", 12), ("random", 12), ("manual", 0)]);
+    let page = std::fs::read_to_string(bench.path(made["files"]["report"].as_str().unwrap())).unwrap();
+    assert!(page.contains("Ways to search") && page.contains("policies tried"));
 }

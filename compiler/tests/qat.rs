@@ -19,6 +19,7 @@ use pare::train::fit::score;
 use pare::train::{
     Distillation, Estimator, Event, Norms, QuantisedTraining, Recipe, Schedule, Start, TrainedCodes, Training,
 };
+use pare::tuning::Tuning;
 use pare_runtime::Isa;
 
 use self::stripes::stripes;
@@ -104,6 +105,17 @@ fn agreement(quantized: &Quantized, samples: &Samples) -> f64 {
     let class = |row: &[f32]| (1..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best });
     let same = integers.chunks(3).zip(floats.chunks(3)).filter(|(a, b)| class(a) == class(b)).count();
     same as f64 / indices.len() as f64
+}
+
+#[test]
+fn a_little_training_before_a_policy_is_scored_helps_and_is_the_same_again() {
+    let (graph, samples) = floats();
+    let start = quantised(&graph, &samples, &uniform(&graph, "w1", 2));
+    let tuning = Tuning::new(&graph, &samples, 1200, 1);
+    let [tuned, again] = [(); 2].map(|()| tuning.train(&start).unwrap());
+    let (before, after) = (val(&start, &samples), val(&tuned, &samples));
+    assert!(after > before, "{before} to {after}");
+    assert_eq!(tuned.weights, again.weights);
 }
 
 #[test]

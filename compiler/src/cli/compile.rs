@@ -164,7 +164,13 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     progress.stage("reading the network and its data");
     let usual = args.target.settings(global)?;
     let stages = args.passes.stages(usual.stages);
-    let settings = Settings { sums: args.passes.sums(), stages, edges: args.how.search.edges(), ..usual };
+    let settings = Settings {
+        sums: args.passes.sums(),
+        stages,
+        edges: args.how.search.edges(),
+        tuning: args.how.search.tune,
+        ..usual
+    };
     let block = settings.target.channel_block;
     let (mut task, savings) = args::task(args.model.as_deref(), &args.data, &args.passes, block)?;
     let directory = args.out.clone().unwrap_or_else(|| Path::new("pare-out").join(symbol(&task.graph.name)));

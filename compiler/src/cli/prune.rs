@@ -62,6 +62,9 @@ pub(super) struct Args {
     /// How widths are chosen; amc is reported beside all others.
     #[arg(long, value_enum, value_name = "METHOD", default_value = "amc")]
     method: MethodArg,
+    /// With --method amc: by the agent alone.
+    #[arg(long)]
+    alone: bool,
     /// Which channels of a layer go first.
     #[arg(long, value_enum, value_name = "CRITERION", default_value = "elimination")]
     select: SelectArg,
@@ -177,6 +180,7 @@ impl Args {
 
     fn methods(&self) -> Vec<Method> {
         match self.method {
+            MethodArg::Amc if self.alone => vec![Method::Amc],
             MethodArg::Amc => Method::ALL.to_vec(),
             MethodArg::Uniform => vec![Method::Rule(Rule::Uniform)],
             MethodArg::Shallow => vec![Method::Rule(Rule::Shallow)],

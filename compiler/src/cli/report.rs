@@ -17,11 +17,12 @@ use crate::ir::NodeId;
 use crate::measure;
 use crate::policy::{Policy, WeightChoice};
 use crate::report::{
-    self, BudgetLine, FrontPoint, Goal, Headline, LayerRow, MemoryMap, MemoryRole, PointKind, Report, SensitivityMap,
-    SensitivityRow, TensorLife,
+    self, BudgetLine, FrontPoint, Goal, Headline, LayerRow, MemoryMap, MemoryRole, MethodRow, PointKind, Report,
+    SensitivityMap, SensitivityRow, TensorLife,
 };
 use crate::search::budget::Metric as Bounded;
-use crate::search::{Budget, Point};
+use crate::search::space::label;
+use crate::search::{Budget, Front, Point};
 use crate::units::{Bytes, Count, Quantity, Ticks};
 
 impl Finished<'_> {
@@ -72,6 +73,7 @@ impl Finished<'_> {
                 latency: self.budget.latency,
             }),
             front: self.front_points(),
+            methods: self.method_rows(),
             layers: self.layer_rows(&latency),
             memory: Some(self.memory_map()),
             sensitivity: self.found.as_ref().map(|found| sensitivity_map(found, &self.policy)),
@@ -143,11 +145,33 @@ impl Finished<'_> {
             blob_bytes: Bytes(point.costs.get(&Bounded::Flash).map_or(0, |q| q.value() as u64)),
             latency: point.costs.get(&Bounded::Latency).map(|q| Ticks { value: q.value(), unit: self.table.unit() }),
         };
-        let all = found.front.points.iter().chain(&found.beside);
-        let front = all.filter(|p| p.policy != found.front.chosen.policy);
-        let front = front.map(|p| point(PointKind::Front, p));
+        let others = |p: &&Point| p.policy != found.front.chosen.policy;
+        let front = found.front.points.iter().filter(others).map(|p| point(PointKind::Front, p));
+        let beside = found.beside.iter().flat_map(|(_, front)| front.points.iter().chain([&front.chosen]));
+        let front = front.chain(beside.filter(others).map(|p| point(PointKind::Beside, p)));
         let uniform = found.uniform.iter().map(|p| point(PointKind::Uniform, p));
         front.chain(uniform).chain([point(PointKind::Chosen, &found.front.chosen)]).collect()
+    }
+
+    fn method_rows(&self) -> Vec<MethodRow> {
+        let Some(found) = self.found.as_ref().filter(|found| !found.beside.is_empty()) else { return Vec::new() };
+        let row = |name: &str, front: &Front| {
+            let chosen = &front.chosen;
+            let decided = found.space.sites().iter().filter_map(|site| chosen.policy.layers.get(&site.name));
+            MethodRow {
+                name: name.to_owned(),
+                accuracy: chosen.score.metric,
+                blob_bytes: Bytes(chosen.costs.get(&Bounded::Flash).map_or(0, |q| q.value() as u64)),
+                latency: chosen
+                    .costs
+                    .get(&Bounded::Latency)
+                    .map(|q| Ticks { value: q.value(), unit: self.table.unit() }),
+                choices: decided.map(label).collect(),
+                tried: front.statistics.tried.clone(),
+            }
+        };
+        let beside = found.beside.iter().map(|(name, front)| row(name, front));
+        std::iter::once(row(found.strategy, &found.front)).chain(beside).collect()
     }
 
     fn layer_rows(&self, latency: &Latency<'_>) -> Vec<LayerRow> {

@@ -45,6 +45,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
         sums: args.passes.sums(),
         stages: args.passes.stages(usual.stages),
         edges: args.search.edges(),
+        tuning: args.search.tune,
         ..usual
     };
     let block = settings.target.channel_block;
@@ -65,7 +66,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
         "judged_by": task.data.judged_by(Split::Val),
         "front": found.front.points.iter().map(point).collect::<Vec<_>>(),
         "uniform": found.uniform.iter().map(point).collect::<Vec<_>>(),
-        "beside": found.beside.iter().map(point).collect::<Vec<_>>(),
+        "beside": found.beside.iter().map(|(_, front)| point(&front.chosen)).collect::<Vec<_>>(),
         "tried": found.front.statistics.tried,
         "policy": found.front.chosen.policy,
         "chosen": point(&found.front.chosen),
@@ -85,8 +86,9 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
 fn listing(found: &Found, metric: &str) -> String {
     let size = |point: &Point| point.costs.get(&Metric::Flash).map_or(0.0, |bytes| bytes.value());
     let chosen = &found.front.chosen;
+    let beside = || found.beside.iter().map(|(_, front)| &front.chosen);
     let mut points: Vec<&Point> = found.uniform.iter().collect();
-    for point in found.front.points.iter().chain(&found.beside).chain([chosen]) {
+    for point in found.front.points.iter().chain(beside()).chain([chosen]) {
         if points.iter().all(|known| known.policy != point.policy) {
             points.push(point);
         }
@@ -100,7 +102,7 @@ fn listing(found: &Found, metric: &str) -> String {
         text += &format!("{:<12} {kib:>9} {latency:>20} {:>8.4}{mark}\n", point.name, point.score.metric);
     }
     text += "\nlayer by layer, first to last\n";
-    for point in found.beside.iter().chain([chosen]) {
+    for point in beside().chain([chosen]) {
         let decided = found.space.sites().iter().filter_map(|site| point.policy.layers.get(&site.name));
         text += &format!("{:<12} {}\n", point.name, decided.map(label).collect::<Vec<_>>().join(" "));
     }

@@ -168,8 +168,9 @@ fn plot(svg: &mut Svg, area: Area, report: &Report, axis: &Axis) {
         );
     }
 
-    let rank =
-        |kind: PointKind| [PointKind::Front, PointKind::Uniform, PointKind::Chosen].iter().position(|k| *k == kind);
+    let rank = |kind: PointKind| {
+        [PointKind::Beside, PointKind::Front, PointKind::Uniform, PointKind::Chosen].iter().position(|k| *k == kind)
+    };
     placed.sort_by_key(|(point, _)| rank(point.kind));
     for placed in &placed {
         let (point, (px, py)) = (placed.0, at(placed));
@@ -193,7 +194,7 @@ fn plot(svg: &mut Svg, area: Area, report: &Report, axis: &Axis) {
                 let text = format!("{} {:.0}", point.name, value(point));
                 labels.write(svg, "note", &beside((px, area.bottom - 6.0), 8.0), &text);
             }
-            PointKind::Front => {}
+            PointKind::Front | PointKind::Beside => {}
         }
     }
 }
@@ -202,6 +203,7 @@ fn class(kind: PointKind) -> &'static str {
     match kind {
         PointKind::Uniform => "uniform",
         PointKind::Front => "front",
+        PointKind::Beside => "beside",
         PointKind::Chosen => "chosen",
     }
 }

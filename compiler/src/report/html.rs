@@ -1,7 +1,7 @@
 //! The page: sections in the order that a reader asks.
 
 use super::svg::escape;
-use super::{PointKind, Report, charts, front};
+use super::{PointKind, Report, charts, curves, front};
 
 /// The whole document.
 pub fn page(report: &Report) -> String {
@@ -21,10 +21,12 @@ pub fn page(report: &Report) -> String {
                 legend(&[
                     ("chosen", "chosen"),
                     ("front", "found by the search"),
+                    ("beside", "found by others"),
                     ("uniform", "one format for all layers")
                 ])
             ),
         ),
+        methods(report),
         section(
             "Bits per layer",
             "Stored bits of a weight, and width of the layer's output.",
@@ -156,6 +158,36 @@ fn compared(report: &Report) -> String {
     )
 }
 
+/// Ways to search, side by side.
+fn methods(report: &Report) -> String {
+    let row = |method: &super::MethodRow| {
+        let cells = [
+            escape(&method.name),
+            accuracy(method.accuracy),
+            method.blob_bytes.to_string(),
+            method.latency.map_or_else(|| "–".to_owned(), |ticks| ticks.to_string()),
+            if method.tried.is_empty() { "–".to_owned() } else { method.tried.len().to_string() },
+            format!("<code>{}</code>", escape(&method.choices.join(" "))),
+        ];
+        format!("<tr>{}</tr>\n", cells.iter().map(|cell| format!("<td>{cell}</td>")).collect::<String>())
+    };
+    let rows: String = report.methods.iter().map(row).collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    let heads = [escape(&report.judged_by), "blob".into(), "predicted".into(), "tried".into(), "layers".into()];
+    let heads: String = heads.iter().map(|head| format!("<th>{head}</th>")).collect();
+    let table = format!(
+        "<div class=\"scroll\"><table><thead><tr><th>search</th>{heads}</tr></thead><tbody>\n{rows}</tbody></table></div>"
+    );
+    section(
+        "Ways to search",
+        "Within the same budget, scored on the same validation samples; the first is the one that was asked for. Lines \
+         below: the best policy so far.",
+        &(table + &curves::learning(&report.methods, &report.judged_by)),
+    )
+}
+
 fn layers(report: &Report) -> String {
     let row = |layer: &super::LayerRow| {
         let ticks = |t: Option<crate::units::Ticks>| t.map_or_else(|| "–".to_owned(), |t| t.to_string());
@@ -227,6 +259,13 @@ svg { font: 12px system-ui, sans-serif; fill: var(--ink); }
 .strong { font-weight: 650; fill: var(--ink); }
 .front-line { fill: none; stroke: var(--blue); stroke-width: 1.5; opacity: .55; }
 .front, .weights, .measured, .tensor, .heat { fill: var(--blue); background: var(--blue); }
+.beside { fill: var(--pale); background: var(--pale); stroke: var(--blue); }
+.curve { fill: none; stroke-width: 1.8; }
+.look0 { stroke: var(--accent); } .ink0 { fill: var(--accent); }
+.look1 { stroke: var(--blue); } .ink1 { fill: var(--blue); }
+.look2 { stroke: var(--grey); } .ink2 { fill: var(--grey); }
+.look3 { stroke: var(--pale); stroke-dasharray: 6 3; } .ink3 { fill: var(--soft); }
+.look4 { stroke: var(--ink); stroke-dasharray: 2 3; } .ink4 { fill: var(--ink); }
 .activations, .predicted, .tensor.other { fill: var(--pale); background: var(--pale); }
 .uniform { fill: var(--grey); background: var(--grey); }
 .chosen { fill: var(--accent); background: var(--accent); }

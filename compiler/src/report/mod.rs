@@ -4,9 +4,10 @@
 //! [`Report`] is plain data that the pipeline fills in; [`files()`] makes the files of it. Each loads
 //! nothing from elsewhere: styles and plots are inside.
 //!
-//! * [`html`] lays the page out, [`front`] and [`charts`] draw its plots, [`svg`] is what they draw with.
+//! * [`html`] lays the page out, [`front`], [`curves`] and [`charts`] draw its plots, [`svg`] is what they draw with.
 
 pub mod charts;
+pub mod curves;
 pub mod front;
 pub mod html;
 pub mod svg;
@@ -42,6 +43,9 @@ pub struct Report {
     pub judged_by: String,
     /// Policies by accuracy and cost.
     pub front: Vec<FrontPoint>,
+    /// The ways to search, the one that counts first; empty where there was one alone.
+    #[serde(default)]
+    pub methods: Vec<MethodRow>,
     /// Every node of the network, in order.
     pub layers: Vec<LayerRow>,
     /// Where tensors lie in the arena while the network runs.
@@ -137,6 +141,23 @@ pub struct FrontPoint {
     pub latency: Option<Ticks>,
 }
 
+/// What a way to search came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MethodRow {
+    /// As on the command line: `haq`, `exact`.
+    pub name: String,
+    /// The metric's value of the policy that it chose, on the validation samples.
+    pub accuracy: f64,
+    /// Bytes of that policy's blob.
+    pub blob_bytes: Bytes,
+    /// Duration of one inference under it.
+    pub latency: Option<Ticks>,
+    /// Its decisions, layer by layer: `w4a8`.
+    pub choices: Vec<String>,
+    /// The metric of each policy that it tried on training samples, in order; empty for one that solves.
+    pub tried: Vec<f64>,
+}
+
 /// What a policy in the plot is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -145,6 +166,8 @@ pub enum PointKind {
     Uniform,
     /// Found by the search.
     Front,
+    /// Found by another search beside it.
+    Beside,
     /// The one compiled.
     Chosen,
 }
@@ -417,6 +440,16 @@ mod tests {
                 latency: ns(90_000.0),
             }),
             front,
+            methods: [("haq", vec![0.7, 0.6, 0.8, 0.846]), ("exact", Vec::new())]
+                .map(|(name, tried)| MethodRow {
+                    name: name.into(),
+                    accuracy: 0.848,
+                    blob_bytes: Bytes(39 * 1024),
+                    latency: ns(72_500.0),
+                    choices: ["w8a8", "w4a8", "w2a8<"].map(String::from).to_vec(),
+                    tried,
+                })
+                .to_vec(),
             layers,
             memory: Some(MemoryMap { arena: Bytes(49_152), steps, tensors }),
             sensitivity: Some(SensitivityMap { choices, rows }),
