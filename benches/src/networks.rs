@@ -17,8 +17,12 @@ pub fn pattern(network: &Graph) -> Result<Calibration, Box<dyn Error>> {
 }
 
 /// The least effort.
-pub const PLAIN: QuantConfig =
-    QuantConfig { clip: ClipMethod::MinMax, rounding: Rounding::Nearest, bias_correction: BiasCorrection::Off };
+pub const PLAIN: QuantConfig = QuantConfig {
+    clip: ClipMethod::MinMax,
+    rounding: Rounding::Nearest,
+    bias_correction: BiasCorrection::Off,
+    ..QuantConfig::USUAL
+};
 
 /// A network of the benchmarks by its file, where they are at hand: in `$PARE_SHARED`, or in a folder `shared` beside the
 /// workspace or above it.

@@ -29,10 +29,7 @@ use crate::ir::Graph;
 use crate::lower::{LowerConfig, Stages, Sums};
 use crate::measure::{self, MeasureError};
 use crate::policy::{EdgeLayers, Policy, WeightChoice, WeightFormat};
-use crate::quant::{
-    BiasCorrection, Calibration, CalibrationConfig, ClipMethod, CodeBank, QuantConfig, QuantError, Quantized, Rounding,
-    calibrate,
-};
+use crate::quant::{Calibration, CalibrationConfig, CodeBank, QuantConfig, QuantError, Quantized, calibrate};
 use crate::search::cache::Cached;
 use crate::search::sensitivity::{self, Sensitivity};
 use crate::search::space::SpaceError;
@@ -76,11 +73,7 @@ impl Settings {
     /// The usual way for a target: data-aware rounding, clipping by squared error, activations as wide as the target
     /// is fastest at.
     pub fn new(target: Target, seed: u64, cache: PathBuf) -> Settings {
-        let quant = QuantConfig {
-            clip: ClipMethod::Mse,
-            rounding: Rounding::DataAware,
-            bias_correction: BiasCorrection::MeanInput,
-        };
+        let quant = QuantConfig::USUAL;
         let isa = target.board().best_isa();
         let is_host = matches!(target.runner, Runner::Host | Runner::Model(_));
         let stages = if is_host { Stages::Whole } else { Stages::Banded };

@@ -140,8 +140,12 @@ struct Variant<'a> {
 fn variants_of<'a>(subject: &'a Subject<'_>, configs: &[LowerConfig]) -> Result<Vec<Variant<'a>>, MeasureError> {
     let graph = subject.graph;
     let calibration = noise_calibration(graph)?;
-    let quant =
-        QuantConfig { clip: ClipMethod::MinMax, rounding: Rounding::Nearest, bias_correction: BiasCorrection::Off };
+    let quant = QuantConfig {
+        clip: ClipMethod::MinMax,
+        rounding: Rounding::Nearest,
+        bias_correction: BiasCorrection::Off,
+        ..QuantConfig::USUAL
+    };
     let bank = CodeBank::new(graph, &calibration, &quant)?;
     let mut variants: Vec<Variant<'a>> = Vec::new();
     for policy in &subject.policies {

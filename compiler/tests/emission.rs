@@ -21,8 +21,12 @@ fn blob() -> AlignedBytes {
     let graph = bundled().graph;
     let inputs: Vec<f32> = (0..4 * 1024).map(|i| (i * 37 % 256) as f32 / 256.0).collect();
     let calibration = calibrate(&graph, &inputs, 4, &CalibrationConfig::with_seed(0)).unwrap();
-    let config =
-        QuantConfig { clip: ClipMethod::MinMax, rounding: Rounding::Nearest, bias_correction: BiasCorrection::Off };
+    let config = QuantConfig {
+        clip: ClipMethod::MinMax,
+        rounding: Rounding::Nearest,
+        bias_correction: BiasCorrection::Off,
+        ..QuantConfig::USUAL
+    };
     let bank = CodeBank::new(&graph, &calibration, &config).unwrap();
     let policy = Policy::uniform(&graph, WeightFormat::Linear(4), 8, EdgeLayers::EightBit);
     let deployed = deploy(&bank, &policy, &LowerConfig::new(Layout::Plain), "{}").unwrap();

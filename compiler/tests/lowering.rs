@@ -313,7 +313,12 @@ fn within(tolerance: Tolerance, graph: &Graph) {
 }
 
 fn config() -> QuantConfig {
-    QuantConfig { clip: ClipMethod::MinMax, rounding: Rounding::Nearest, bias_correction: BiasCorrection::MeanInput }
+    QuantConfig {
+        clip: ClipMethod::MinMax,
+        rounding: Rounding::Nearest,
+        bias_correction: BiasCorrection::MeanInput,
+        ..QuantConfig::USUAL
+    }
 }
 
 /// One format for all channels, or a different one from channel to channel, at 8, 4 and 2 activation bits.

@@ -11,9 +11,7 @@ use pare::ir::Graph;
 use pare::ir::text::parse_with;
 use pare::lower::LowerConfig;
 use pare::policy::{EdgeLayers, Policy, WeightChoice, WeightFormat};
-use pare::quant::{
-    BiasCorrection, CalibrationConfig, ClipMethod, CodeBank, QuantConfig, Quantized, Rounding, calibrate,
-};
+use pare::quant::{CalibrationConfig, CodeBank, QuantConfig, Quantized, calibrate};
 use pare::task::{Samples, infer_blob};
 use pare::train::fit::score;
 use pare::train::{
@@ -66,11 +64,7 @@ fn floats() -> (Graph, Samples) {
 
 /// Without training.
 fn quantised(graph: &Graph, samples: &Samples, policy: &Policy) -> Quantized {
-    let config = QuantConfig {
-        clip: ClipMethod::Mse,
-        rounding: Rounding::DataAware,
-        bias_correction: BiasCorrection::MeanInput,
-    };
+    let config = QuantConfig::USUAL;
     let inputs = samples.spread(Split::Train, 256).unwrap();
     let calibration = calibrate(graph, &inputs, 256, &CalibrationConfig::with_seed(0)).unwrap();
     CodeBank::new(graph, &calibration, &config).unwrap().quantize(policy).unwrap()

@@ -6,14 +6,13 @@ use pare::eval::{Net, sqnr::sqnr};
 use pare::ir::{Clamp, Conv2d, Graph, Node, Op, Padding, Pool, Value, ValueId};
 use pare::policy::{EdgeLayers, LayerPolicy, Policy, WeightChoice, WeightFormat};
 use pare::quant::{
-    BiasCorrection, Calibration, CalibrationConfig, ClipMethod, CodeBank, QuantConfig, QuantError, Quantized, Rounding,
-    calibrate, quantize,
+    Calibration, CalibrationConfig, CodeBank, QuantConfig, QuantError, Quantized, Rounding, calibrate, quantize,
 };
 
 const SAMPLES: usize = 96;
 
 fn config(rounding: Rounding) -> QuantConfig {
-    QuantConfig { clip: ClipMethod::Mse, rounding, bias_correction: BiasCorrection::MeanInput }
+    QuantConfig { rounding, ..QuantConfig::USUAL }
 }
 
 /// Numbers in -1..1.

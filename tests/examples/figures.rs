@@ -10,7 +10,7 @@ use pare::board::host::Host;
 use pare::data::Split;
 use pare::eval::Net;
 use pare::policy::{EdgeLayers, Policy, WeightFormat};
-use pare::quant::{BiasCorrection, ClipMethod, CodeBank, QuantConfig, Rounding};
+use pare::quant::{CodeBank, QuantConfig, Rounding};
 use pare_runtime::Isa;
 use pare_runtime::format::Layout;
 
@@ -29,7 +29,7 @@ fn main() {
             (4, 4, Rounding::DataAware),
             (2, 4, Rounding::DataAware),
         ] {
-            let config = QuantConfig { clip: ClipMethod::Mse, rounding, bias_correction: BiasCorrection::MeanInput };
+            let config = QuantConfig { rounding, ..QuantConfig::USUAL };
             let bank = CodeBank::new(&task.graph, &calibration, &config).unwrap();
             let policy =
                 Policy::uniform(&task.graph, WeightFormat::Linear(bits), activation_bits, EdgeLayers::EightBit);

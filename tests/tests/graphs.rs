@@ -67,8 +67,7 @@ proptest! {
         let config = QuantConfig {
             clip: ClipMethod::MinMax,
             rounding: Rounding::Nearest,
-            bias_correction: BiasCorrection::MeanInput,
-        };
+            bias_correction: BiasCorrection::MeanInput, ..QuantConfig::USUAL };
         let bank = CodeBank::new(&graph, &calibration, &config).unwrap();
         let policy = policy(&graph, &mut Random(seed));
         let mut expected: Option<Vec<u8>> = None;

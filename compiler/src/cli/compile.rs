@@ -85,7 +85,7 @@ struct HowArgs {
 
 /// A weight format and activation bits in one word.
 #[derive(Clone, Copy, Debug)]
-struct Bits(WeightFormat, u8);
+pub(super) struct Bits(pub(super) WeightFormat, pub(super) u8);
 
 impl std::str::FromStr for Bits {
     type Err = anyhow::Error;

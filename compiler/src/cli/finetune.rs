@@ -20,16 +20,23 @@ use crate::train::{
 /// How codes are trained.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct FinetuneArgs {
-    /// Train the codes of the policy for so many epochs (quantisation-aware training), and before that, with --prune, the
-    /// weights that are left; a run that was killed goes on from the checkpoints among its results.
-    #[arg(long, value_name = "EPOCHS")]
-    finetune: Option<NonZeroUsize>,
+    #[command(flatten)]
+    recipe: RecipeArgs,
     /// With --finetune: how the steps of the codes are learned.
     #[arg(long, value_enum, default_value = "lsq", requires = "finetune")]
     estimator: EstimatorArg,
     /// With --finetune: what stands behind convolutions while training.
     #[arg(long, value_enum, default_value = "bias", requires = "finetune")]
     norms: NormsArg,
+}
+
+/// For how long, and how fast.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct RecipeArgs {
+    /// Train the codes of the policy for so many epochs (quantisation-aware training), and before that, with --prune, the
+    /// weights that are left; a run that was killed goes on from the checkpoints among its results.
+    #[arg(long, value_name = "EPOCHS")]
+    finetune: Option<NonZeroUsize>,
     /// With --finetune: samples of a step; fewer make for more steps, and better networks in few epochs.
     #[arg(long, value_name = "N", default_value_t = 128, requires = "finetune", value_parser = args::batch)]
     batch: usize,
@@ -58,7 +65,7 @@ enum EstimatorArg {
 impl FinetuneArgs {
     /// Whether anything is to be trained.
     pub(super) fn is_wanted(&self) -> bool {
-        self.finetune.is_some()
+        self.recipe.finetune.is_some()
     }
 
     /// Trains the weights of a pruned network, if that is wanted, with a checkpoint in `directory`.
@@ -71,8 +78,7 @@ impl FinetuneArgs {
         seed: u64,
         progress: &Progress,
     ) -> Result<Option<Graph>> {
-        let Some(epochs) = self.finetune else { return Ok(None) };
-        let recipe = self.recipe(epochs.get(), samples.metric);
+        let Some(recipe) = self.recipe.recipe(samples.metric) else { return Ok(None) };
         progress.stage("training what is left");
         let training = Training {
             graph,
@@ -97,8 +103,7 @@ impl FinetuneArgs {
         directory: &Path,
         progress: &Progress,
     ) -> Result<Option<TrainedCodes>> {
-        let Some(epochs) = self.finetune else { return Ok(None) };
-        let recipe = self.recipe(epochs.get(), workshop.task.data.metric);
+        let Some(recipe) = self.recipe.recipe(workshop.task.data.metric) else { return Ok(None) };
         progress.stage("training the codes");
         let start = workshop.bank()?.quantize(policy)?;
         let training = QuantisedTraining {
@@ -117,11 +122,14 @@ impl FinetuneArgs {
         let trained = training.run(Some(directory), &mut |event| progress.training(event));
         Ok(Some(trained.with_context(|| stopped(directory))?))
     }
+}
 
-    fn recipe(&self, epochs: usize, metric: Metric) -> Recipe {
-        let usual = Recipe::fine_tuning(epochs);
+impl RecipeArgs {
+    /// The recipe for a network that is judged by `metric`; none without --finetune.
+    pub(super) fn recipe(&self, metric: Metric) -> Option<Recipe> {
+        let usual = Recipe::fine_tuning(self.finetune?.get());
         let taught = self.distill > 0.0 && metric == Metric::Top1;
-        Recipe {
+        Some(Recipe {
             batch: self.batch,
             schedule: Schedule { peak: self.rate, ..usual.schedule.clone() },
             augmentations: self.augment.clone(),
@@ -132,7 +140,7 @@ impl FinetuneArgs {
                 maps: Vec::new(),
             }),
             ..usual
-        }
+        })
     }
 }
 

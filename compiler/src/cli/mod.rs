@@ -6,6 +6,7 @@
 
 mod args;
 mod bench;
+mod bench_quantizers;
 mod blob;
 mod compile;
 mod completions;
@@ -76,6 +77,8 @@ enum Command {
     Eval(eval::Args),
     /// Time a blob, layer by layer if asked.
     Bench(bench::Args),
+    /// Compare ways to quantise, as papers score them and as they are deployed, on schemes of backends.
+    BenchQuantizers(Box<bench_quantizers::Args>),
     /// Time kernels on a target and write a latency table.
     Measure(measure::Args),
     /// Show what an artefact holds.
@@ -124,6 +127,7 @@ pub fn main() -> ExitCode {
         Command::Search(args) => search::run(args, &cli.global),
         Command::Eval(args) => eval::run(args),
         Command::Bench(args) => bench::run(args, &cli.global),
+        Command::BenchQuantizers(args) => bench_quantizers::run(*args, &cli.global),
         Command::Measure(args) => measure::run(args, &cli.global),
         Command::Inspect(args) => inspect::run(args),
         Command::Verify(args) => verify::run(args, &cli.global),

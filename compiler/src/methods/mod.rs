@@ -3,3 +3,4 @@
 pub mod amc;
 pub mod deep_compression;
 pub mod haq;
+pub mod quantizers;

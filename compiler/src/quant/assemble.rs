@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use super::calibrate::Calibration;
-use super::observer::code_for_range;
 use super::weights::Layer;
 use super::{ActivationCode, QuantConfig, QuantError, Quantized, WeightCodes};
 use crate::ir::{Graph, Node, NodeId, Op, Unary, ValueId};
@@ -128,7 +127,7 @@ impl<'a> CodeBank<'a> {
                 let histogram = self.calibration.histograms.get(value.0 as usize).and_then(Option::as_ref);
                 histogram.map_or((0.0, 0.0), |histogram| self.config.clip.range(histogram, bits))
             });
-            code_for_range(lo, hi, bits)
+            self.config.scheme.code(lo, hi, bits)
         })
     }
 }

@@ -12,6 +12,7 @@ mod levels;
 mod moments;
 mod observer;
 mod rounding;
+mod scheme;
 mod weights;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ pub(crate) use self::moments::InputSampler;
 pub use self::moments::Moments;
 pub use self::observer::{ClipMethod, code_for_range};
 pub use self::rounding::Rounding;
+pub use self::scheme::{Granularity, Scales, Scheme, Zeros};
 #[cfg(doc)]
 use crate::ir::ValueId;
 use crate::ir::{Graph, NodeId};
@@ -34,8 +36,8 @@ use crate::policy::WeightFormat;
 
 /// How floats become codes; the policy says which codes.
 ///
-/// Of the choices, [`ClipMethod::Mse`], [`Rounding::DataAware`] and [`BiasCorrection::MeanInput`] kept most
-/// validation accuracy of ResNet-8 on CIFAR-10, all without training; the others are there to compare with.
+/// Of the choices, the [usual](QuantConfig::USUAL) ones kept most validation accuracy of ResNet-8 on CIFAR-10, all without training; the others
+/// are there to compare with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct QuantConfig {
     /// Where activations are clipped.
@@ -44,6 +46,33 @@ pub struct QuantConfig {
     pub rounding: Rounding,
     /// What becomes of the mean error that rounding leaves in a layer's output.
     pub bias_correction: BiasCorrection,
+    /// How wide the steps of weights are.
+    pub steps: WeightSteps,
+    /// What the backend can express.
+    pub scheme: Scheme,
+}
+
+impl QuantConfig {
+    /// What loses least without training.
+    pub const USUAL: QuantConfig = QuantConfig {
+        clip: ClipMethod::Mse,
+        rounding: Rounding::DataAware,
+        bias_correction: BiasCorrection::MeanInput,
+        steps: WeightSteps::Importance,
+        scheme: Scheme::FINEST,
+    };
+}
+
+/// How wide the steps of weights are.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WeightSteps {
+    /// As wide as the error at the layer's output is smallest, each weight's counted by how much its input varies.
+    Importance,
+    /// So wide that the outermost levels lie where this method cuts the weights.
+    Clip(ClipMethod),
+    /// `2 mean |w| / sqrt(q)`, `q` being the highest level (Esser et al., *Learned Step Size Quantization*, ICLR 2020, section 2.1).
+    MeanMagnitude,
 }
 
 /// What becomes of the mean error that rounded weights leave in a layer's output.

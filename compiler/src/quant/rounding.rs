@@ -131,6 +131,44 @@ pub(super) fn data_aware(weights: &[f64], objective: &Objective, levels: &Levels
     best
 }
 
+/// The levels of weights whose scale is given.
+pub(super) fn at_scale(
+    rounding: Rounding,
+    weights: &[f64],
+    objective: &Objective,
+    scale: f64,
+    levels: &Levels,
+) -> Rounded {
+    if scale <= 0.0 {
+        return Rounded { scale: 0.0, levels: vec![levels.nearest(0.0); weights.len()] };
+    }
+    let start = Rounded { scale, levels: round(weights, scale, levels) };
+    match rounding {
+        Rounding::Nearest => start,
+        Rounding::DataAware => {
+            let target = objective.times(weights);
+            let fed = Rounded { scale, levels: feedback(weights, objective, scale, levels) };
+            let descended =
+                [start, fed].map(|start| Descent::new(weights, objective, &target, start).levels_alone(levels));
+            let [a, b] = descended.map(|rounded| (objective.cost(weights, &rounded), rounded));
+            if b.0 < a.0 { b.1 } else { a.1 }
+        }
+    }
+}
+
+/// The scale of least importance-weighted squared error for all of these channels.
+pub(super) fn shared_scale(channels: &[(&[f64], &Objective)], levels: &Levels) -> f64 {
+    let largest = channels.iter().flat_map(|(weights, _)| *weights).fold(0.0f64, |max, w| max.max(w.abs()));
+    let cost = |scale: f64| -> f64 {
+        let of = |(weights, objective): &(&[f64], &Objective)| {
+            diagonal_cost(weights, scale, &round(weights, scale, levels), objective)
+        };
+        channels.iter().map(of).sum()
+    };
+    let scales = (0..SCALES).map(|i| SMALLEST_SCALE.powf(i as f64 / (SCALES - 1) as f64) * largest / levels.top());
+    scales.map(|scale| (cost(scale), scale)).min_by(|a, b| a.0.total_cmp(&b.0)).map_or(0.0, |(_, scale)| scale)
+}
+
 fn round(weights: &[f64], scale: f64, levels: &Levels) -> Vec<i8> {
     weights.iter().map(|w| levels.nearest(w / scale)).collect()
 }
@@ -200,6 +238,16 @@ impl<'a> Descent<'a> {
             }
         }
         (self.objective.cost(self.weights, &self.rounded), self.rounded)
+    }
+
+    /// Moves levels until that does not help.
+    fn levels_alone(mut self, levels: &Levels) -> Rounded {
+        for _ in 0..ROUNDS {
+            if !self.sweep(levels) {
+                break;
+            }
+        }
+        self.rounded
     }
 
     /// Puts every level in turn where, the others staying, the cost is least. Returns whether any moved.

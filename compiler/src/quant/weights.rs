@@ -6,8 +6,11 @@ use rayon::prelude::*;
 
 use super::levels::Levels;
 use super::moments::Moments;
-use super::rounding::{Objective, Rounded, Rounding, data_aware, nearest};
-use super::{BiasCorrection, QuantConfig, QuantError, WeightCodes, codebook};
+use super::rounding::{Objective, Rounded, Rounding, at_scale, data_aware, nearest, shared_scale};
+use super::{
+    BiasCorrection, ClipMethod, Granularity, Histogram, QuantConfig, QuantError, Scales, Scheme, WeightCodes,
+    WeightSteps, codebook,
+};
 use crate::ir::{Graph, NodeId};
 use crate::policy::{WeightChoice, WeightFormat};
 
@@ -104,15 +107,13 @@ impl Layer {
 
     fn quantize(&self, format: WeightFormat) -> WeightCodes {
         let levels = Levels::fixed(format).unwrap_or_else(|| Levels::new(self.codebook(format)));
-        let mut channels: Vec<Rounded> = self
-            .weights
-            .par_iter()
-            .enumerate()
-            .map(|(o, weights)| match self.config.rounding {
-                Rounding::Nearest => nearest(weights, self.objective(o), &levels),
-                Rounding::DataAware => data_aware(weights, self.objective(o), &levels),
-            })
-            .collect();
+        let scales = self.given_scales(&levels, format.bits());
+        let round = |(o, weights): (usize, &Vec<f64>)| match (&scales, self.config.rounding) {
+            (Some(scales), rounding) => at_scale(rounding, weights, self.objective(o), scales[o], &levels),
+            (None, Rounding::Nearest) => nearest(weights, self.objective(o), &levels),
+            (None, Rounding::DataAware) => data_aware(weights, self.objective(o), &levels),
+        };
+        let mut channels: Vec<Rounded> = self.weights.par_iter().enumerate().map(round).collect();
         revive_dead(&mut channels);
         WeightCodes {
             formats: vec![format; channels.len()],
@@ -124,6 +125,35 @@ impl Layer {
             },
             bias: channels.iter().enumerate().map(|(o, channel)| self.corrected_bias(o, channel)).collect(),
         }
+    }
+
+    /// The scale of each channel, where it does not come of rounding the channel.
+    fn given_scales(&self, levels: &Levels, bits: u8) -> Option<Vec<f64>> {
+        let Scheme { granularity, scales, .. } = self.config.scheme;
+        let scale = |rows: &[Vec<f64>], first: usize| match self.config.steps {
+            WeightSteps::Importance => {
+                let rows = rows.iter().enumerate().map(|(i, row)| (row.as_slice(), self.objective(first + i)));
+                shared_scale(&rows.collect::<Vec<_>>(), levels)
+            }
+            WeightSteps::Clip(method) => cut(method, rows, bits) / levels.top(),
+            WeightSteps::MeanMagnitude => {
+                let n = rows.iter().map(Vec::len).sum::<usize>().max(1) as f64;
+                let mean = rows.iter().flatten().map(|w| w.abs()).sum::<f64>() / n;
+                2.0 * mean / levels.top().sqrt()
+            }
+        };
+        let given = match (granularity, self.config.steps, scales) {
+            (Granularity::Channel, WeightSteps::Importance, Scales::Real) => return None,
+            (Granularity::Channel, WeightSteps::Importance, Scales::PowersOfTwo) => {
+                let fit = |(o, row): (usize, &Vec<f64>)| nearest(row, self.objective(o), levels).scale;
+                self.weights.par_iter().enumerate().map(fit).collect()
+            }
+            (Granularity::Channel, ..) => {
+                self.weights.chunks(1).enumerate().map(|(o, rows)| scale(rows, o)).collect::<Vec<f64>>()
+            }
+            (Granularity::Tensor, ..) => vec![scale(&self.weights, 0); self.weights.len()],
+        };
+        Some(given.into_iter().map(|scale| scales.nearest(scale)).collect())
     }
 
     /// The levels that serve all channels best, each under a scale of its own.
@@ -144,7 +174,9 @@ impl Layer {
             }
             let levels = Levels::new(chosen.clone());
             let fit = |o: usize| nearest(&self.weights[o], self.objective(o), &levels).scale;
-            scales = (0..self.weights.len()).into_par_iter().map(fit).collect();
+            scales = self
+                .given_scales(&levels, format.bits())
+                .unwrap_or_else(|| (0..self.weights.len()).into_par_iter().map(fit).collect());
         }
         chosen
     }
@@ -177,6 +209,15 @@ impl Layer {
         });
         &objectives[self.group(o)]
     }
+}
+
+/// The magnitude beyond which a method cuts weights for levels of so many bits.
+fn cut(method: ClipMethod, rows: &[Vec<f64>], bits: u8) -> f64 {
+    let mut histogram = Histogram::new();
+    // On both sides of zero, as levels lie.
+    rows.iter().for_each(|row| histogram.add(&row.iter().flat_map(|&w| [w as f32, -w as f32]).collect::<Vec<_>>()));
+    let (lo, hi) = method.range(&histogram, bits);
+    f64::from(hi.max(-lo))
 }
 
 /// Makes 0 a level in place of the one nearest to it: weights that were pruned stay so.

@@ -53,12 +53,16 @@ pub fn page(report: &Report) -> String {
         layers(report),
         provenance(report),
     ];
+    document(&title, &sections.concat())
+}
+
+/// A page of sections that loads nothing from elsewhere; `title` is escaped already.
+pub(super) fn document(title: &str, sections: &str) -> String {
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <title>{title}</title>\n<style>{PLOT_STYLE}{STYLE}</style>\n</head>\n<body>\n<main>\n\
-         <header><p class=\"brand\">pare</p><h1>{title}</h1></header>\n{}</main>\n</body>\n</html>\n",
-        sections.concat()
+         <header><p class=\"brand\">pare</p><h1>{title}</h1></header>\n{sections}</main>\n</body>\n</html>\n"
     )
 }
 
@@ -234,7 +238,7 @@ fn optional(title: &str, lead: &str, chart: &str, legend: &str) -> String {
     if chart.is_empty() { String::new() } else { section(title, lead, &format!("{legend}{chart}")) }
 }
 
-fn section(title: &str, lead: &str, body: &str) -> String {
+pub(super) fn section(title: &str, lead: &str, body: &str) -> String {
     let lead = if lead.is_empty() { String::new() } else { format!("<p class=\"lead\">{lead}</p>\n") };
     format!("<section>\n<h2>{title}</h2>\n{lead}{body}\n</section>\n")
 }

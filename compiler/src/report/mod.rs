@@ -10,6 +10,7 @@ pub mod charts;
 pub mod curves;
 pub mod front;
 pub mod html;
+pub mod quantizers;
 pub mod svg;
 
 use serde::{Deserialize, Serialize};

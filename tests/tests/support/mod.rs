@@ -11,9 +11,7 @@ use pare::ir::Graph;
 use pare::lower::{Layouts, LowerConfig};
 use pare::passes::simplify;
 use pare::policy::Policy;
-use pare::quant::{
-    BiasCorrection, Calibration, CalibrationConfig, ClipMethod, CodeBank, QuantConfig, Rounding, calibrate,
-};
+use pare::quant::{Calibration, CalibrationConfig, CodeBank, QuantConfig, Rounding, calibrate};
 use pare::task::Task;
 use pare_runtime::format::Layout;
 
@@ -74,7 +72,7 @@ pub(crate) fn calibration(task: &Task, inputs: usize) -> Calibration {
 
 /// Nearest rounding, least squared error of the activations, means corrected.
 pub(crate) fn config() -> QuantConfig {
-    QuantConfig { clip: ClipMethod::Mse, rounding: Rounding::Nearest, bias_correction: BiasCorrection::MeanInput }
+    QuantConfig { rounding: Rounding::Nearest, ..QuantConfig::USUAL }
 }
 
 /// A blob of a policy.

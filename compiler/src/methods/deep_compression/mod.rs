@@ -16,9 +16,7 @@ use crate::ir::Graph;
 use crate::lower::LowerConfig;
 use crate::policy::{EdgeLayers, Policy, WeightFormat};
 use crate::prune::fine::{Pruning, Sparsity};
-use crate::quant::{
-    BiasCorrection, Calibration, CalibrationConfig, ClipMethod, CodeBank, QuantConfig, Quantized, Rounding, calibrate,
-};
+use crate::quant::{Calibration, CalibrationConfig, CodeBank, QuantConfig, Quantized, calibrate};
 use crate::storage;
 use crate::task::{Task, TaskError};
 use crate::train::qat::latent_graph;
@@ -30,8 +28,7 @@ use self::shared::Sharing;
 const CALIBRATION_INPUTS: usize = 1000;
 
 /// How numbers become codes, before weights are trained and after.
-const CODES: QuantConfig =
-    QuantConfig { clip: ClipMethod::Mse, rounding: Rounding::DataAware, bias_correction: BiasCorrection::MeanInput };
+const CODES: QuantConfig = QuantConfig::USUAL;
 
 /// What is compressed, and how far.
 pub struct Compression<'a> {

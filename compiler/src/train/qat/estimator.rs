@@ -16,6 +16,8 @@ pub enum Estimator {
     Lsq,
     /// `q / s` beyond the range alone (Choi et al. 2018, whose clipping level is the step times the highest code).
     Pact,
+    /// 0: steps stay where they are, weights alone are trained.
+    Given,
 }
 
 impl Estimator {
@@ -23,6 +25,7 @@ impl Estimator {
     #[inline(always)]
     pub(super) fn slope(self, position: f32, rounded: f32, inside: bool) -> f32 {
         match (self, inside) {
+            (Estimator::Given, _) => 0.0,
             (_, false) => rounded,
             (Estimator::Lsq, true) => rounded - position,
             (Estimator::Pact, true) => 0.0,
