@@ -31,7 +31,8 @@ PY
 target/release/examples/prune "$model" "$data" judges 0.5 20 | tail -1
 for seed in 0 1 2; do prune "half-$seed" "$model" --keep 0.5macs --multiple 4 --seed "$seed"; done
 [ -d "$out/planted" ] || target/release/examples/prune "$model" "$data" plant "$out/planted"
-for seed in 0 1 2; do prune "planted-$seed" "$out/planted" --keep 0.56macs --multiple 4 --seed "$seed"; done
+prune planted-uniform "$out/planted" --keep 0.45macs --multiple 4 --method uniform
+for seed in 0 1 2; do prune "planted-$seed" "$out/planted" --keep 0.45macs --multiple 4 --seed "$seed" --alone; done
 prune latency "$model" --keep 0.6latency
 prune drop "$model" --max-drop 1 --price weights --multiple 4
 for name in half-0 latency; do

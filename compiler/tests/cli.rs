@@ -513,3 +513,27 @@ fn an_agent_and_its_rivals_stay_within_the_budget() {
     let page = std::fs::read_to_string(bench.path(made["files"]["report"].as_str().unwrap())).unwrap();
     assert!(page.contains("Ways to search") && page.contains("policies tried"));
 }
+
+#[test]
+fn quantisers_are_compared_and_a_second_run_computes_nothing() {
+    let bench = Bench::new();
+    let models = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/glyphs");
+    let words = ["bench-quantizers", models, "--data", "synthetic", "--out", "q", "--quantizers", "min-max,rounding"];
+    let words = [&words[..], &["--backends", "per-channel,power-of-two"]].concat();
+    let found = bench.json(&words);
+    let rows = found["rows"].as_array().unwrap();
+    let names: Vec<[&str; 2]> =
+        rows.iter().map(|row| ["backend", "quantizer"].map(|of| row[of].as_str().unwrap())).collect();
+    let [free, shifts] = ["per-channel", "power-of-two"];
+    assert_eq!(names, [[free, "min-max"], [free, "rounding"], [shifts, "min-max"], [shifts, "rounding"]]);
+    let of = |row: usize, what: &str| rows[row][what].as_f64().unwrap();
+    assert!(of(1, "deployed") >= of(0, "deployed") && (of(1, "academic") - of(1, "deployed")).abs() < 0.05, "{found}");
+    let page = std::fs::read_to_string(bench.path("q/quantizers.html")).unwrap();
+    assert!(page.contains("power-of-two") && page.contains("mean gap"));
+    // Times of a row would differ if it had been made anew.
+    assert_eq!(bench.json(&words), found);
+    let said = bench.fails(&[&words[..], &["--quantizers", "best"]].concat(), 2);
+    assert!(said.contains("k-means"), "{said}");
+    let said = bench.fails(&["bench-quantizers", models, models, "--data", "synthetic", "--out", "q"], 2);
+    assert!(said.contains("once for each"), "{said}");
+}
