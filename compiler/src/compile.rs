@@ -285,7 +285,7 @@ impl<'a> Workshop<'a> {
         let mut costs: Vec<&dyn Cost> = vec![&latency, &size, &ram, &macs, &bitops];
         let energy;
         if budget.energy.is_some() {
-            energy = Energy::new(layers.clone(), &settings.target.name, None)?;
+            energy = Energy::new(layers.clone(), &settings.target.name, settings.target.energy.clone())?;
             costs.push(&energy);
         }
         let problem = Problem {

@@ -11,6 +11,7 @@ use crate::board::firmware::{Core, Counter, Device, Memory, Region};
 use crate::board::job::CounterKind;
 use crate::board::qemu::Qemu;
 use crate::board::{self, Board};
+use crate::cost::energy::EnergyModel;
 use crate::policy::{Policy, WeightChoice, WeightFormat};
 use crate::units::{Bytes, TickUnit, Ticks};
 
@@ -37,6 +38,9 @@ pub struct Target {
     /// The chip that is meant, where one is.
     #[serde(default)]
     pub chip: Option<Chip>,
+    /// What it spends energy on, where that is known.
+    #[serde(default)]
+    pub energy: Option<EnergyModel>,
     /// The serial port of a board that blobs run on, rather than under emulation: see [`Target::on_port`].
     #[serde(skip)]
     pub port: Option<String>,

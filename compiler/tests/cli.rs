@@ -537,3 +537,20 @@ fn quantisers_are_compared_and_a_second_run_computes_nothing() {
     let said = bench.fails(&["bench-quantizers", models, models, "--data", "synthetic", "--out", "q"], 2);
     assert!(said.contains("once for each"), "{said}");
 }
+
+#[test]
+fn energy_is_bounded_where_the_target_says_what_it_costs() {
+    let bench = Bench::new();
+    let words = ["compile", "--target", "bit-fusion", "--limit", "50", "--out", "e"];
+    let line = |made: &Value| -> String {
+        let report = std::fs::read_to_string(bench.path(made["files"]["report_json"].as_str().unwrap())).unwrap();
+        let report: Value = serde_json::from_str(&report).unwrap();
+        report["budget"][0]["reached"].as_str().unwrap().to_owned()
+    };
+    let wide = bench.json(&[&words[..], &["--bits", "w8a8", "--max-energy", "1mJ"]].concat());
+    assert!(line(&wide).contains('J'), "{}", line(&wide));
+    let said = bench.fails(&[&words[..], &["--bits", "w8a8", "--max-energy", "1nJ"]].concat(), 1);
+    assert!(said.contains("--max-energy"), "{said}");
+    let said = bench.fails(&["compile", "--bits", "w8a8", "--limit", "50", "--max-energy", "1mJ"], 2);
+    assert!(said.contains("no energy figures"), "{said}");
+}

@@ -416,7 +416,7 @@ fn check_costs(workshop: &Workshop<'_>, candidate: &Candidate, table: &LatencyTa
             Metric::Ram => Quantity::Bytes(candidate.ram()),
             Metric::Latency if target.counts() => Quantity::Ticks(timing.total(0.5)),
             Metric::Latency => Latency::new(layers.clone(), table).of(policy)?,
-            Metric::Energy => Energy::new(layers.clone(), &target.name, None)?.of(policy)?,
+            Metric::Energy => Energy::new(layers.clone(), &target.name, target.energy.clone())?.of(policy)?,
             Metric::Macs => Macs(layers.clone()).of(policy)?,
             Metric::Bitops => Bitops(layers.clone()).of(policy)?,
         };

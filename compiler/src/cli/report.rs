@@ -10,6 +10,7 @@ use crate::board::AlignedBytes;
 use crate::compile::Found;
 use crate::cost::Cost;
 use crate::cost::bitops::Bitops;
+use crate::cost::energy::Energy;
 use crate::cost::latency::Latency;
 use crate::cost::layers::Layers;
 use crate::data::Split;
@@ -23,6 +24,7 @@ use crate::report::{
 use crate::search::budget::Metric as Bounded;
 use crate::search::space::label;
 use crate::search::{Budget, Front, Point};
+use crate::target::Target;
 use crate::units::{Bytes, Count, Quantity, Ticks};
 
 impl Finished<'_> {
@@ -110,7 +112,11 @@ impl Finished<'_> {
             }
             Bounded::Macs => Some(Quantity::Operations(headline.macs)),
             Bounded::Bitops => Some(Quantity::Operations(headline.bitops)),
-            Bounded::Energy => None,
+            Bounded::Energy => {
+                let Target { name, energy, .. } = &self.settings.target;
+                let layers = Layers::of(&self.task.graph).with_sums(self.deployed.plan.sums());
+                Energy::new(layers, name, energy.clone()).and_then(|energy| energy.of(&self.policy)).ok()
+            }
         };
         let line = |(bounded, bound): (Bounded, Quantity)| BudgetLine {
             name: bounded.flag().to_owned(),

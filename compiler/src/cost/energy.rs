@@ -1,8 +1,6 @@
-//! Energy of one inference, on targets where it was measured.
+//! Energy of one inference, on targets whose description says what operations and bytes take.
 //!
 //! Never derived from ticks: a target without figures of its own has none.
-
-use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -10,27 +8,30 @@ use crate::policy::Policy;
 use crate::search::budget::Metric;
 use crate::units::{Joules, Quantity, Unit};
 
-use super::layers::Layers;
+use super::layers::{Layer, Layers};
 use super::{Cost, CostError, Coupling};
 
-/// Measured energy of a target: so much a multiply-accumulate at each weight width, and so much an
-/// inference.
+/// What a target spends energy on. Products cost by the widths of both operands, as those of arrays do that are made of
+/// narrow multipliers; weights are read once, activations are read and written once a layer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EnergyModel {
-    /// How the figures were got.
-    pub method: String,
+    /// Where the figures are from, or how they were measured.
+    pub source: String,
     /// Of every inference, whatever it computes.
     pub per_inference: Joules,
-    /// Of one multiply-accumulate, by weight bits.
-    pub per_mac: BTreeMap<u8, Joules>,
+    /// Of a multiply-accumulate, for each bit of a weight by a bit of an activation.
+    pub per_bit_product: Joules,
+    /// Of reading a byte of weights.
+    pub per_weight_byte: Joules,
+    /// Of reading or writing a byte of activations.
+    pub per_activation_byte: Joules,
 }
 
 /// Energy under a target's model.
 #[derive(Clone, Debug)]
 pub struct Energy {
     layers: Layers,
-    target: String,
     model: EnergyModel,
 }
 
@@ -40,10 +41,9 @@ impl Energy {
     /// # Errors
     /// [`CostError::NoFigures`] where the target has no model.
     pub fn new(layers: Layers, target: &str, model: Option<EnergyModel>) -> Result<Energy, CostError> {
-        let target = target.to_owned();
         match model {
-            Some(model) => Ok(Energy { layers, target, model }),
-            None => Err(CostError::NoFigures { target, metric: Metric::Energy }),
+            Some(model) => Ok(Energy { layers, model }),
+            None => Err(CostError::NoFigures { target: target.to_owned(), metric: Metric::Energy }),
         }
     }
 }
@@ -58,7 +58,7 @@ impl Cost for Energy {
     }
 
     fn coupling(&self) -> Coupling {
-        Coupling::Weights
+        Coupling::Widths
     }
 
     fn of(&self, policy: &Policy) -> Result<Quantity, CostError> {
@@ -67,16 +67,20 @@ impl Cost for Energy {
     }
 
     fn per_layer(&self, policy: &Policy) -> Result<Vec<(String, f64)>, CostError> {
-        let mut shares = Vec::new();
-        for layer in self.layers.iter().filter(|layer| layer.weights > 0) {
-            let bits = layer.weight_bits(policy)?.div_ceil(layer.weights) as u8;
-            let per_mac = self
-                .model
-                .per_mac
-                .get(&bits)
-                .ok_or_else(|| CostError::NoFigures { target: self.target.clone(), metric: Metric::Energy })?;
-            shares.push((layer.name.clone(), layer.macs as f64 * per_mac.0));
-        }
-        Ok(shares)
+        let EnergyModel { per_bit_product, per_weight_byte, per_activation_byte, .. } = &self.model;
+        let price = |layer: &Layer| {
+            let [input, output] =
+                [self.layers.input_bits(layer, policy), self.layers.output_bits(layer, policy)].map(f64::from);
+            let weights = if layer.weights > 0 { layer.weight_bits(policy)? as f64 } else { 0.0 };
+            let shape = layer.shape;
+            let read = (shape.h * shape.w * shape.c_in) as f64 * input / 8.0;
+            let written = (shape.h_out * shape.w_out * shape.c_out) as f64 * output / 8.0;
+            let products = layer.macs as f64 / layer.weights.max(1) as f64 * weights * input;
+            let joules = products * per_bit_product.0
+                + weights / 8.0 * per_weight_byte.0
+                + (read + written) * per_activation_byte.0;
+            Ok((layer.name.clone(), joules))
+        };
+        self.layers.iter().map(price).collect()
     }
 }

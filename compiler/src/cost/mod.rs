@@ -292,16 +292,28 @@ mod tests {
         let layers = Layers::of(&chain(2, &mut SplitMix64(4)));
         let error = Energy::new(layers.clone(), "host", None).unwrap_err();
         assert_eq!(error.to_string(), "target `host` has no energy figures; measure them or drop --max-energy");
-        let macs: u64 = layers.iter().map(|layer| layer.macs).sum();
+        let all: Vec<layers::Layer> = layers.iter().cloned().collect();
         let model = EnergyModel {
-            method: "shunt".into(),
+            source: "shunt".into(),
             per_inference: Joules(1e-6),
-            per_mac: [(8, Joules(1e-11))].into_iter().collect(),
+            per_bit_product: Joules(1e-13),
+            per_weight_byte: Joules(1e-10),
+            per_activation_byte: Joules(1e-11),
         };
         let energy = Energy::new(layers, "board", Some(model)).unwrap();
-        let joules = energy.of(&policy(&[(8, 8), (8, 8)])).unwrap().value();
-        assert!((joules - 1e-6 - 1e-11 * macs as f64).abs() < 1e-12);
-        assert!(energy.of(&policy(&[(4, 8), (8, 8)])).is_err(), "4 bits were never measured");
+        let joules = energy.of(&policy(&[(8, 4), (4, 8)])).unwrap().value();
+        let bytes = |h: usize, w: usize, c: usize, bits: usize| (h * w * c * bits) as f64 / 8.0;
+        // The network's input has 8 bits, the second layer's 4.
+        let of = |layer: &layers::Layer, weights: u64, input: usize, output: usize| {
+            let shape = layer.shape;
+            1e-13 * (layer.macs * weights * input as u64) as f64
+                + 1e-10 * (layer.weights * weights) as f64 / 8.0
+                + 1e-11
+                    * (bytes(shape.h, shape.w, shape.c_in, input)
+                        + bytes(shape.h_out, shape.w_out, shape.c_out, output))
+        };
+        let expected = 1e-6 + of(&all[0], 8, 8, 4) + of(&all[1], 4, 4, 8);
+        assert!((joules - expected).abs() < 1e-12, "{joules} and {expected}");
     }
 
     #[test]
