@@ -99,13 +99,17 @@ fn squared_error(bins: &[(f64, u64)], lo: f32, hi: f32, bits: u8) -> f64 {
 
 /// Divergence of the distribution that codes can express (the elements of a code spread evenly over
 /// the bins it covers) from the real one (elements out of range gathered in its outermost bins).
-/// Zeros, which every code expresses exactly, are left out: after a ReLU they would drown the rest.
+/// Zeros, which every code expresses exactly, are left out: after a ReLU they would drown the rest. Ranges of fewer bins than
+/// there are codes express themselves whatever they cut off, and are no candidates (so TensorRT).
 fn divergence(bins: &[(f64, u64)], lo: f32, hi: f32, bits: u8) -> f64 {
     let bins: Vec<_> = bins.iter().copied().filter(|&(x, _)| x != 0.0).collect();
     let code = RealCode::new(lo, hi, bits);
     let inside = |x: f64| x >= f64::from(lo) && x <= f64::from(hi);
     let Some(first) = bins.iter().position(|&(x, _)| inside(x)) else { return f64::INFINITY };
     let end = bins.iter().rposition(|&(x, _)| inside(x)).map_or(first, |last| last + 1);
+    if end - first < usize::from(code.top as u16) {
+        return f64::INFINITY;
+    }
     let count = |bins: &[(f64, u64)]| bins.iter().map(|&(_, count)| count as f64).sum::<f64>();
     let (total, kept) = (count(&bins), count(&bins[first..end]));
     let mut real: Vec<f64> = bins[first..end].iter().map(|&(_, count)| count as f64 / total).collect();
@@ -143,6 +147,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn divergence_does_not_cut_a_few_numbers_down_to_almost_none() {
+        let mut histogram = Histogram::new();
+        histogram.add(&(1..=60).flat_map(|i| [i as f32 / 60.0, -i as f32 / 60.0]).collect::<Vec<_>>());
+        let (lo, hi) = ClipMethod::Kl.range(&histogram, 4);
+        assert!(hi > 0.5 && lo < -0.5, "{lo} {hi}");
+        // Fewer numbers than codes: nothing is cut.
+        assert_eq!(ClipMethod::Kl.range(&histogram, 8), (-1.0, 1.0));
+    }
 
     const METHODS: [ClipMethod; 4] =
         [ClipMethod::MinMax, ClipMethod::Percentile(0.99), ClipMethod::Mse, ClipMethod::Kl];
