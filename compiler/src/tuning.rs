@@ -1,5 +1,5 @@
 //! A little training before a policy is scored: few bits look worse than they are where nothing was trained (Wang et al., *HAQ*,
-//! CVPR 2019, section 3.4, train an epoch; the nets of small devices have learned most of it after some thousand samples).
+//! CVPR 2019, section 3.4, where it is an epoch).
 
 use crate::data::Metric;
 use crate::ir::Graph;

@@ -8,6 +8,7 @@ use pare::methods::quantizers::{Backend, Quantizer, academic, policy};
 use pare::models::bundled;
 use pare::quant::{CalibrationConfig, CodeBank, Granularity, Quantized, Scales, Zeros, calibrate};
 use pare::task::Task;
+use pare::train::{Norms, QuantisedTraining, Recipe, Schedule};
 use pare_runtime::format::Layout;
 
 fn task() -> Task {
@@ -51,6 +52,41 @@ fn codes_are_of_their_scheme() {
             assert!(scheme.scales == Scales::Real || is_power(code.scale), "{}: {code:?}", context());
         }
     });
+}
+
+/// Where scales are shared or rare, training may not move them.
+#[test]
+fn training_leaves_a_scheme_as_it_is() {
+    let task = task();
+    let inputs = task.data.spread(Split::Train, 64).unwrap();
+    let calibration = calibrate(&task.graph, &inputs, 64, &CalibrationConfig::with_seed(0)).unwrap();
+    let mut samples = task.data.clone();
+    samples.dataset.splits.train.truncate(1024);
+    samples.dataset.splits.val.truncate(256);
+    let usual = Recipe::fine_tuning(1);
+    let recipe = Recipe { batch: 32, schedule: Schedule { peak: 3e-3, ..usual.schedule.clone() }, ..usual };
+    for (quantizer, backend, moves) in
+        [(Quantizer::Lsq, Backend::PowerOfTwo, false), (Quantizer::Lsq, Backend::PerChannel, true)]
+    {
+        let bank = CodeBank::new(&task.graph, &calibration, &quantizer.config(backend)).unwrap();
+        let start = bank.quantize(&policy(&task.graph, quantizer.format(2).unwrap(), 8)).unwrap();
+        let training = QuantisedTraining {
+            start: &start,
+            estimator: quantizer.estimator(backend),
+            norms: Norms::Bias,
+            samples: &samples,
+            recipe: &recipe,
+            teacher: None,
+            seed: 1,
+        };
+        let trained = training.run(None, &mut |_| ()).unwrap();
+        assert!(trained.val > 0.0 && trained.quantized.weights != start.weights, "nothing was learned");
+        let scales = |quantized: &Quantized| -> Vec<Vec<f32>> {
+            quantized.weights.values().map(|codes| codes.scales.clone()).collect()
+        };
+        assert_eq!(scales(&trained.quantized) != scales(&start), moves, "{}", backend.name());
+        assert_eq!(trained.quantized.activations != start.activations, moves, "{}", backend.name());
+    }
 }
 
 #[test]

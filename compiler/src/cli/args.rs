@@ -137,8 +137,7 @@ pub(super) struct SearchArgs {
     /// Leave the first and the last layer at 8 bits.
     #[arg(long)]
     pin_edges: bool,
-    /// Train the codes of each policy on so many samples before it is scored: what few bits are worth after training (HAQ
-    /// trains an epoch; 4096 take seconds a policy for small networks).
+    /// Train the codes of each policy on so many samples before it is scored: what few bits are worth after training.
     #[arg(long, value_name = "SAMPLES")]
     pub(super) tune: Option<NonZeroUsize>,
 }

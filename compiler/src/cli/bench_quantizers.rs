@@ -14,7 +14,8 @@ use super::finetune::RecipeArgs;
 use super::progress::Progress;
 use super::{Global, Output};
 use crate::compile::Settings;
-use crate::data::DataSpec;
+use crate::data::{DataSpec, Split};
+use crate::eval::Net;
 use crate::files;
 use crate::methods::quantizers::{Backend, Quantizer, Row, Subject};
 use crate::report;
@@ -77,6 +78,8 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
         bail!("{} networks, but --data is given {} times: give it once for each", args.models.len(), args.data.len());
     }
     let progress = Progress::new(global);
+    let target = PortArgs { port: None }.target(&args.target)?;
+    let settings = Settings::new(target, global.seed, PathBuf::new());
     let mut rows = Vec::new();
     for (i, model) in args.models.iter().enumerate() {
         progress.stage("reading a network and its data");
@@ -86,12 +89,12 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
             input_mean: Vec::new(),
             metric: None,
         };
-        let target = PortArgs { port: None }.target(&args.target)?;
-        let settings = Settings::new(target, global.seed, PathBuf::new());
         let (task, _) = args::task(Some(model), &data, &PassArgs::default(), settings.target.channel_block)?;
         let calibration = OnceCell::new();
         let recipe = args.recipe.recipe(task.data.metric);
-        let subject = Subject { task: &task, settings: &settings, calibration: &calibration, recipe: recipe.as_ref() };
+        let float = task.data.score_net(&Net::float(&task.graph)?, task.data.indices(Split::Val, None)?)?.value;
+        let subject =
+            Subject { task: &task, settings: &settings, calibration: &calibration, float, recipe: recipe.as_ref() };
         rows.extend(of_network(&args, &subject, global, &progress)?);
     }
     progress.finish();
@@ -112,7 +115,10 @@ fn of_network(args: &Args, subject: &Subject<'_>, global: &Global, progress: &Pr
     for &Bits(format, activation_bits) in &args.bits {
         let pairs = backends.iter().flat_map(|&backend| quantizers.iter().map(move |&quantizer| (quantizer, backend)));
         for (quantizer, backend) in pairs {
-            let Some(format) = quantizer.format(format.bits()) else { continue };
+            let Some(format) = quantizer.format(format.bits()) else {
+                tracing::warn!("{} has no {}-bit codes: left out", quantizer.name(), format.bits());
+                continue;
+            };
             let name = format!(
                 "{}-{}-{}-{format}a{activation_bits}",
                 subject.task.graph.name,

@@ -121,7 +121,11 @@ impl Finished<'_> {
         let line = |(bounded, bound): (Bounded, Quantity)| BudgetLine {
             name: bounded.flag().to_owned(),
             bound: bound.to_string(),
-            reached: reached(bounded).map_or_else(|| "-".to_owned(), |q| q.to_string()),
+            reached: match (reached(bounded), bounded, &self.settings.target.energy) {
+                (Some(reached), Bounded::Energy, Some(energy)) => format!("{reached} ({})", energy.source),
+                (Some(reached), ..) => reached.to_string(),
+                (None, ..) => "-".to_owned(),
+            },
         };
         self.budget.bounds().into_iter().map(line).chain(self.accuracy_line()).collect()
     }

@@ -1,6 +1,6 @@
 //! What integers make of codes, to the bit, in floats: products of levels and codes are whole numbers, and so are their sums,
-//! which floats hold exactly up to 2^24. Sums of real products would be rounded, and a code that then falls to the other
-//! side changes a hundred of the next layer: simulated and deployed networks would part by half a hundredth of their answers.
+//! which floats hold exactly up to 2^24. Sums of real products would be rounded; the few codes that then fall to the other
+//! side multiply from layer to layer, until a simulated network and the deployed one differ in some of their answers.
 //!
 //! Rounding, biases and multipliers are those of the integer contract ([`pare_runtime::requant`]). Longer sums than 2^24 may
 //! be off by a unit or two of an accumulator, far below a code.

@@ -57,15 +57,21 @@ pub fn figure(report: &Report) -> String {
     svg.rect("card", (0.0, 0.0), (WIDTH, HEIGHT), 1.0, &title);
     svg.text("title", (24.0, 30.0), "start", &title);
     let mut left = 24.0;
-    for (class, name) in
-        [("chosen", "chosen"), ("front", "found by the search"), ("uniform", "one format for all layers")]
-    {
+    for (class, name) in legend(report) {
         svg.dot(class, (left + 5.0, 48.0), 4.5, name);
         svg.text("tick", (left + 15.0, 52.0), "start", name);
         left += 38.0 + name.len() as f64 * LETTER.0;
     }
     size_plot(&mut svg, Area { left: 64.0, right: WIDTH - 24.0, top: 92.0, bottom: HEIGHT - 48.0 }, report);
     svg.finish_file(super::html::PLOT_STYLE)
+}
+
+/// What the dots are, by class.
+pub(super) fn legend(report: &Report) -> Vec<(&'static str, &'static str)> {
+    let beside = report.front.iter().any(|point| point.kind == PointKind::Beside);
+    let beside = beside.then_some((class(PointKind::Beside), "found by others"));
+    let first = [(class(PointKind::Chosen), "chosen"), (class(PointKind::Front), "found by the search")];
+    first.into_iter().chain(beside).chain([(class(PointKind::Uniform), "one format for all layers")]).collect()
 }
 
 fn half(label: &str) -> (Svg, Area) {
@@ -92,7 +98,7 @@ fn plot(svg: &mut Svg, area: Area, report: &Report, axis: &Axis) {
     }
     // Uniform policies are on the front too where nothing beats them: one dot is enough.
     let uniform = |name: &str| report.front.iter().any(|p| p.kind == PointKind::Uniform && p.name == name);
-    placed.retain(|(point, _)| point.kind != PointKind::Front || !uniform(&point.name));
+    placed.retain(|(point, _)| !matches!(point.kind, PointKind::Front | PointKind::Beside) || !uniform(&point.name));
 
     let shares = placed.iter().all(|(point, _)| (0.0..=1.0).contains(&point.accuracy));
     let (factor, unit) = if shares { (100.0, ", %") } else { (1.0, "") };

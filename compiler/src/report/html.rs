@@ -18,12 +18,7 @@ pub fn page(report: &Report) -> String {
                 "<div class=\"pair\">{}{}</div>{}",
                 front::by_size(report),
                 front::by_latency(report),
-                legend(&[
-                    ("chosen", "chosen"),
-                    ("front", "found by the search"),
-                    ("beside", "found by others"),
-                    ("uniform", "one format for all layers")
-                ])
+                legend(&front::legend(report))
             ),
         ),
         methods(report),

@@ -4,7 +4,7 @@
 //! An episode walks through the layers and decides each one's weights, then, where there is a choice, its activations
 //! ([`environment`]). The policy that comes out is narrowed to the budget ([`within_budget`], section 3.3) on true costs: a
 //! measured latency, the bytes of the blob. Its reward is what it loses of the score (section 3.4), all steps share it.
-//! No episode trains here; codes that the found policy makes are trained afterwards.
+//! Whether codes are trained a little before that is the scorer's matter ([`crate::tuning`]).
 
 mod environment;
 

@@ -13,7 +13,6 @@ use crate::board::host::Host;
 use crate::compile::{CompileError, Settings, Workshop};
 use crate::data::Split;
 use crate::deploy::deploy_quantized;
-use crate::eval::Net;
 use crate::policy::WeightFormat;
 use crate::quant::Calibration;
 use crate::task::Task;
@@ -63,6 +62,8 @@ pub struct Subject<'a> {
     pub settings: &'a Settings,
     /// Made once for all.
     pub calibration: &'a OnceCell<Calibration>,
+    /// The float network's metric on the validation samples.
+    pub float: f64,
     /// How all are trained; none for not at all.
     pub recipe: Option<&'a Recipe>,
 }
@@ -98,7 +99,6 @@ impl Subject<'_> {
             quantized = training.run(Some(directory), events)?.quantized;
         }
         let val = task.data.indices(Split::Val, None)?;
-        let float = task.data.score_net(&Net::float(&task.graph)?, val)?.value;
         let simulated = task.data.score_net(&academic(quantized.clone())?, val)?.value;
         let blob = deploy_quantized(quantized, &workshop.lower_config(), &workshop.metadata())?.blob;
         let bytes = AlignedBytes::from(&blob.bytes[..]);
@@ -112,7 +112,7 @@ impl Subject<'_> {
             weights: format.to_string(),
             activation_bits,
             epochs: self.recipe.map_or(0, |recipe| recipe.epochs),
-            float,
+            float: self.float,
             academic: simulated,
             deployed: score(val)?,
             test: score(task.data.indices(Split::Test, None)?)?,
