@@ -28,7 +28,7 @@ use crate::files;
 use crate::ir::Graph;
 use crate::lower::{LowerConfig, Stages, Sums};
 use crate::measure::{self, MeasureError};
-use crate::policy::{EdgeLayers, Policy, WeightChoice, WeightFormat};
+use crate::policy::{EdgeLayers, Policy, WeightFormat};
 use crate::quant::{Calibration, CalibrationConfig, CodeBank, QuantConfig, QuantError, Quantized, calibrate};
 use crate::search::cache::Cached;
 use crate::search::sensitivity::{self, Sensitivity};
@@ -44,6 +44,9 @@ const CALIBRATION_INPUTS: usize = 1024;
 /// Network inputs that a policy is scored on while searching.
 const SEARCH_INPUTS: usize = 2048;
 
+/// Weights and activations of the first and the last layer where they are left out of a search.
+const PINNED: (WeightFormat, u8) = (WeightFormat::Linear(8), 8);
+
 /// How a compilation goes about its work.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -53,6 +56,8 @@ pub struct Settings {
     pub isa: Isa,
     /// Floats to codes.
     pub quant: QuantConfig,
+    /// Weight formats that a search chooses from.
+    pub weight_formats: Vec<WeightFormat>,
     /// Activation widths that the search may choose from.
     pub activation_bits: Vec<u8>,
     /// Where sums are computed.
@@ -77,10 +82,11 @@ impl Settings {
         let isa = target.board().best_isa();
         let is_host = matches!(target.runner, Runner::Host | Runner::Model(_));
         let stages = if is_host { Stages::Whole } else { Stages::Banded };
+        let weight_formats = target.weight_formats.clone();
         let activation_bits = target.searched_activation_bits.clone();
         let edges = EdgeLayers::Uniform;
         let (sums, tuning) = (Sums::default(), None);
-        Settings { isa, target, quant, activation_bits, sums, stages, edges, tuning, seed, cache }
+        Settings { isa, target, quant, weight_formats, activation_bits, sums, stages, edges, tuning, seed, cache }
     }
 }
 
@@ -199,10 +205,12 @@ impl<'a> Workshop<'a> {
 
     /// One policy for every pair of weight format and activation width that a search may choose from.
     pub fn uniform_policies(&self) -> Vec<Policy> {
-        let Settings { target, activation_bits, .. } = self.settings;
+        let Settings { weight_formats, activation_bits, edges, .. } = self.settings;
         let widths = |&format| activation_bits.iter().map(move |&bits| (format, bits));
-        let pairs = target.weight_formats.iter().flat_map(widths);
-        pairs.map(|(format, bits)| Policy::uniform(&self.task.graph, format, bits, EdgeLayers::Uniform)).collect()
+        let pairs = weight_formats.iter().flat_map(widths);
+        let pinned = (*edges == EdgeLayers::EightBit).then_some(PINNED);
+        let all = pairs.chain(pinned);
+        all.map(|(format, bits)| Policy::uniform(&self.task.graph, format, bits, EdgeLayers::Uniform)).collect()
     }
 
     /// The latency table of the target with a row for every kernel that the network runs under `policies`:
@@ -315,13 +323,14 @@ impl<'a> Workshop<'a> {
 
     /// What a search may choose from.
     fn space(&self) -> Result<Space, CompileError> {
-        let Settings { target, activation_bits, edges, .. } = self.settings;
-        let mut space = Space::of(&self.task.graph, &target.weight_formats, activation_bits)?;
+        let Settings { target, weight_formats, activation_bits, edges, .. } = self.settings;
+        let mut space = Space::of(&self.task.graph, weight_formats, activation_bits)?;
         let ends = [space.sites().first(), space.sites().last()].map(|site| site.map(|site| site.name.clone()));
         for layer in ends.into_iter().flatten().filter(|_| *edges == EdgeLayers::EightBit) {
-            let eight = WeightChoice::Layer(WeightFormat::Linear(8));
-            space = space
-                .narrow(&layer, |choice| choice.weights.as_ref() == Some(&eight) && choice.activation_bits == 8)?;
+            if !(target.weight_formats.contains(&PINNED.0) && target.activation_bits.contains(&PINNED.1)) {
+                return Err(SpaceError::Empty(layer).into());
+            }
+            space = space.pin(&layer, PINNED)?;
         }
         Ok(space)
     }

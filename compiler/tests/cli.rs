@@ -515,6 +515,19 @@ fn an_agent_and_its_rivals_stay_within_the_budget() {
 }
 
 #[test]
+fn a_search_chooses_among_the_formats_that_are_named() {
+    let bench = Bench::new();
+    let line = "search --search random --evaluations 8 --max-drop 90 --pin-edges --weight-formats k2,k4";
+    let found = bench.json(&line.split(' ').collect::<Vec<_>>());
+    let layers = found["chosen"]["policy"].as_object().unwrap();
+    let formats: Vec<&str> = layers.values().filter_map(|layer| layer["weights"].as_str()).collect();
+    assert!(formats.iter().all(|format| ["k2", "k4", "w8"].contains(format)), "{formats:?}");
+    assert_eq!(formats.iter().filter(|&&format| format == "w8").count(), 2, "{formats:?}");
+    let said = bench.fails(&["search", "--weight-formats", "w9"], 2);
+    assert!(said.contains("w9"), "{said}");
+}
+
+#[test]
 fn quantisers_are_compared_and_a_second_run_computes_nothing() {
     let bench = Bench::new();
     let models = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/glyphs");

@@ -6,6 +6,7 @@ use pare::eval::Net;
 use pare::import::native;
 use pare::ir::Graph;
 use pare::ir::text::parse_with;
+use pare::methods::amc::Aim;
 use pare::methods::amc::densities::allocate;
 use pare::prune::fine::density;
 use pare::rng::Pcg32;
@@ -74,14 +75,26 @@ fn an_agent_divides_weights_among_layers() {
     let (graph, samples, recipe) = (net(), stripes(1500), recipe(6));
     let graph = training(&graph, &samples, &recipe).run(None, &mut |_| ()).unwrap().graph;
     let task = Task { graph, data: samples };
-    let found = allocate(&task, 0.6, 60, 1, &mut |_| ()).unwrap();
+    let val = |pruned: &Graph| pare::train::fit::score(&Net::float(pruned).unwrap(), &task.data).unwrap();
+    let rounding = |layers: usize| 0.5 * layers as f64 / 168.0;
+
+    let found = allocate(&task, Aim::Share(0.6), 60, 1, &mut |_| ()).unwrap();
     let pruned = found.sparsity.prune(&task.graph);
     let (layers, all) = density(&pruned);
     // Of a share of a layer's weights, whole ones are left.
-    assert!(all <= 0.6 + 0.5 * layers.len() as f64 / 168.0, "{layers:?}");
-    let score = pare::train::fit::score(&Net::float(&pruned).unwrap(), &task.data).unwrap();
-    assert_eq!(score, found.agent.max(found.uniform).max(found.magnitude));
-    assert!(found.agent >= found.uniform - 0.02, "{found:?}");
+    assert!(all <= 0.6 + rounding(layers.len()), "{layers:?}");
+    let of =
+        |name| found.rivals.iter().find(|(rival, _)| *rival == name).and_then(|(_, came_to)| came_to.as_ref()).unwrap();
+    let best = found.rivals.iter().flat_map(|(_, came_to)| came_to).map(|rival| rival.val).fold(0.0, f64::max);
+    assert_eq!(val(&pruned), best);
+    assert!(of("amc").val >= of("uniform").val - 0.02, "{found:?}");
+
+    let found = allocate(&task, Aim::Drop(2.0), 60, 1, &mut |_| ()).unwrap();
+    let pruned = found.sparsity.prune(&task.graph);
+    assert!(val(&pruned) >= val(&task.graph) - 0.02, "{found:?}");
+    let least = found.rivals.iter().flat_map(|(_, came_to)| came_to).map(|rival| rival.density).fold(1.0, f64::min);
+    let (layers, all) = density(&pruned);
+    assert!(all <= least + rounding(layers.len()) && least < 1.0, "{found:?}");
 }
 
 /// Raw pixels and small weights, or small inputs and usual weights: the same network.

@@ -18,7 +18,7 @@ use crate::lower::{FUSE_RESIDUAL, ROW_STAGES, Stages, Sums};
 use crate::methods::haq::{Credit, Haq};
 use crate::models::{CARD_FILE, Card, FloatAccuracy, bundled};
 use crate::passes::{Passes, Saving, Simplified, drop_softmax};
-use crate::policy::EdgeLayers;
+use crate::policy::{EdgeLayers, WeightFormat};
 use crate::search::evolution::Evolution;
 use crate::search::exact::Exact;
 use crate::search::manual::Manual;
@@ -95,6 +95,9 @@ pub(super) struct TargetArgs {
     pub target: String,
     #[command(flatten)]
     pub on: PortArgs,
+    /// Weight formats the search may choose from, as w2,w4,k3 [default: all that the target has].
+    #[arg(long, value_name = "FORMATS", value_delimiter = ',')]
+    pub weight_formats: Vec<WeightFormat>,
     /// Activation widths the search may choose from [default: those that the target is fastest at].
     #[arg(long, value_name = "BITS", value_delimiter = ',')]
     pub activation_bits: Vec<u8>,
@@ -285,6 +288,13 @@ impl TargetArgs {
             RoundingArg::Nearest => crate::quant::Rounding::Nearest,
             RoundingArg::DataAware => crate::quant::Rounding::DataAware,
         };
+        if !self.weight_formats.is_empty() {
+            settings.weight_formats = self.weight_formats.clone();
+        }
+        if let Some(format) = settings.weight_formats.iter().find(|f| !settings.target.weight_formats.contains(f)) {
+            let known: Vec<String> = settings.target.weight_formats.iter().map(ToString::to_string).collect();
+            bail!("target `{}` has no kernels for {format} weights: choose from {}", self.target, known.join(", "));
+        }
         if !self.activation_bits.is_empty() {
             settings.activation_bits = self.activation_bits.clone();
         }

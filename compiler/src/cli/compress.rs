@@ -18,6 +18,7 @@ use crate::eval::Net;
 use crate::files;
 use crate::import::native;
 use crate::lower::LowerConfig;
+use crate::methods::amc::Aim;
 use crate::methods::amc::densities::{Allocation, allocate};
 use crate::methods::deep_compression::Compression;
 use crate::prune::fine::{self, Sparsity};
@@ -38,12 +39,16 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Weights that are left: a share of all, or so many of every few in a row, as 2:4.
-    #[arg(long, value_name = "SHARE|N:M", default_value = "0.1")]
+    #[arg(long, value_name = "SHARE|N:M", default_value = "0.1", conflicts_with = "max_drop")]
     density: DensityArg,
+    /// In place of a density: as few weights as lose no more of the accuracy than this, in points, before training
+    /// (AMC's accuracy-guaranteed protocol).
+    #[arg(long, value_name = "POINTS", value_parser = args::positive)]
+    max_drop: Option<f32>,
     /// With a share: how it is divided among layers.
     #[arg(long, value_enum, default_value = "magnitude")]
     allocate: AllocateArg,
-    /// With --allocate amc: what its agent tries.
+    /// With --allocate amc or --max-drop: what the agent tries, and each that it must beat.
     #[arg(long, value_name = "N", default_value_t = 200)]
     episodes: usize,
     /// Values that the weights of a layer share, 0 among them: 2^BITS.
@@ -76,7 +81,7 @@ pub(super) struct Args {
 enum AllocateArg {
     /// By magnitudes (LAMP, Lee et al. 2021).
     Magnitude,
-    /// By AMC's agent, where what it finds is better before training.
+    /// By AMC's agent or one that it must beat, whatever is best before training.
     Amc,
 }
 
@@ -119,13 +124,16 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
         let schedule = Schedule { peak: args.rate * share, ..usual.schedule.clone() };
         Recipe { schedule, augmentations: args.augment.clone(), distillation, ..usual }
     };
-    let allocation = match (args.allocate, &args.density.0) {
-        (AllocateArg::Magnitude, _) => None,
-        (AllocateArg::Amc, &Sparsity::Global(density)) => {
-            Some(allocate(&task, density, args.episodes, global.seed, &mut |event| progress.event(event))?)
+    let aim = match (args.max_drop, args.allocate, &args.density.0) {
+        (Some(points), ..) => Some(Aim::Drop(points.into())),
+        (None, AllocateArg::Magnitude, _) => None,
+        (None, AllocateArg::Amc, &Sparsity::Global(density)) => Some(Aim::Share(density)),
+        (None, AllocateArg::Amc, _) => {
+            bail!("--allocate amc divides a share among layers: give one with --density, as 0.5")
         }
-        (AllocateArg::Amc, _) => bail!("--allocate amc divides a share among layers: give one with --density, as 0.5"),
     };
+    let divide = |aim| allocate(&task, aim, args.episodes, global.seed, &mut |event| progress.event(event));
+    let allocation = aim.map(divide).transpose()?;
     let sparsity = allocation.as_ref().map_or(&args.density.0, |allocation| &allocation.sparsity);
     let compression = Compression {
         task: &task,
@@ -162,8 +170,8 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let json = json!({
         "metric": task.data.metric,
         "density": density,
-        "allocation": allocation.map(|Allocation { agent, uniform, magnitude, .. }| {
-            json!({ "amc": agent, "uniform": uniform, "magnitude": magnitude })
+        "allocation": allocation.map(|Allocation { rivals, .. }| {
+            rivals.into_iter().map(|(name, rival)| (name.to_owned(), json!(rival))).collect::<serde_json::Map<_, _>>()
         }),
         "layers": layers,
         "bytes": sizes,

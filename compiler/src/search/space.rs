@@ -86,6 +86,16 @@ impl Space {
         Ok(self)
     }
 
+    /// The same space with one layer left at these weights and activations, whether it was offered them or not.
+    ///
+    /// # Errors
+    /// [`SpaceError::Unknown`].
+    pub fn pin(mut self, layer: &str, (format, bits): (WeightFormat, u8)) -> Result<Space, SpaceError> {
+        let site = self.sites.iter_mut().find(|site| site.name == layer);
+        site.ok_or_else(|| SpaceError::Unknown(layer.into()))?.choices = vec![layer_policy(format, bits)];
+        Ok(self)
+    }
+
     /// The layers, in order.
     pub fn sites(&self) -> &[Site] {
         &self.sites

@@ -48,6 +48,17 @@ pub enum Aim {
     Drop(f64),
 }
 
+impl Aim {
+    /// What episodes are rewarded for, where the whole network costs `dense`.
+    pub fn goal(self, dense: f64) -> Goal {
+        match self {
+            Aim::Share(share) => Goal::Within(share * dense),
+            Aim::Within(cost) => Goal::Within(cost),
+            Aim::Drop(_) => Goal::Trade,
+        }
+    }
+}
+
 /// What is pruned, and how.
 pub struct Contest<'a> {
     /// The network and its data.
@@ -192,15 +203,18 @@ impl Contest<'_> {
         for &method in methods {
             events(Event::Stage { name: method.name(), steps: self.episodes });
             let mut tried = |trial: &Trial| events(Event::Step { label: format!("{:.4}", trial.accuracy) });
-            let trials = method.trials(&subject, self.goal(cost), self.episodes, self.seed, &mut tried)?;
+            let trials = method.trials(&subject, self.aim.goal(cost), self.episodes, self.seed, &mut tried)?;
             let finish = |trial: &Trial| -> Result<Pruned, AmcError> {
                 let units = pruner.units(&trial.widths);
                 let (graph, score) = last.refit(pruner.prune(&units), &pruner.groups().kept(&units))?;
                 Ok(Pruned { graph, widths: trial.widths.clone(), cost: trial.cost, score })
             };
             let best = match self.aim {
-                Aim::Drop(points) => cheapest(&trials, score - points / 100.0, finish)?,
-                Aim::Share(_) | Aim::Within(_) => best(&trials, self.goal(cost), finish)?,
+                Aim::Drop(points) => {
+                    let floor = score - points / 100.0;
+                    cheapest(&trials, |trial| Ok(Some(finish(trial)?).filter(|pruned| pruned.score >= floor)))?
+                }
+                Aim::Share(_) | Aim::Within(_) => best(&trials, self.aim.goal(cost), finish)?,
             };
             let summary = best.as_ref().map_or_else(|| "nothing".to_owned(), |best| format!("{:.4}", best.score));
             events(Event::Finished { summary: format!("{}: {summary}", method.name()) });
@@ -209,14 +223,6 @@ impl Contest<'_> {
         let names =
             |group: &crate::prune::Group| group.producers.iter().map(|&id| graph.node(id).name.clone()).collect();
         Ok(Outcome { dense, groups: pruner.groups().iter().map(names).collect(), entries })
-    }
-
-    fn goal(&self, dense: f64) -> Goal {
-        match self.aim {
-            Aim::Share(share) => Goal::Within(share * dense),
-            Aim::Within(cost) => Goal::Within(cost),
-            Aim::Drop(_) => Goal::Trade,
-        }
     }
 
     /// Scores of episodes depend on neither budget, method nor seed.
@@ -241,13 +247,12 @@ fn best(
     Ok(finished.into_iter().reduce(|best, next| if next.score > best.score { next } else { best }))
 }
 
-/// The cheapest of those trials no other of which is both cheaper and better, that keeps `floor` in the end. Refitted on
-/// many samples a network is mostly better than its episode: by how much, the first one that is finished tells.
-fn cheapest(
+/// The cheapest of those trials no other of which is both cheaper and better, of which `keep` makes something. Scored on
+/// many samples a network may be worse or better than its episode was, but what is dearer is taken to be better.
+pub(super) fn cheapest<T>(
     trials: &[Trial],
-    floor: f64,
-    mut finish: impl FnMut(&Trial) -> Result<Pruned, AmcError>,
-) -> Result<Option<Pruned>, AmcError> {
+    mut keep: impl FnMut(&Trial) -> Result<Option<T>, AmcError>,
+) -> Result<Option<T>, AmcError> {
     let mut sorted: Vec<&Trial> = trials.iter().collect();
     sorted.sort_by(|a, b| a.cost.total_cmp(&b.cost).then(b.accuracy.total_cmp(&a.accuracy)));
     let mut front: Vec<&Trial> = Vec::new();
@@ -260,11 +265,9 @@ fn cheapest(
     let (mut low, mut high, mut found) = (0, front.len(), None);
     while low < high {
         let middle = low + (high - low) / 2;
-        let pruned = finish(front[middle])?;
-        if pruned.score >= floor {
-            (high, found) = (middle, Some(pruned));
-        } else {
-            low = middle + 1;
+        match keep(front[middle])? {
+            Some(kept) => (high, found) = (middle, Some(kept)),
+            None => low = middle + 1,
         }
     }
     Ok(found)

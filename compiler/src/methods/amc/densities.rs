@@ -6,9 +6,10 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use super::baselines::{self, Rule};
+use super::baselines::Rule;
+use super::contest::cheapest;
 use super::judge::{Effort, Judge};
-use super::{AmcError, Goal, Subject, search};
+use super::{Aim, AmcError, Method, Subject, Trial};
 use crate::ir::{Graph, NodeId};
 use crate::prune::fine::Sparsity;
 use crate::search::Event;
@@ -16,53 +17,94 @@ use crate::task::Task;
 
 /// Shares that a layer may keep, in hundredths.
 const SHARES: [usize; 14] = [2, 3, 5, 7, 10, 15, 20, 30, 40, 50, 60, 70, 85, 100];
+/// Those that divide shares among layers.
+const RIVALS: [Method; 4] = [Method::Amc, Method::Rule(Rule::Uniform), Method::Random, Method::Evolution];
 
-/// Shares of each layer's weights, and what they were chosen over.
+/// Shares of the weights of each layer, and what they were chosen over.
 #[derive(Clone, Debug)]
 pub struct Allocation {
-    /// Those of the best score.
+    /// What the best of all rivals keeps.
     pub sparsity: Sparsity,
-    /// Scores before training: of the agent's best, of the same share everywhere, and by magnitude over all layers
-    /// ([`Sparsity::Global`]).
-    pub agent: f64,
-    /// See [`Allocation::agent`].
-    pub uniform: f64,
-    /// See [`Allocation::agent`].
-    pub magnitude: f64,
+    /// Each by name, and what it came to, if anything: the agent, the same share everywhere, guesses, evolution, and
+    /// magnitudes over all layers ([`Sparsity::Global`]).
+    pub rivals: Vec<(&'static str, Option<Allotted>)>,
 }
 
-/// Lets the agent try `episodes` allocations of this share of all weights, which it never exceeds, to the layers of a
-/// network; rules are tried beside it, and the best of all is chosen.
+/// What a rival came to.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Allotted {
+    /// The share of all weights that is left.
+    pub density: f64,
+    /// The score on all validation samples, before training.
+    pub val: f64,
+    #[serde(skip)]
+    sparsity: Sparsity,
+}
+
+/// Lets the agent try `episodes` allocations to the layers of a network, within a share or a number of weights or, where only
+/// the loss is bounded, for few weights and few errors (section 3.3); rules, guesses and evolution try as many. The best of
+/// all within the bound is chosen, or the one of fewest weights that loses so little.
 ///
 /// # Errors
 /// See [`AmcError`].
 pub fn allocate(
     task: &Task,
-    density: f64,
+    aim: Aim,
     episodes: usize,
     seed: u64,
     events: &mut dyn FnMut(Event),
 ) -> Result<Allocation, AmcError> {
-    let judge = Judge::new(task, Effort::EPISODE)?;
+    let [judge, last] = [Judge::new(task, Effort::EPISODE)?, Judge::new(task, Effort::LAST)?];
     let score = |sparsity: &Sparsity| judge.score(&sparsity.prune(&task.graph));
     let subject = Densities::new(&task.graph, &score);
-    let goal = Goal::Within(density * subject.weights.iter().sum::<usize>() as f64);
-    events(Event::Stage { name: "shares of weights", steps: episodes });
-    let mut tried = |trial: &super::Trial| events(Event::Step { label: format!("{:.4}", trial.accuracy) });
-    let trials = search(&subject, goal, episodes, seed, &mut tried)?;
-    let agent = goal.best(&trials).ok_or(AmcError::Empty)?;
-    let uniform = baselines::by_rule(&subject, goal, Rule::Uniform)?;
-    let magnitude = score(&Sparsity::Global(density))?;
-    let by_layer = if agent.accuracy >= uniform.accuracy { agent } else { &uniform };
-    let sparsity = match by_layer.accuracy >= magnitude {
-        true => subject.sparsity(&by_layer.widths),
-        false => Sparsity::Global(density),
+    let whole = subject.weights.iter().sum::<usize>() as f64;
+    let goal = aim.goal(whole);
+    let floor = match aim {
+        Aim::Drop(points) => last.score(&task.graph)? - points / 100.0,
+        Aim::Share(_) | Aim::Within(_) => f64::NEG_INFINITY,
     };
-    let (agent, uniform) = (agent.accuracy, uniform.accuracy);
-    events(Event::Finished {
-        summary: format!("agent {agent:.4}, uniform {uniform:.4}, magnitude {magnitude:.4} before training"),
-    });
-    Ok(Allocation { sparsity, agent, uniform, magnitude })
+    let settle = |trials: &[Trial], sparsity: &dyn Fn(&Trial) -> Sparsity| -> Result<Option<Allotted>, AmcError> {
+        let allot = |trial: &Trial| -> Result<Option<Allotted>, AmcError> {
+            let sparsity = sparsity(trial);
+            let val = last.score(&sparsity.prune(&task.graph))?;
+            Ok(Some(Allotted { density: trial.cost / whole, val, sparsity }).filter(|allotted| allotted.val >= floor))
+        };
+        match aim {
+            Aim::Drop(_) => cheapest(trials, allot),
+            Aim::Share(_) | Aim::Within(_) => goal.best(trials).map_or(Ok(None), allot),
+        }
+    };
+
+    let mut rivals = Vec::new();
+    for method in RIVALS {
+        events(Event::Stage { name: method.name(), steps: episodes });
+        let mut tried = |trial: &Trial| events(Event::Step { label: format!("{:.4}", trial.accuracy) });
+        let trials = method.trials(&subject, goal, episodes, seed, &mut tried)?;
+        rivals.push((method.name(), settle(&trials, &|trial| subject.sparsity(&trial.widths))?));
+    }
+    let bounded = [goal.budget() / whole];
+    let steps = SHARES.map(|hundredths| hundredths as f64 / 100.0);
+    let by_magnitude = |&share: &f64| {
+        let accuracy = score(&Sparsity::Global(share))?;
+        Ok(Trial { widths: Vec::new(), cost: share * whole, accuracy })
+    };
+    let shares = if matches!(aim, Aim::Drop(_)) { &steps[..] } else { &bounded[..] };
+    let trials: Vec<Trial> = shares.iter().map(by_magnitude).collect::<Result<_, AmcError>>()?;
+    rivals.push(("magnitude", settle(&trials, &|trial| Sparsity::Global(trial.cost / whole))?));
+
+    let summary = |(name, rival): &(&str, Option<Allotted>)| match rival {
+        Some(Allotted { density, val, .. }) => format!("{name} {val:.4} with {:.1} %", 100.0 * density),
+        None => format!("{name} nothing"),
+    };
+    events(Event::Finished { summary: rivals.iter().map(summary).collect::<Vec<_>>().join(", ") });
+    let better = |a: &&Allotted, b: &&Allotted| match aim {
+        Aim::Drop(_) => b.density.total_cmp(&a.density),
+        Aim::Share(_) | Aim::Within(_) => a.val.total_cmp(&b.val),
+    };
+    // Of equals, the first.
+    let chosen = rivals.iter().rev().filter_map(|(_, rival)| rival.as_ref()).max_by(better);
+    let sparsity = chosen.ok_or(AmcError::Inaccurate { tried: episodes })?.sparsity.clone();
+    Ok(Allocation { sparsity, rivals })
 }
 
 /// The layers of a network, each of which keeps a share of its weights.
