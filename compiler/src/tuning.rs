@@ -3,7 +3,7 @@
 
 use crate::data::Metric;
 use crate::ir::Graph;
-use crate::quant::Quantized;
+use crate::quant::{Quantized, Scheme};
 use crate::task::Samples;
 use crate::train::fit::TrainError;
 use crate::train::{Distillation, Estimator, Norms, QuantisedTraining, Recipe, Schedule};
@@ -45,6 +45,7 @@ impl<'a> Tuning<'a> {
         let training = QuantisedTraining {
             start,
             estimator: Estimator::Lsq,
+            scheme: Scheme::FINEST,
             norms: Norms::Bias,
             samples: &self.samples,
             recipe: &self.recipe,

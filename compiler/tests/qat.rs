@@ -11,7 +11,7 @@ use pare::ir::Graph;
 use pare::ir::text::parse_with;
 use pare::lower::LowerConfig;
 use pare::policy::{EdgeLayers, Policy, WeightChoice, WeightFormat};
-use pare::quant::{CalibrationConfig, CodeBank, QuantConfig, Quantized, calibrate};
+use pare::quant::{CalibrationConfig, CodeBank, QuantConfig, Quantized, Scheme, calibrate};
 use pare::task::{Samples, infer_blob};
 use pare::train::fit::score;
 use pare::train::{
@@ -80,7 +80,16 @@ fn recipe(epochs: usize) -> Recipe {
 }
 
 fn training<'a>(start: &'a Quantized, samples: &'a Samples, recipe: &'a Recipe) -> QuantisedTraining<'a> {
-    QuantisedTraining { start, estimator: Estimator::Lsq, norms: Norms::Bias, samples, recipe, teacher: None, seed: 5 }
+    QuantisedTraining {
+        start,
+        estimator: Estimator::Lsq,
+        scheme: Scheme::FINEST,
+        norms: Norms::Bias,
+        samples,
+        recipe,
+        teacher: None,
+        seed: 5,
+    }
 }
 
 fn val(quantized: &Quantized, samples: &Samples) -> f64 {

@@ -6,7 +6,7 @@ use pare::eval::Net;
 use pare::lower::{LowerConfig, PlannedOp};
 use pare::methods::quantizers::{Backend, Quantizer, academic, policy};
 use pare::models::bundled;
-use pare::quant::{CalibrationConfig, CodeBank, Granularity, Quantized, Scales, Zeros, calibrate};
+use pare::quant::{CalibrationConfig, CodeBank, Granularity, Quantized, Scales, Scheme, Zeros, calibrate};
 use pare::task::Task;
 use pare::train::{Norms, QuantisedTraining, Recipe, Schedule};
 use pare_runtime::format::Layout;
@@ -31,32 +31,33 @@ fn each(mut check: impl FnMut(&Task, Quantizer, Backend, Quantized)) {
     }
 }
 
+fn assert_is_of(scheme: Scheme, quantized: &Quantized, context: &str) {
+    let is_power = |scale: f32| scale.log2() == scale.log2().round();
+    for codes in quantized.weights.values() {
+        if scheme.granularity == Granularity::Tensor {
+            assert!(codes.scales.iter().all(|scale| *scale == codes.scales[0]), "{context}");
+        }
+        if scheme.scales == Scales::PowersOfTwo {
+            assert!(codes.scales.iter().all(|&scale| is_power(scale)), "{context}");
+        }
+    }
+    for code in quantized.activations.iter().flatten() {
+        if scheme.zeros == Zeros::Fixed {
+            assert!([0, 1 << (code.bits - 1)].contains(&code.zero), "{context}: {code:?}");
+        }
+        assert!(scheme.scales == Scales::Real || is_power(code.scale), "{context}: {code:?}");
+    }
+}
+
 #[test]
 fn codes_are_of_their_scheme() {
     each(|_, quantizer, backend, quantized| {
-        let scheme = backend.scheme();
-        let context = || format!("{} on {}", quantizer.name(), backend.name());
-        let is_power = |scale: f32| scale.log2() == scale.log2().round();
-        for codes in quantized.weights.values() {
-            if scheme.granularity == Granularity::Tensor {
-                assert!(codes.scales.iter().all(|scale| *scale == codes.scales[0]), "{}", context());
-            }
-            if scheme.scales == Scales::PowersOfTwo {
-                assert!(codes.scales.iter().all(|&scale| is_power(scale)), "{}", context());
-            }
-        }
-        for code in quantized.activations.iter().flatten() {
-            if scheme.zeros == Zeros::Fixed {
-                assert!([0, 1 << (code.bits - 1)].contains(&code.zero), "{}: {code:?}", context());
-            }
-            assert!(scheme.scales == Scales::Real || is_power(code.scale), "{}: {code:?}", context());
-        }
+        assert_is_of(backend.scheme(), &quantized, &format!("{} on {}", quantizer.name(), backend.name()));
     });
 }
 
-/// Where scales are shared or rare, training may not move them.
 #[test]
-fn training_leaves_a_scheme_as_it_is() {
+fn training_keeps_to_the_scheme() {
     let task = task();
     let inputs = task.data.spread(Split::Train, 64).unwrap();
     let calibration = calibrate(&task.graph, &inputs, 64, &CalibrationConfig::with_seed(0)).unwrap();
@@ -65,14 +66,20 @@ fn training_leaves_a_scheme_as_it_is() {
     samples.dataset.splits.val.truncate(256);
     let usual = Recipe::fine_tuning(1);
     let recipe = Recipe { batch: 32, schedule: Schedule { peak: 3e-3, ..usual.schedule.clone() }, ..usual };
-    for (quantizer, backend, moves) in
-        [(Quantizer::Lsq, Backend::PowerOfTwo, false), (Quantizer::Lsq, Backend::PerChannel, true)]
-    {
+    for (quantizer, backend, learns_steps) in [
+        (Quantizer::Lsq, Backend::PerChannel, Some(true)),
+        (Quantizer::Lsq, Backend::PerTensor, Some(true)),
+        // A step is doubled or halved, or stays.
+        (Quantizer::Lsq, Backend::PowerOfTwo, None),
+        (Quantizer::Pact, Backend::PerTensor, Some(true)),
+        (Quantizer::MinMax, Backend::PerChannel, Some(false)),
+    ] {
         let bank = CodeBank::new(&task.graph, &calibration, &quantizer.config(backend)).unwrap();
         let start = bank.quantize(&policy(&task.graph, quantizer.format(2).unwrap(), 8)).unwrap();
         let training = QuantisedTraining {
             start: &start,
-            estimator: quantizer.estimator(backend),
+            estimator: quantizer.estimator(),
+            scheme: backend.scheme(),
             norms: Norms::Bias,
             samples: &samples,
             recipe: &recipe,
@@ -80,13 +87,18 @@ fn training_leaves_a_scheme_as_it_is() {
             seed: 1,
         };
         let trained = training.run(None, &mut |_| ()).unwrap();
-        assert!(trained.val > 0.0 && trained.quantized.weights != start.weights, "nothing was learned");
-        let scales = |quantized: &Quantized| -> Vec<Vec<f32>> {
-            quantized.weights.values().map(|codes| codes.scales.clone()).collect()
-        };
-        assert_eq!(scales(&trained.quantized) != scales(&start), moves, "{}", backend.name());
-        assert_eq!(trained.quantized.activations != start.activations, moves, "{}", backend.name());
+        let context = format!("{} on {}", quantizer.name(), backend.name());
+        assert!(trained.val > 0.0 && trained.quantized.weights != start.weights, "{context}: nothing was learned");
+        let moved = scales(&trained.quantized) != scales(&start);
+        assert_eq!(moved, learns_steps.unwrap_or(moved), "{context}");
+        assert_is_of(backend.scheme(), &trained.quantized, &context);
     }
+}
+
+/// All scales of weights and activations.
+fn scales(quantized: &Quantized) -> Vec<f32> {
+    let of_weights = quantized.weights.values().flat_map(|codes| codes.scales.clone());
+    of_weights.chain(quantized.activations.iter().flatten().map(|code| code.scale)).collect()
 }
 
 #[test]

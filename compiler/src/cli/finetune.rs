@@ -11,6 +11,7 @@ use crate::compile::Workshop;
 use crate::data::Metric;
 use crate::ir::Graph;
 use crate::policy::Policy;
+use crate::quant::Scheme;
 use crate::task::Samples;
 use crate::train::fit::CHECKPOINT_FILE;
 use crate::train::{
@@ -112,6 +113,7 @@ impl FinetuneArgs {
                 EstimatorArg::Lsq => Estimator::Lsq,
                 EstimatorArg::Pact => Estimator::Pact,
             },
+            scheme: Scheme::FINEST,
             norms: self.norms.into(),
             samples: &workshop.task.data,
             recipe: &recipe,

@@ -50,7 +50,7 @@ pub enum Scales {
 
 impl Scales {
     /// The nearest scale that there is, by ratio.
-    pub(super) fn nearest(self, scale: f64) -> f64 {
+    pub(crate) fn nearest(self, scale: f64) -> f64 {
         match self {
             Scales::PowersOfTwo if scale > 0.0 => scale.log2().round().exp2(),
             Scales::PowersOfTwo | Scales::Real => scale,

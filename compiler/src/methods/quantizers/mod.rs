@@ -4,6 +4,9 @@
 //! A [`Quantizer`] chooses scales and levels, a [`Backend`] says which there are. Each pair is scored twice: as papers do
 //! ([`academic`]: weights and the inputs of layers quantised, the rest real) and as it is deployed, by the integers of a blob.
 //! What lies between is the price of deployment.
+//!
+//! DoReFa, which the paper has too, is not here: the weights of all others begin as those of the trained network, which its
+//! tanh changes.
 
 mod row;
 
@@ -100,12 +103,11 @@ impl Quantizer {
         }
     }
 
-    /// How its steps are learned for a backend: where scales are shared or rare, they stay.
-    pub fn estimator(self, backend: Backend) -> Estimator {
-        let Scheme { granularity, scales, .. } = backend.scheme();
+    /// How its steps are learned: by most of them not at all.
+    pub fn estimator(self) -> Estimator {
         match self {
-            Quantizer::Lsq if granularity == Granularity::Channel && scales == Scales::Real => Estimator::Lsq,
-            Quantizer::Pact if granularity == Granularity::Channel && scales == Scales::Real => Estimator::Pact,
+            Quantizer::Lsq => Estimator::Lsq,
+            Quantizer::Pact => Estimator::Pact,
             _ => Estimator::Given,
         }
     }

@@ -88,7 +88,8 @@ impl Subject<'_> {
         if let Some(recipe) = self.recipe {
             let training = QuantisedTraining {
                 start: &quantized,
-                estimator: quantizer.estimator(backend),
+                estimator: quantizer.estimator(),
+                scheme: backend.scheme(),
                 // Batch norms would give every channel a scale of its own.
                 norms: Norms::Bias,
                 samples: &task.data,

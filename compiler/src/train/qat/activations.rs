@@ -1,7 +1,7 @@
 //! An activation as the codes that will stand for it.
 
-use super::estimator::{Estimator, damping, ratio};
-use crate::quant::ActivationCode;
+use super::estimator::{Estimator, damping, step};
+use crate::quant::{ActivationCode, Scales};
 use crate::train::activation_map::ActivationMap;
 use crate::train::parameter::{Parameter, Role, USUAL};
 use crate::train::simd::{Arithmetic, LANES, Work, dispatch};
@@ -14,26 +14,27 @@ pub(super) struct CodedActivation {
     start: ActivationCode,
     /// None where the step is given.
     estimator: Option<Estimator>,
+    scales: Scales,
     damping: f32,
 }
 
 impl CodedActivation {
     /// A code whose step is trained from here on, by its ratio to this one, for activations of so
     /// many numbers.
-    pub(super) fn trained(start: ActivationCode, estimator: Estimator, numbers: usize) -> Self {
+    pub(super) fn trained(start: ActivationCode, estimator: Estimator, scales: Scales, numbers: usize) -> Self {
         let damping = damping(numbers, f32::from(start.max_code()));
-        CodedActivation { start, estimator: Some(estimator), damping }
+        CodedActivation { start, estimator: Some(estimator), scales, damping }
     }
 
     /// A code that stays.
     pub(super) fn fixed(code: ActivationCode) -> Self {
-        CodedActivation { start: code, estimator: None, damping: 0.0 }
+        CodedActivation { start: code, estimator: None, scales: Scales::Real, damping: 0.0 }
     }
 
     /// The code that its parameters say.
-    pub(super) fn code(start: ActivationCode, own: &[Parameter]) -> ActivationCode {
-        let trained = own.first().map_or(0.0, |step| step.values[0]);
-        ActivationCode { scale: start.scale * ratio(trained), ..start }
+    pub(super) fn code(start: ActivationCode, own: &[Parameter], scales: Scales) -> ActivationCode {
+        let trained = own.first().map(|step| step.values[0]);
+        ActivationCode { scale: trained.map_or(start.scale, |trained| step(start.scale, trained, scales)), ..start }
     }
 }
 
@@ -44,11 +45,11 @@ impl ActivationMap for CodedActivation {
     }
 
     fn forward(&self, numbers: &[f32], own: &[Parameter], mapped: &mut [f32]) {
-        dispatch(Round { code: Self::code(self.start, own), numbers, mapped });
+        dispatch(Round { code: Self::code(self.start, own, self.scales), numbers, mapped });
     }
 
     fn backward(&self, numbers: &[f32], own: &[Parameter], gradient: &mut [f32], sums: &mut [f64]) {
-        let code = Self::code(self.start, own);
+        let code = Self::code(self.start, own, self.scales);
         let estimator = self.estimator.unwrap_or(Estimator::Pact);
         let total = dispatch(Slope { code, estimator, numbers, gradient });
         if let Some(sum) = sums.first_mut() {
@@ -152,7 +153,7 @@ mod tests {
     /// See the test of the same name for weights.
     #[test]
     fn slopes_of_steps_follow_from_those_of_numbers() {
-        let map = CodedActivation::trained(START, Estimator::Lsq, 100);
+        let map = CodedActivation::trained(START, Estimator::Lsq, Scales::Real, 100);
         let mut own = map.parameters("x");
         own[0].values[0] = 0.2;
         let x = numbers();
@@ -167,7 +168,7 @@ mod tests {
         let expected = terms.sum::<f64>() * f64::from(damping(100, 15.0) / USUAL);
         assert!((sums[0] - expected).abs() < 1e-3 * expected.abs().max(1.0), "{} against {expected}", sums[0]);
         // PACT hears of clipped numbers alone.
-        let pact = CodedActivation::trained(START, Estimator::Pact, 100);
+        let pact = CodedActivation::trained(START, Estimator::Pact, Scales::Real, 100);
         let mut sums = [0.0];
         pact.backward(&x, &own, &mut by_q.clone(), &mut sums);
         let clipped = (0..2500).filter(|&i| by_x[i] == 0.0).map(|i| f64::from(by_q[i] * q[i]));

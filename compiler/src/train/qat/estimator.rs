@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::quant::Scales;
 use crate::train::parameter::USUAL;
 
 /// How steps of codes are learned.
@@ -33,9 +34,10 @@ impl Estimator {
     }
 }
 
-/// How many times as wide as at the start a step is.
-pub(super) fn ratio(trained: f32) -> f32 {
-    (trained / USUAL).exp()
+/// A step that started at `start`, of the scales that there are. What is trained of it is its ratio to that; rounding to those
+/// that there are counts as the identity, as it does for numbers.
+pub(super) fn step(start: f32, trained: f32, scales: Scales) -> f32 {
+    scales.nearest(f64::from(start * (trained / USUAL).exp())) as f32
 }
 
 /// What gradients of a step that so many numbers share are multiplied by (Esser et al. 2020, section 2.2): it makes

@@ -25,7 +25,7 @@ use super::method::Method;
 use super::net::{Net, NetError, Norms};
 use crate::eval::{self, EvalError};
 use crate::ir::{Graph, NodeId, Op, Value, ValueId};
-use crate::quant::{Quantized, fixed_code, only_moves};
+use crate::quant::{Quantized, Scheme, fixed_code, only_moves};
 use crate::task::Samples;
 
 /// What is trained, from which codes on, on what.
@@ -34,6 +34,8 @@ pub struct QuantisedTraining<'a> {
     pub start: &'a Quantized,
     /// How the steps of its codes are learned.
     pub estimator: Estimator,
+    /// Which steps there are. Where channels share theirs, or only powers of two are there, `norms` must be biases.
+    pub scheme: Scheme,
     /// What stands behind its convolutions meanwhile. Norms become part of the steps of weights, which each channel has of
     /// its own, so that integers compute them too; a negative factor turns the levels of a channel around.
     pub norms: Norms,
@@ -65,7 +67,7 @@ impl QuantisedTraining<'_> {
     /// See [`TrainError`]; the last checkpoint stays.
     pub fn run(&self, directory: Option<&Path>, events: &mut dyn FnMut(Event)) -> Result<TrainedCodes, TrainError> {
         let graph = latent_graph(self.start);
-        let codes = Codes { start: self.start, estimator: self.estimator };
+        let codes = Codes { start: self.start, estimator: self.estimator, scheme: self.scheme };
         let training = Training {
             graph: &graph,
             start: Start::Trained,
@@ -85,6 +87,7 @@ impl QuantisedTraining<'_> {
 struct Codes<'a> {
     start: &'a Quantized,
     estimator: Estimator,
+    scheme: Scheme,
 }
 
 impl Codes<'_> {
@@ -95,12 +98,12 @@ impl Codes<'_> {
         for (value, source) in sources(&graph) {
             let start = self.start.activations.get(value.0 as usize).copied().flatten();
             let own = net.activation_map_parameters(source);
-            activations[value.0 as usize] = start.map(|start| CodedActivation::code(start, own));
+            activations[value.0 as usize] = start.map(|start| CodedActivation::code(start, own, self.scheme.scales));
         }
         let weights = self.start.weights.iter().map(|(&id, start)| {
             let node = graph.node(id);
-            let steps = net.weight_map_parameters(id).last().map_or(&[][..], |steps| &steps.values);
-            let mut scales = weights::scales(start, steps);
+            let trained = net.weight_map_parameters(id).last().map_or(&[][..], |steps| &steps.values);
+            let mut scales = weights::steps(&start.scales, trained, self.scheme);
             net.fold_norm(id, &mut scales);
             (id, weights::codes(start, graph.constant(node, 1), scales, graph.constant(node, 2).to_vec()))
         });
@@ -111,12 +114,12 @@ impl Codes<'_> {
 
 impl Method for Codes<'_> {
     fn identity(&self) -> String {
-        format!("{:?} {:?} {:?}", self.estimator, self.start.activations, self.start.weights)
+        format!("{:?} {:?} {:?} {:?}", self.estimator, self.scheme, self.start.activations, self.start.weights)
     }
 
     fn attach(&self, net: &mut Net) -> Result<(), NetError> {
         for (&id, codes) in &self.start.weights {
-            net.map_weights(id, Box::new(CodedWeights::new(codes, self.estimator)))?;
+            net.map_weights(id, Box::new(CodedWeights::new(codes, self.estimator, self.scheme)))?;
         }
         let graph = &self.start.graph;
         let sources = sources(graph);
@@ -126,7 +129,10 @@ impl Method for Codes<'_> {
             let given = producer.is_none_or(|node| fixed_code(node, code.bits).is_some());
             let map: Arc<dyn ActivationMap> = match given {
                 true => Arc::new(CodedActivation::fixed(code)),
-                false => Arc::new(CodedActivation::trained(code, self.estimator, graph.value(value).len())),
+                false => Arc::new({
+                    let numbers = graph.value(value).len();
+                    CodedActivation::trained(code, self.estimator, self.scheme.scales, numbers)
+                }),
             };
             let moved = sources.iter().filter(|(other, source)| *source == value && is_blend(graph, *other));
             let values: Vec<ValueId> = std::iter::once(value).chain(moved.map(|(other, _)| *other)).collect();

@@ -1,7 +1,7 @@
 //! The weights of a layer as the small integers that will stand for them.
 
-use super::estimator::{Estimator, damping, ratio};
-use crate::quant::{Levels, WeightCodes};
+use super::estimator::{Estimator, damping, step};
+use crate::quant::{Granularity, Levels, Scheme, WeightCodes};
 use crate::train::parameter::{Parameter, Role, USUAL};
 use crate::train::weight_map::WeightMap;
 
@@ -11,30 +11,37 @@ const MARGIN: f64 = 0.25;
 
 /// Every weight as the nearest level of its channel.
 ///
-/// A channel's step is told by its ratio to where it started, so that one learning rate suits all layers, whatever the
-/// magnitude of their inputs; the latent weights have a unit for that ([`Parameter::unit`]).
+/// A channel's step, or the layer's where all channels share one, is told by its ratio to where it started, so that one
+/// learning rate suits all layers, whatever the magnitude of their inputs; the latent weights have a unit for that
+/// ([`Parameter::unit`]).
 pub(super) struct CodedWeights {
     levels: Vec<Levels>,
     scales: Vec<f32>,
     estimator: Estimator,
+    scheme: Scheme,
 }
 
 impl CodedWeights {
     /// Starts at the formats and steps of `codes`.
-    pub(super) fn new(codes: &WeightCodes, estimator: Estimator) -> Self {
+    pub(super) fn new(codes: &WeightCodes, estimator: Estimator, scheme: Scheme) -> Self {
         let levels = (0..codes.formats.len()).map(|channel| codes.levels_of(channel)).collect();
-        CodedWeights { levels, scales: codes.scales.clone(), estimator }
+        CodedWeights { levels, scales: codes.scales.clone(), estimator, scheme }
+    }
+
+    /// Channels that share a step.
+    fn sharing(&self) -> usize {
+        match self.scheme.granularity {
+            Granularity::Channel => 1,
+            Granularity::Tensor => self.levels.len().max(1),
+        }
     }
 
     /// Each channel's levels, step and place among the weights.
     fn rows<'a>(&'a self, own: &'a [Parameter], len: usize) -> impl Iterator<Item = Row<'a>> {
-        let (width, steps) = (len / self.levels.len().max(1), &own[0].values);
-        let channels = self.levels.iter().zip(self.scales.iter().zip(steps)).enumerate();
-        channels.map(move |(o, (levels, (scale, trained)))| Row {
-            levels,
-            scale: scale * ratio(*trained),
-            place: o * width..(o + 1) * width,
-        })
+        let width = len / self.levels.len().max(1);
+        let scales = steps(&self.scales, &own[0].values, self.scheme);
+        let channels = self.levels.iter().zip(scales).enumerate();
+        channels.map(move |(o, (levels, scale))| Row { levels, scale, place: o * width..(o + 1) * width })
     }
 }
 
@@ -46,7 +53,7 @@ struct Row<'a> {
 
 impl WeightMap for CodedWeights {
     fn parameters(&self, prefix: &str) -> Vec<Parameter> {
-        vec![Parameter::new(format!("{prefix}.steps"), Role::Map, vec![0.0; self.levels.len()])]
+        vec![Parameter::new(format!("{prefix}.steps"), Role::Map, vec![0.0; self.levels.len() / self.sharing()])]
     }
 
     fn forward(&self, latent: &[f32], own: &[Parameter], weights: &mut [f32]) {
@@ -63,7 +70,7 @@ impl WeightMap for CodedWeights {
             let (low, high) = levels.span();
             let (low, high) = (low as f32, high as f32);
             let mut total = 0.0;
-            let damping = damping(place.len(), levels.top() as f32);
+            let damping = damping(place.len() * self.sharing(), levels.top() as f32);
             for (g, &weight) in gradient[place.clone()].iter_mut().zip(&latent[place]) {
                 let position = weight / scale;
                 let inside = (low..=high).contains(&position);
@@ -73,13 +80,19 @@ impl WeightMap for CodedWeights {
             }
             slopes.push(total * scale * damping / USUAL);
         }
-        own[0].gradient.iter_mut().zip(slopes).for_each(|(sum, slope)| *sum += slope);
+        let shared = slopes.chunks(self.sharing());
+        own[0].gradient.iter_mut().zip(shared).for_each(|(sum, slopes)| *sum += slopes.iter().sum::<f32>());
     }
 }
 
-/// The real step of each channel: `steps` are what is trained of them.
-pub(super) fn scales(start: &WeightCodes, steps: &[f32]) -> Vec<f32> {
-    start.scales.iter().zip(steps).map(|(scale, trained)| scale * ratio(*trained)).collect()
+/// The step of each channel, from where it started and what is trained of it, or of the one that all share.
+pub(super) fn steps(start: &[f32], trained: &[f32], scheme: Scheme) -> Vec<f32> {
+    let sharing = (start.len() / trained.len().max(1)).max(1);
+    start
+        .iter()
+        .enumerate()
+        .map(|(o, &scale)| step(scale, trained.get(o / sharing).copied().unwrap_or(0.0), scheme.scales))
+        .collect()
 }
 
 /// The codes that trained weights, as the layer sees them, stand for.
@@ -142,12 +155,13 @@ mod tests {
     fn training_starts_at_the_codes() {
         let (start, weights) = layer();
         let latent = latent(&start, &weights);
-        let map = CodedWeights::new(&start, Estimator::Lsq);
+        let map = CodedWeights::new(&start, Estimator::Lsq, Scheme::FINEST);
         let own = map.parameters("a");
         let mut coded = vec![0.0; weights.len()];
         map.forward(&latent, &own, &mut coded);
         assert_eq!(coded, start.decode());
-        assert_eq!(codes(&start, &coded, scales(&start, &own[0].values), start.bias.clone()), start);
+        let scales = steps(&start.scales, &own[0].values, Scheme::FINEST);
+        assert_eq!(codes(&start, &coded, scales, start.bias.clone()), start);
     }
 
     /// A code scales with number and step alike, so `x dq/dx + s dq/ds` is `q` (Euler); as rounding counts as the
@@ -155,7 +169,7 @@ mod tests {
     #[test]
     fn slopes_of_steps_follow_from_those_of_weights() {
         let (start, weights) = layer();
-        let map = CodedWeights::new(&start, Estimator::Lsq);
+        let map = CodedWeights::new(&start, Estimator::Lsq, Scheme::FINEST);
         let latent = weights;
         let mut own = map.parameters("a");
         own[0].values = vec![0.1, -0.2, 0.05, -0.1, 0.3];
