@@ -33,11 +33,14 @@ for seed in 0 1 2; do prune "half-$seed" "$model" --keep 0.5macs --multiple 4 --
 [ -d "$out/planted" ] || target/release/examples/prune "$model" "$data" plant "$out/planted"
 prune planted-uniform "$out/planted" --keep 0.45macs --multiple 4 --method uniform
 for seed in 0 1 2; do prune "planted-$seed" "$out/planted" --keep 0.45macs --multiple 4 --seed "$seed" --alone; done
-prune latency "$model" --keep 0.6latency
+prune latency "$model" --keep 0.65latency
 prune drop "$model" --max-drop 1 --price weights --multiple 4
+[ -s "$out/fine.json" ] || pare compress "$model" --data "$data" --max-drop 1 --prune-epochs 1 --share-epochs 1 \
+  --rate 0.0005 --distill 0.7 --augment flip,shift-edge=4 --norms batch --out "$out/fine" --json >"$out/fine.json"
+python3 -c 'import json, sys; print("single weights for a point", json.load(open(sys.argv[1]))["allocation"])' "$out/fine.json"
 for name in half-0 latency; do
   [ -s "$out/$name-tuned.json" ] || pare train "$out/$name" --data "$data" --teacher "$model" --distill 0.9 --epochs 5 \
-    --augment flip --norms batch --batch 32 --rate 0.003 --out "$out/$name-tuned" --json >"$out/$name-tuned.json"
+    --augment flip --norms batch --batch 32 --rate 0.004 --average 0.998 --out "$out/$name-tuned" --json >"$out/$name-tuned.json"
   python3 -c 'import json, sys; d = json.load(open(sys.argv[1])); print(sys.argv[1], "val", d["val"], "test", d["test"])' "$out/$name-tuned.json"
 done
 for network in "$model" "$out/half-0-tuned" "$out/latency-tuned"; do

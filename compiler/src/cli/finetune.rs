@@ -44,6 +44,9 @@ pub(super) struct RecipeArgs {
     /// With --finetune: the highest learning rate.
     #[arg(long, value_name = "RATE", default_value_t = 3e-4, requires = "finetune", value_parser = args::positive)]
     rate: f32,
+    /// With --finetune: keep the average of what is trained over steps: the share of the old in it, as 0.998.
+    #[arg(long, value_name = "SHARE", requires = "finetune", value_parser = args::share)]
+    average: Option<f32>,
     /// With --finetune: change images at random: flip, invert, shift=PIXELS, shift-edge=PIXELS.
     #[arg(long, value_name = "HOW", value_delimiter = ',', requires = "finetune")]
     augment: Vec<Augmentation>,
@@ -135,6 +138,7 @@ impl RecipeArgs {
             batch: self.batch,
             schedule: Schedule { peak: self.rate, ..usual.schedule.clone() },
             augmentations: self.augment.clone(),
+            averaging: self.average,
             distillation: taught.then(|| Distillation {
                 logits: self.distill,
                 temperature: self.temperature,
