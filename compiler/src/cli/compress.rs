@@ -137,6 +137,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     let sparsity = allocation.as_ref().map_or(&args.density.0, |allocation| &allocation.sparsity);
     let compression = Compression {
         task: &task,
+        start: allocation.as_ref().map_or(&task.graph, |allocation| &allocation.graph),
         sparsity: sparsity.clone(),
         shrinking: args.prune_epochs as f32,
         pruning: recipe(2 * args.prune_epochs, 1.0),

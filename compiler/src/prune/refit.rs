@@ -8,6 +8,7 @@
 //! What the original does is looked at once; then each pruned network runs through the samples once, node by node.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use rayon::prelude::*;
 
@@ -16,7 +17,7 @@ use super::set_weights;
 use crate::cholesky::Cholesky;
 use crate::eval::gemm::{Matrix, multiply_add};
 use crate::eval::{EvalError, Net, fused_clamp};
-use crate::ir::channels::Kept;
+use crate::ir::channels::{Kept, channels};
 use crate::ir::constants::Rewriting;
 use crate::ir::weighted::{Weighted, is_dense};
 use crate::ir::{Clamp, Graph, NodeId, Op, ValueId};
@@ -63,16 +64,29 @@ impl<'a> Refitter<'a> {
         Ok(Refitter { graph, samples, targets })
     }
 
-    /// `pruned`, which is the graph without the channels that `kept` says, refitted.
+    /// `pruned`, which is the graph without the channels that `kept` lacks, refitted; weights that are 0 stay so.
     ///
     /// # Errors
     /// When it does not run.
     pub fn refit(&self, pruned: Graph, kept: &Kept) -> Result<Graph, EvalError> {
+        self.refit_rows(pruned, |output| kept.channels(self.graph, output))
+    }
+
+    /// `pruned`, which is the graph with weights that are 0, refitted: they stay so, and the others make up for them.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn refit_weights(&self, pruned: Graph) -> Result<Graph, EvalError> {
+        self.refit_rows(pruned, |output| (0..channels(self.graph, output)).collect())
+    }
+
+    /// `rows` says which channels of the original are those of an output.
+    fn refit_rows(&self, pruned: Graph, rows: impl Fn(ValueId) -> Vec<usize>) -> Result<Graph, EvalError> {
         let mut walk = Walk::new(&pruned, &self.samples);
         let mut new = Rewriting::new(&pruned);
         for id in nodes(&pruned) {
             if let Some(target) = self.targets.get(&id) {
-                let rows = kept.channels(self.graph, self.graph.node(id).output);
+                let rows = rows(self.graph.node(id).output);
                 let sampler = target.sampler.on(&new.graph);
                 let weights = Layer::new(&new.graph, id, &sampler, &walk).solve(target, &rows);
                 // What ran out of numbers stays as it is.
@@ -219,14 +233,18 @@ impl<'a> Layer<'a> {
         gram.iter_mut().chain(&mut slope).for_each(|sum| *sum /= count.max(1.0));
         let ridge = ridge(n, &gram);
         let damped = |i: usize, j: usize| gram[i * n + j] + if i == j && i + 1 < n { ridge } else { 0.0 };
-        let factor = Cholesky::of(n, damped);
+        let whole = OnceLock::new();
         let mut weights: Vec<f64> = self.weights.iter().copied().map(f64::from).collect();
-        let mut step = vec![0.0; n];
-        for (o, row) in weights.chunks_exact_mut(n).enumerate() {
-            step.iter_mut().enumerate().for_each(|(i, step)| *step = slope[i * m + o]);
-            factor.solve(&mut step);
-            row.iter_mut().zip(&step).for_each(|(w, step)| *w += step);
-        }
+        weights.par_chunks_exact_mut(n).enumerate().for_each(|(o, row)| {
+            let left: Vec<usize> = (0..n).filter(|&i| i + 1 == n || row[i] != 0.0).collect();
+            let mut step: Vec<f64> = left.iter().map(|&i| slope[i * m + o]).collect();
+            if left.len() == n {
+                whole.get_or_init(|| Cholesky::of(n, damped)).solve(&mut step);
+            } else {
+                Cholesky::of(left.len(), |i, j| damped(left[i], left[j])).solve(&mut step);
+            }
+            left.iter().zip(&step).for_each(|(&i, step)| row[i] += step);
+        });
         weights
     }
 
@@ -304,10 +322,34 @@ mod tests {
     use super::super::regression::tests::least_squares;
     use super::super::{Groups, shrink};
     use super::*;
-    use crate::ir::text::parse;
+    use crate::ir::text::{parse, parse_with};
     use crate::rng::Pcg32;
 
     const SAMPLES: usize = 24;
+
+    #[test]
+    fn weights_that_are_left_make_up_for_those_that_are_not() {
+        let mut random = Pcg32::new(8, 8);
+        let mut numbers = |n: usize| -> Vec<f32> { (0..n).map(|_| random.between(-1.0, 1.0)).collect() };
+        let graph = parse_with(
+            "graph two\ninput %x: [1, 4, 4, 2]\nconst %w: [6, 1, 1, 2]\nconst %b: [6]\n\
+             %y: [1, 4, 4, 6] = conv2d(%x, %w, %b) clamp=[0.0, inf]\nconst %v: [3, 2, 2, 6]\n\
+             %z: [1, 3, 3, 3] = conv2d(%y, %v)\noutput %z\n",
+            |_, shape| Ok(numbers(shape.iter().product())),
+        )
+        .unwrap();
+        let samples = numbers(SAMPLES * 32);
+        let pruned = crate::prune::fine::Sparsity::Global(0.6).prune(&graph);
+        let config = CalibrationConfig { rows_per_layer: usize::MAX, seed: 0 };
+        let refitted = Refitter::new(&graph, samples.clone(), &config).unwrap().refit_weights(pruned.clone()).unwrap();
+        let of = |graph: &Graph| graph.constant(graph.node(NodeId(1)), 1).to_vec();
+        assert!(of(&pruned).iter().zip(of(&refitted)).all(|(&before, after)| (before == 0.0) == (after == 0.0)));
+        let error = |other: &Graph| -> f32 {
+            let of = |graph| Net::float(graph).unwrap().forward(&samples, SAMPLES).unwrap();
+            of(&graph).iter().zip(of(other)).map(|(a, b)| (a - b).powi(2)).sum()
+        };
+        assert!(error(&refitted) < 0.8 * error(&pruned), "{} and {}", error(&refitted), error(&pruned));
+    }
 
     /// What orthogonal transformations find, from the same windows.
     #[test]

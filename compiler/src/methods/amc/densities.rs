@@ -1,7 +1,8 @@
 //! The fine-grained mode (section 4.1): not which channels a layer keeps, but what share of its weights.
 //!
 //! An episode takes the smallest weights out of every layer and scores what is left, on few samples and without training.
-//! Where far more than half of the weights go, nothing is left to score: go there in several runs, as the paper does.
+//! What each rival comes to is refitted: the weights that are left make up for the others by least squares. Where far more
+//! than half of the weights go, nothing is left to score: go there in several runs, as the paper does.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -25,6 +26,8 @@ const RIVALS: [Method; 4] = [Method::Amc, Method::Rule(Rule::Uniform), Method::R
 pub struct Allocation {
     /// What the best of all rivals keeps.
     pub sparsity: Sparsity,
+    /// The network with those weights alone, refitted.
+    pub graph: Graph,
     /// Each by name, and what it came to, if anything: the agent, the same share everywhere, guesses, evolution, and
     /// magnitudes over all layers ([`Sparsity::Global`]).
     pub rivals: Vec<(&'static str, Option<Allotted>)>,
@@ -35,10 +38,12 @@ pub struct Allocation {
 pub struct Allotted {
     /// The share of all weights that is left.
     pub density: f64,
-    /// The score on all validation samples, before training.
+    /// The score on all validation samples, refitted, before training.
     pub val: f64,
     #[serde(skip)]
     sparsity: Sparsity,
+    #[serde(skip)]
+    graph: Graph,
 }
 
 /// Lets the agent try `episodes` allocations to the layers of a network, within a share or a number of weights or, where only
@@ -66,8 +71,9 @@ pub fn allocate(
     let settle = |trials: &[Trial], sparsity: &dyn Fn(&Trial) -> Sparsity| -> Result<Option<Allotted>, AmcError> {
         let allot = |trial: &Trial| -> Result<Option<Allotted>, AmcError> {
             let sparsity = sparsity(trial);
-            let val = last.score(&sparsity.prune(&task.graph))?;
-            Ok(Some(Allotted { density: trial.cost / whole, val, sparsity }).filter(|allotted| allotted.val >= floor))
+            let (graph, val) = last.refit_weights(sparsity.prune(&task.graph))?;
+            let allotted = Allotted { density: trial.cost / whole, val, sparsity, graph };
+            Ok(Some(allotted).filter(|allotted| allotted.val >= floor))
         };
         match aim {
             Aim::Drop(_) => cheapest(trials, allot),
@@ -103,8 +109,8 @@ pub fn allocate(
     };
     // Of equals, the first.
     let chosen = rivals.iter().rev().filter_map(|(_, rival)| rival.as_ref()).max_by(better);
-    let sparsity = chosen.ok_or(AmcError::Inaccurate { tried: episodes })?.sparsity.clone();
-    Ok(Allocation { sparsity, rivals })
+    let Allotted { sparsity, graph, .. } = chosen.ok_or(AmcError::Inaccurate { tried: episodes })?.clone();
+    Ok(Allocation { sparsity, graph, rivals })
 }
 
 /// The layers of a network, each of which keeps a share of its weights.

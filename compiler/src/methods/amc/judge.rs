@@ -57,6 +57,16 @@ impl<'a> Judge<'a> {
         Ok((refitted, score))
     }
 
+    /// `pruned`, of which single weights are left, refitted; and its score.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn refit_weights(&self, pruned: Graph) -> Result<(Graph, f64), AmcError> {
+        let refitted = self.refitter.refit_weights(pruned)?;
+        let score = self.score(&refitted)?;
+        Ok((refitted, score))
+    }
+
     /// The score of a network as it is.
     ///
     /// # Errors

@@ -34,6 +34,8 @@ const CODES: QuantConfig = QuantConfig::USUAL;
 pub struct Compression<'a> {
     /// The trained network and its data.
     pub task: &'a Task,
+    /// Where pruning begins: that network, or what an allocation has left of it.
+    pub start: &'a Graph,
     /// The weights that are left.
     pub sparsity: Sparsity,
     /// Epochs during which weights go; the rest of `pruning` is for the others to make up for them.
@@ -95,15 +97,15 @@ impl Compression<'_> {
     /// # Errors
     /// See [`CompressionError`].
     pub fn run(&self, directory: &Path, events: &mut dyn FnMut(Event)) -> Result<Compressed, CompressionError> {
-        let Task { graph, data } = self.task;
+        let Task { graph: teacher, data } = self.task;
         let pruning = Pruning::new(self.sparsity.clone(), 0.0..self.shrinking);
         let training = Training {
-            graph,
+            graph: self.start,
             start: Start::Trained,
             norms: self.norms,
             samples: data,
             recipe: &self.pruning,
-            teacher: Some(graph).filter(|_| self.pruning.distillation.is_some()),
+            teacher: Some(teacher).filter(|_| self.pruning.distillation.is_some()),
             method: Some(&pruning),
             seed: self.seed,
         };
