@@ -72,20 +72,6 @@ impl Space {
         Space::new(graph.weighted().map(|id| Site { name: name(id), choices: choices.clone() }).collect())
     }
 
-    /// The same space with the choices of one layer narrowed to those that `keep` accepts.
-    ///
-    /// # Errors
-    /// [`SpaceError`] where the layer is unknown or nothing is left.
-    pub fn narrow(mut self, layer: &str, keep: impl Fn(&LayerPolicy) -> bool) -> Result<Space, SpaceError> {
-        let site =
-            self.sites.iter_mut().find(|site| site.name == layer).ok_or_else(|| SpaceError::Unknown(layer.into()))?;
-        site.choices.retain(keep);
-        if site.choices.is_empty() {
-            return Err(SpaceError::Empty(layer.into()));
-        }
-        Ok(self)
-    }
-
     /// The same space with one layer left at these weights and activations, whether it was offered them or not.
     ///
     /// # Errors

@@ -224,9 +224,7 @@ output %d
     #[test]
     fn a_layer_without_a_choice_is_no_step() {
         let net = Synthetic::new(3, &[2, 8], &[8], 0);
-        let pinned = |space: Space, layer: &str| {
-            space.narrow(layer, |choice| choice.weights == Some(WeightChoice::Layer(WeightFormat::Linear(8))))
-        };
+        let pinned = |space: Space, layer: &str| space.pin(layer, (WeightFormat::Linear(8), 8));
         let space = pinned(pinned(net.space.clone(), "conv0").unwrap(), "conv2").unwrap();
         let environment = Environment::new(&Problem { space: &space, ..net.problem() }).unwrap();
         let (selection, steps) = environment.walk(|_| 0.0);

@@ -127,13 +127,11 @@ impl Method for Codes<'_> {
             let Some(code) = self.start.activations.get(value.0 as usize).copied().flatten() else { continue };
             let producer = graph.producer(value).map(|id| graph.node(id));
             let given = producer.is_none_or(|node| fixed_code(node, code.bits).is_some());
-            let map: Arc<dyn ActivationMap> = match given {
-                true => Arc::new(CodedActivation::fixed(code)),
-                false => Arc::new({
-                    let numbers = graph.value(value).len();
-                    CodedActivation::trained(code, self.estimator, self.scheme.scales, numbers)
-                }),
-            };
+            let numbers = graph.value(value).len();
+            let map: Arc<dyn ActivationMap> = Arc::new(match given {
+                true => CodedActivation::fixed(code),
+                false => CodedActivation::trained(code, self.estimator, self.scheme.scales, numbers),
+            });
             let moved = sources.iter().filter(|(other, source)| *source == value && is_blend(graph, *other));
             let values: Vec<ValueId> = std::iter::once(value).chain(moved.map(|(other, _)| *other)).collect();
             net.map_activations(&values, &map);
