@@ -278,6 +278,7 @@ impl<'a> Workshop<'a> {
         let (graph, settings) = (&self.task.graph, self.settings);
         let space = self.space()?;
         let calibration = self.scorer(Split::Train);
+        self.task.data.warn_of_few();
         let validation = self.scorer(Split::Val);
         let float = self.float_score()?;
         let layers = self.layers()?;

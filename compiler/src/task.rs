@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use crate::board::host::Host;
 use crate::board::{Board, BoardError};
 use crate::data::metric::argmax;
-use crate::data::{Dataset, Elements, Metric, MetricAccumulator, MetricError, Preprocessing, Split, Windows};
+use crate::data::{Dataset, Elements, Metric, MetricAccumulator, MetricError, Preprocessing, Split, Splits, Windows};
 use crate::eval::{EvalError, Net};
 use crate::ir::Graph;
 use crate::rng::Pcg32;
@@ -137,6 +137,18 @@ impl Samples {
     /// What scores on a split are: the metric or, where its labels do not let it be computed, minus the loss.
     pub fn judged_by(&self, split: Split) -> String {
         if self.judges(split) { self.metric.to_string() } else { "-loss".to_owned() }
+    }
+
+    /// Says so where there are too few validation samples to choose between candidates that are nearly alike.
+    pub fn warn_of_few(&self) {
+        let n = self.dataset.split(Split::Val).len();
+        if n < Splits::FEW {
+            tracing::warn!(
+                "only {n} samples of `{}` to choose by: a point of accuracy is {:.1} of them, so expect a choice to look better than it is",
+                self.dataset.name,
+                n as f64 / 100.0
+            );
+        }
     }
 
     /// `n` network inputs spread over a split, back to back: one window of each sample in turn.
@@ -325,7 +337,6 @@ pub fn decode(model: &Model<'_>, codes: &[u8]) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Splits;
     use crate::data::split::TestOrder;
 
     #[test]

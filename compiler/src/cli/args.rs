@@ -11,7 +11,7 @@ use super::Global;
 use crate::board::Board;
 use crate::board::host::Host;
 use crate::compile::Settings;
-use crate::data::{self, DataSpec, Metric, Preprocessing, Split};
+use crate::data::{self, DataSpec, Dataset, Metric, Preprocessing, Split};
 use crate::import;
 use crate::ir::Graph;
 use crate::lower::{FUSE_RESIDUAL, ROW_STAGES, Stages, Sums};
@@ -45,6 +45,9 @@ pub(super) struct DataArgs {
     /// What accuracy is: top1, auc, psnr or mse [default: inferred].
     #[arg(long)]
     pub metric: Option<Metric>,
+    /// Of data in one piece, the fifth to test on, 1 to 5: five runs test on every sample once.
+    #[arg(long, value_name = "FOLD", value_parser = clap::value_parser!(u8).range(1..=5))]
+    pub fold: Option<u8>,
 }
 
 /// How the network is rewritten before anything else.
@@ -351,7 +354,7 @@ pub(super) fn task(
     // A card speaks of its own data alone.
     let card = card.filter(|card| card.data.is_same_set(&spec)).map(|card| card.preprocessing);
     let preprocessing = preprocessing(args, card);
-    let dataset = data::open(&spec)?;
+    let dataset = dataset(args, &spec)?;
     preprocessing.check(&dataset.sample_shape)?;
     let task = Task::new(simplified.graph, dataset, preprocessing, args.metric)?;
     if passes.class_only && task.data.metric != Metric::Top1 {
@@ -364,6 +367,15 @@ pub(super) fn task(
 pub(super) fn network(path: &Path, passes: &PassArgs, channel_block: usize) -> Result<Simplified> {
     let graph = import::import(path)?;
     passes.simplify(graph, channel_block).with_context(|| path.display().to_string())
+}
+
+/// The samples, cut as the options say.
+pub(super) fn dataset(args: &DataArgs, spec: &DataSpec) -> Result<Dataset> {
+    let whole = data::open(spec)?;
+    Ok(match args.fold {
+        Some(fold) => whole.fold(usize::from(fold) - 1)?,
+        None => whole,
+    })
 }
 
 /// What the options say, else what is recorded.

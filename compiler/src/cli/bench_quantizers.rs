@@ -88,6 +88,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
             input_scale: args.input_scale.get(i).copied(),
             input_mean: Vec::new(),
             metric: None,
+            fold: None,
         };
         let (task, _) = args::task(Some(model), &data, &PassArgs::default(), settings.target.channel_block)?;
         let calibration = OnceCell::new();

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::args::{self, DataArgs, NormsArg, PassArgs};
 use super::progress::Progress;
 use super::{Global, Output};
-use crate::data::{self, Split};
+use crate::data::Split;
 use crate::eval::Net;
 use crate::import::{self, native};
 use crate::ir::Graph;
@@ -162,7 +162,7 @@ fn read(args: &Args, start: Start, seed: u64) -> Result<(Graph, Task)> {
     let graph = if args.model.is_dir() { native::load_untrained(&args.model)? } else { import::import(&args.model)? };
     let graph = simplify(randomised(&graph, seed))?;
     let Some(spec) = &args.data.data else { bail!("which data? --data names samples to train on, as cifar10:DIR") };
-    let dataset = data::open(spec)?;
+    let dataset = args::dataset(&args.data, spec)?;
     let preprocessing = args::preprocessing(&args.data, None);
     preprocessing.check(&dataset.sample_shape)?;
     let task = Task::new(graph, dataset, preprocessing, args.data.metric)?;

@@ -33,6 +33,9 @@ pub enum DataError {
         /// How many channels a sample has.
         channels: usize,
     },
+    /// A cross-validation of a set that has its test samples apart.
+    #[error("data set `{0}` comes with a test set of its own: `--fold` is for sets in one piece, as npz:FILE")]
+    HasTest(String),
     /// A scale or mean that no element survives.
     #[error("the preprocessing holds {0}: use finite numbers")]
     NotFinite(f32),

@@ -96,6 +96,18 @@ impl Preprocessing {
 }
 
 impl Dataset {
+    /// The same set, cut for part `fold` (from 0) of a cross-validation: see [`Splits::of_fold`].
+    ///
+    /// # Errors
+    /// When the set comes with a test set.
+    pub fn fold(self, fold: usize) -> Result<Dataset, DataError> {
+        let count = self.labels.len() as u32;
+        if self.splits != Splits::without_test(count) {
+            return Err(DataError::HasTest(self.name));
+        }
+        Ok(Dataset { splits: Splits::of_fold(count, fold), ..self })
+    }
+
     /// Sample indices of a split.
     pub fn split(&self, split: Split) -> &[u32] {
         match split {

@@ -16,7 +16,7 @@ pub enum DataSpec {
     Cifar10(PathBuf),
     /// `mnist:DIR`: four idx files, plain or `.gz`.
     Mnist(PathBuf),
-    /// `npz:FILE`: one archive, cut 40 % train and val, 60 % test.
+    /// `npz:FILE`: one archive, cut by [`Splits::without_test`](super::Splits::without_test).
     Npz(PathBuf),
     /// `npz:TRAIN,VAL`: train and val are cut from TRAIN; VAL is the test set.
     NpzPair(PathBuf, PathBuf),

@@ -50,14 +50,34 @@ impl Splits {
         Splits { train, val, test }
     }
 
-    /// Splits of a set in one piece: of the shuffled samples the first 40 % for training (a tenth
-    /// of them val), the other 60 % for the test.
+    /// Splits of a set in one piece: of the shuffled samples the first 40 % for training and val, the
+    /// other 60 % for the test. Val is a tenth of the former or, where that is less than
+    /// [`FEW`](Self::FEW) samples, as many, half of them at most.
     pub fn without_test(count: u32) -> Self {
         let mut train = shuffled(count);
         let test = train.split_off((u64::from(count) * 2 / 5) as usize);
-        let (train, val) = cut_val(train);
+        let (train, val) = cut_large_val(train);
         Splits { train, val, test }
     }
+
+    /// Splits of a set in one piece for part `fold` (from 0) of a cross-validation: that fifth of the
+    /// shuffled samples is the test, the others are cut as [`without_test`](Self::without_test) does. Every sample is
+    /// in the test of one of the [`FOLDS`](Self::FOLDS).
+    pub fn of_fold(count: u32, fold: usize) -> Self {
+        let mut train = shuffled(count);
+        let at = |fold: usize| (count as usize * fold / Self::FOLDS).min(train.len());
+        let range = at(fold)..at(fold + 1);
+        let test = train.drain(range).collect();
+        let (train, val) = cut_large_val(train);
+        Splits { train, val, test }
+    }
+
+    /// Parts of a cross-validation.
+    pub const FOLDS: usize = 5;
+
+    /// Fewer samples than this say little about a candidate: the standard error of a share among
+    /// them is two points and more.
+    pub const FEW: usize = 500;
 }
 
 fn shuffled(count: u32) -> Vec<u32> {
@@ -68,6 +88,12 @@ fn shuffled(count: u32) -> Vec<u32> {
 
 fn cut_val(mut train: Vec<u32>) -> (Vec<u32>, Vec<u32>) {
     let val = train.split_off(train.len() - train.len() / 10);
+    (train, val)
+}
+
+fn cut_large_val(mut train: Vec<u32>) -> (Vec<u32>, Vec<u32>) {
+    let val = (train.len() / 10).max(Splits::FEW.min(train.len() / 2));
+    let val = train.split_off(train.len() - val);
     (train, val)
 }
 
@@ -86,13 +112,27 @@ mod tests {
         for count in [0, 1, 2, 3, 9, 10, 11, 100, 2501] {
             assert_partition(&Splits::without_test(count), count);
             assert_partition(&Splits::with_test(count, 7, TestOrder::Random), count + 7);
+            (0..Splits::FOLDS).for_each(|fold| assert_partition(&Splits::of_fold(count, fold), count));
+        }
+    }
+
+    #[test]
+    fn every_sample_tests_one_fold() {
+        for count in [5, 9, 300] {
+            let mut all: Vec<u32> = (0..Splits::FOLDS).flat_map(|fold| Splits::of_fold(count, fold).test).collect();
+            all.sort_unstable();
+            assert_eq!(all, (0..count).collect::<Vec<_>>());
         }
     }
 
     #[test]
     fn sizes_are_the_documented_ones() {
         let splits = Splits::without_test(1000);
-        assert_eq!((splits.train.len(), splits.val.len(), splits.test.len()), (360, 40, 600));
+        assert_eq!((splits.train.len(), splits.val.len(), splits.test.len()), (200, 200, 600));
+        let splits = Splits::without_test(20_000);
+        assert_eq!((splits.train.len(), splits.val.len(), splits.test.len()), (7200, 800, 12_000));
+        let splits = Splits::of_fold(300, 4);
+        assert_eq!((splits.train.len(), splits.val.len(), splits.test.len()), (120, 120, 60));
         let splits = Splits::with_test(50_000, 10_000, TestOrder::OfFile);
         assert_eq!((splits.train.len(), splits.val.len(), splits.test.len()), (45_000, 5_000, 10_000));
         assert_eq!(splits.test[0], 50_000);

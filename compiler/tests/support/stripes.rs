@@ -1,5 +1,6 @@
 //! A data set that a network of a few hundred weights learns in a second.
 
+use pare::data::split::TestOrder;
 use pare::data::{Dataset, Elements, Metric, Preprocessing, Splits};
 use pare::rng::Pcg32;
 use pare::task::Samples;
@@ -24,7 +25,7 @@ pub(crate) fn stripes(count: u32) -> Samples {
         sample_shape: vec![8, 8, 1],
         elements: Elements::F32(pixels),
         labels: (0..count).map(|index| Some(index % 3)).collect(),
-        splits: Splits::without_test(count),
+        splits: Splits::with_test(count * 2 / 5, count - count * 2 / 5, TestOrder::OfFile),
     };
     let preprocessing = Preprocessing { scale: 2.0, mean: vec![0.5] };
     Samples::new(dataset, preprocessing, Some(Metric::Top1), 64, 3).unwrap()

@@ -6,6 +6,7 @@ use core::cmp::Ordering;
 use super::Avx512;
 use super::levels::{Bytes, Levels, Table64, Table128};
 use super::narrow;
+use super::paired;
 use super::requantise::{BY_VECTOR, Scale, load_channels, store_quarters};
 use super::stream::stream;
 use crate::format::{PANEL_CHANNELS, PANEL_DEPTH, WeightGroup};
@@ -41,6 +42,7 @@ impl Dense for Avx512 {
             let rectangle = tiles.rectangle();
             match rectangle.panels {
                 1 if narrow::suits(&rectangle) => narrow::multiply(tiles),
+                1 if paired::suits(&rectangle) => paired::multiply(tiles),
                 1 => one_panel(tiles),
                 2 | 3 => two_panels(tiles),
                 _ => four_panels(tiles),
@@ -64,17 +66,17 @@ unsafe fn one_panel(tiles: &Tiles<'_>) {
     // SAFETY: no more pixels than columns, one panel at least.
     unsafe {
         match pixels(&rectangle) {
-            16 if share(&rectangle) => multiply::<1, 16, TAPS>(tiles),
-            16 => multiply::<1, 16, 1>(tiles),
-            12 => multiply::<1, 12, 1>(tiles),
-            10 => multiply::<1, 10, 1>(tiles),
-            8 if share(&rectangle) => multiply::<1, 8, TAPS>(tiles),
-            8 => multiply::<1, 8, 1>(tiles),
-            6 => multiply::<1, 6, 1>(tiles),
-            4 => multiply::<1, 4, 1>(tiles),
-            3 => multiply::<1, 3, 1>(tiles),
-            2 => multiply::<1, 2, 1>(tiles),
-            _ => multiply::<1, 1, 1>(tiles),
+            16 if share(&rectangle) => multiply::<Quad, 1, 16, TAPS>(tiles),
+            16 => multiply::<Quad, 1, 16, 1>(tiles),
+            12 => multiply::<Quad, 1, 12, 1>(tiles),
+            10 => multiply::<Quad, 1, 10, 1>(tiles),
+            8 if share(&rectangle) => multiply::<Quad, 1, 8, TAPS>(tiles),
+            8 => multiply::<Quad, 1, 8, 1>(tiles),
+            6 => multiply::<Quad, 1, 6, 1>(tiles),
+            4 => multiply::<Quad, 1, 4, 1>(tiles),
+            3 => multiply::<Quad, 1, 3, 1>(tiles),
+            2 => multiply::<Quad, 1, 2, 1>(tiles),
+            _ => multiply::<Quad, 1, 1, 1>(tiles),
         }
     }
 }
@@ -89,16 +91,16 @@ unsafe fn two_panels(tiles: &Tiles<'_>) {
     // SAFETY: no more pixels than columns.
     unsafe {
         match pixels(&rectangle) {
-            12 => multiply::<2, 12, 1>(tiles),
-            10 => multiply::<2, 10, 1>(tiles),
-            8 if share(&rectangle) => multiply::<2, 8, TAPS>(tiles),
-            8 => multiply::<2, 8, 1>(tiles),
-            6 => multiply::<2, 6, 1>(tiles),
-            5 => multiply::<2, 5, 1>(tiles),
-            4 => multiply::<2, 4, 1>(tiles),
-            3 => multiply::<2, 3, 1>(tiles),
-            2 => multiply::<2, 2, 1>(tiles),
-            _ => multiply::<2, 1, 1>(tiles),
+            12 => multiply::<Quad, 2, 12, 1>(tiles),
+            10 => multiply::<Quad, 2, 10, 1>(tiles),
+            8 if share(&rectangle) => multiply::<Quad, 2, 8, TAPS>(tiles),
+            8 => multiply::<Quad, 2, 8, 1>(tiles),
+            6 => multiply::<Quad, 2, 6, 1>(tiles),
+            5 => multiply::<Quad, 2, 5, 1>(tiles),
+            4 => multiply::<Quad, 2, 4, 1>(tiles),
+            3 => multiply::<Quad, 2, 3, 1>(tiles),
+            2 => multiply::<Quad, 2, 2, 1>(tiles),
+            _ => multiply::<Quad, 2, 1, 1>(tiles),
         }
     }
 }
@@ -113,13 +115,13 @@ unsafe fn four_panels(tiles: &Tiles<'_>) {
     // SAFETY: no more pixels than columns.
     unsafe {
         match pixels(&rectangle) {
-            6 => multiply::<4, 6, 1>(tiles),
-            5 => multiply::<4, 5, 1>(tiles),
-            4 if share(&rectangle) => multiply::<4, 4, TAPS>(tiles),
-            4 => multiply::<4, 4, 1>(tiles),
-            3 => multiply::<4, 3, 1>(tiles),
-            2 => multiply::<4, 2, 1>(tiles),
-            _ => multiply::<4, 1, 1>(tiles),
+            6 => multiply::<Quad, 4, 6, 1>(tiles),
+            5 => multiply::<Quad, 4, 5, 1>(tiles),
+            4 if share(&rectangle) => multiply::<Quad, 4, 4, TAPS>(tiles),
+            4 => multiply::<Quad, 4, 4, 1>(tiles),
+            3 => multiply::<Quad, 4, 3, 1>(tiles),
+            2 => multiply::<Quad, 4, 2, 1>(tiles),
+            _ => multiply::<Quad, 4, 1, 1>(tiles),
         }
     }
 }
@@ -163,6 +165,9 @@ impl Tiled for Avx512 {
         if panels == 1 && narrow::suits(rectangle) {
             return narrow::tile(rectangle);
         }
+        if panels == 1 && paired::suits(rectangle) {
+            return paired::tile(rectangle);
+        }
         let windows = pixels(rectangle);
         let shares = share(rectangle) && matches!((panels, windows), (1, 8 | 16) | (2, 8) | (4, 4));
         Tile {
@@ -175,27 +180,158 @@ impl Tiled for Avx512 {
     }
 }
 
-/// Does something for `$i` from 0 to a constant, 18 at most, in as many statements: what a loop indexes by a
-/// variable is kept in memory, and compilers leave loops of this size as they are.
-macro_rules! unroll {
-    ($i:ident in 0..$n:expr => $body:block) => {
-        unroll!(@ $i, $n, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17)
-    };
-    (@ $i:ident, $n:expr, $body:block, $($k:literal)*) => {
-        const { assert!($n <= 18) };
-        $(if $k < $n {
-            let $i: usize = $k;
-            $body
-        })*
-    };
-}
-
 /// Taps of a segment that neighbouring windows share.
-const TAPS: usize = 3;
+pub(super) const TAPS: usize = 3;
 
 /// Whether segments have three taps and the next window begins at the second.
-fn share(rectangle: &Rectangle) -> bool {
+pub(super) fn share(rectangle: &Rectangle) -> bool {
     rectangle.walk.quads * PANEL_DEPTH == TAPS * rectangle.grid.column_step
+}
+
+/// What a product is: of codes in all channels' lanes and the levels of these channels.
+pub(super) trait Product {
+    /// Quads of a window that it takes.
+    const QUADS: usize;
+
+    /// Sums to begin with, and from sum to code, in the lanes that sums have when they are stored.
+    ///
+    /// # Safety
+    /// The processor has the instructions.
+    unsafe fn begin(bias: __m512i, scale: Scale) -> (__m512i, Scale);
+
+    /// The codes of a window for one product.
+    ///
+    /// # Safety
+    /// The processor has the instructions; the codes can be read.
+    unsafe fn codes(at: *const u8) -> __m512i;
+
+    /// The levels of a panel for one product.
+    ///
+    /// # Safety
+    /// The processor has the instructions; the levels can be read.
+    unsafe fn levels(at: *const u8) -> __m512i;
+
+    /// Whether [`store`](Self::store) may write what it does, `room` bytes being there, and by these scales.
+    fn stores<const P: usize, const N: usize>(scales: &[Scale; P], step: usize, room: usize) -> bool;
+
+    /// Requantises and stores the pixels of a tile, `step` bytes apart. What it writes beyond the channels of a pixel is
+    /// written again by the next.
+    ///
+    /// # Safety
+    /// The processor has the instructions; [`stores`](Self::stores) says so.
+    unsafe fn store<const P: usize, const N: usize>(
+        scales: &[Scale; P],
+        sums: &[[__m512i; P]; N],
+        output: *mut u8,
+        step: usize,
+    );
+
+    /// The same for any channels and any scale.
+    ///
+    /// # Safety
+    /// The processor has the instructions; the channels of the panels can be written for each of `N` pixels.
+    unsafe fn store_any<const P: usize, const N: usize>(
+        scales: &[Scale; P],
+        sums: &mut [[__m512i; P]; N],
+        output: *mut u8,
+        step: usize,
+    );
+}
+
+/// 16 channels by a quad.
+pub(super) struct Quad;
+
+impl Product for Quad {
+    const QUADS: usize = 1;
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+    unsafe fn begin(bias: __m512i, scale: Scale) -> (__m512i, Scale) {
+        (bias, scale)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+    unsafe fn codes(at: *const u8) -> __m512i {
+        // SAFETY: the contract.
+        _mm512_set1_epi32(unsafe { at.cast::<i32>().read_unaligned() })
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+    unsafe fn levels(at: *const u8) -> __m512i {
+        // SAFETY: the contract.
+        unsafe { _mm512_loadu_si512(at.cast()) }
+    }
+
+    #[inline(always)]
+    fn stores<const P: usize, const N: usize>(scales: &[Scale; P], step: usize, room: usize) -> bool {
+        let simple = N * P >= 4 && !scales.iter().any(Scale::is_wide);
+        simple && (scales.iter().all(Scale::is_whole) || (N - 1) * step + P * PANEL_CHANNELS <= room)
+    }
+
+    /// 16 codes of four vectors, one pixel after another; the last four may meet some again.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+    unsafe fn store<const P: usize, const N: usize>(
+        scales: &[Scale; P],
+        sums: &[[__m512i; P]; N],
+        output: *mut u8,
+        step: usize,
+    ) {
+        unroll!(group in 0..(N * P).div_ceil(4) => {
+            let mut four = [_mm512_setzero_si512(); 4];
+            for i in 0..4 {
+                let at = slot(N * P, group, i);
+                four[i] = scales[at % P].apply(sums[at / P][at % P]);
+            }
+            let codes = scales[0].pack(four, &BY_VECTOR);
+            let first = slot(N * P, group, 0);
+            let to = output.wrapping_add(first / P * step + first % P * PANEL_CHANNELS);
+            // SAFETY: the contract.
+            unsafe {
+                if P == 4 || step == P * PANEL_CHANNELS {
+                    _mm512_storeu_si512(to.cast(), codes);
+                } else if P == 2 {
+                    _mm256_storeu_si256(to.cast(), _mm512_castsi512_si256(codes));
+                    _mm256_storeu_si256(to.add(step).cast(), _mm512_extracti64x4_epi64::<1>(codes));
+                } else {
+                    let to = [to, to.add(step), to.add(2 * step), to.add(3 * step)];
+                    store_quarters(codes, to, [PANEL_CHANNELS; 4]);
+                }
+            }
+        });
+    }
+
+    /// Panel by panel.
+    #[inline(never)]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+    unsafe fn store_any<const P: usize, const N: usize>(
+        scales: &[Scale; P],
+        sums: &mut [[__m512i; P]; N],
+        output: *mut u8,
+        step: usize,
+    ) {
+        for p in 0..P {
+            for n in (0..N).filter(|_| scales[p].is_wide()) {
+                sums[n][p] = scales[p].narrow(sums[n][p]);
+            }
+        }
+        for group in 0..(N * P).div_ceil(4) {
+            let mut four = [_mm512_setzero_si512(); 4];
+            let mut to = [output; 4];
+            let mut channels = [0; 4];
+            for i in 0..4 {
+                let at = slot(N * P, group, i);
+                let (n, p) = (at / P, at % P);
+                four[i] = scales[p].apply(sums[n][p]);
+                to[i] = output.wrapping_add(n * step + p * PANEL_CHANNELS);
+                channels[i] = scales[p].channels();
+            }
+            // SAFETY: the contract.
+            unsafe { store_quarters(scales[0].pack(four, &BY_VECTOR), to, channels) };
+        }
+    }
 }
 
 /// `P` panels by `N` pixels at a time; the last tile of a row covers again what it needs to be whole.
@@ -203,16 +339,15 @@ fn share(rectangle: &Rectangle) -> bool {
 /// # Safety
 /// The processor has the instructions; there are `P` panels and `N` columns at least.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-unsafe fn multiply<const P: usize, const N: usize, const T: usize>(tiles: &Tiles<'_>) {
+pub(super) unsafe fn multiply<K: Product, const P: usize, const N: usize, const T: usize>(tiles: &Tiles<'_>) {
     let (grid, walk, panels) = (tiles.grid(), tiles.walk(), tiles.panels());
     let mut biases = [_mm512_setzero_si512(); P];
     let mut scales = [Scale::new(tiles.requantise(), panels, 0); P];
     for p in 0..P {
-        biases[p] = load_channels(panels.bias, panels.channels(p));
-        scales[p] = Scale::new(tiles.requantise(), panels, p);
+        let bias = load_channels(panels.bias, panels.channels(p));
+        // SAFETY: the processor has the instructions.
+        (biases[p], scales[p]) = unsafe { K::begin(bias, Scale::new(tiles.requantise(), panels, p)) };
     }
-    let simple = N * P >= 4 && !scales.iter().any(Scale::is_wide);
-    let whole = scales.iter().all(Scale::is_whole);
     // SAFETY: windows and levels can be read along the walk, results lie in the output: the invariants of `Tiles`.
     unsafe {
         for y in 0..grid.rows {
@@ -228,9 +363,17 @@ unsafe fn multiply<const P: usize, const N: usize, const T: usize>(tiles: &Tiles
                     let (mut tap, mut taps) = (row, walk.taps);
                     loop {
                         if T == TAPS {
-                            accumulate_shared(&mut sums, tap, grid.column_step, levels, tiles.level_step());
+                            accumulate_shared::<K, P, N>(&mut sums, tap, grid.column_step, levels, tiles.level_step());
                         } else {
-                            accumulate(&mut sums, tap, grid.column_step, levels, tiles.level_step(), walk.quads);
+                            let products = walk.quads / K::QUADS;
+                            accumulate::<K, P, N>(
+                                &mut sums,
+                                tap,
+                                grid.column_step,
+                                levels,
+                                tiles.level_step(),
+                                products,
+                            );
                         }
                         levels = levels.add(walk.quads * STEP);
                         tap = tap.add(walk.tap_step);
@@ -245,21 +388,13 @@ unsafe fn multiply<const P: usize, const N: usize, const T: usize>(tiles: &Tiles
                         break;
                     }
                 }
-                let pixel = y * grid.columns + first;
-                let to = tiles.output().add(pixel * tiles.output_step());
-                // Ragged pixels are stored whole too: what is beyond them belongs to the next ones, which follow.
-                let end = (pixel + N - 1) * tiles.output_step() + P * PANEL_CHANNELS;
-                if simple && (whole || end <= tiles.room()) {
-                    store(&scales, &sums, to, tiles.output_step());
+                let step = tiles.output_step();
+                let at = (y * grid.columns + first) * step;
+                let to = tiles.output().add(at);
+                if K::stores::<P, N>(&scales, step, tiles.room().saturating_sub(at)) {
+                    K::store(&scales, &sums, to, step);
                 } else {
-                    // Sums whose address is taken are kept in memory all along.
-                    let mut copy = [[_mm512_setzero_si512(); P]; N];
-                    for n in 0..N {
-                        for p in 0..P {
-                            copy[n][p] = sums[n][p];
-                        }
-                    }
-                    store_any(&scales, &mut copy, to, tiles.output_step());
+                    K::store_any(&scales, &mut copy!(sums, P, N), to, step);
                 }
                 x += N;
             }
@@ -267,32 +402,31 @@ unsafe fn multiply<const P: usize, const N: usize, const T: usize>(tiles: &Tiles
     }
 }
 
-/// Adds the products of a segment whose taps neighbouring windows [`share`]: a quad is loaded once for all of them.
+/// Adds the products of a segment whose taps neighbouring windows [`share`]: codes are loaded once for all of them.
 ///
 /// # Safety
-/// As [`accumulate`], for three times as many quads as windows are apart, one at least.
+/// As [`accumulate`], for three times as many quads as windows are apart, those of a product at least.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-unsafe fn accumulate_shared<const P: usize, const N: usize>(
+unsafe fn accumulate_shared<K: Product, const P: usize, const N: usize>(
     sums: &mut [[__m512i; P]; N],
     window: *const u8,
     step: usize,
     levels: *const u8,
     level_step: usize,
 ) {
-    let (mut window, mut levels, mut quads) = (window, levels, step / PANEL_DEPTH);
+    let (mut window, mut levels, mut products) = (window, levels, step / (K::QUADS * PANEL_DEPTH));
     loop {
         // SAFETY: the contract.
         unsafe {
             let mut weights = [[_mm512_setzero_si512(); P]; TAPS];
             for tap in 0..TAPS {
                 for p in 0..P {
-                    let at = levels.add(tap * step / PANEL_DEPTH * STEP + p * level_step);
-                    weights[tap][p] = _mm512_loadu_si512(at.cast());
+                    weights[tap][p] = K::levels(levels.add(tap * step / PANEL_DEPTH * STEP + p * level_step));
                 }
             }
             unroll!(n in 0..N + TAPS - 1 => {
-                let codes = _mm512_set1_epi32(window.add(n * step).cast::<i32>().read_unaligned());
+                let codes = K::codes(window.add(n * step));
                 for tap in 0..TAPS {
                     if tap <= n && n - tap < N {
                         for p in 0..P {
@@ -302,55 +436,56 @@ unsafe fn accumulate_shared<const P: usize, const N: usize>(
                 }
             });
         }
-        quads -= 1;
-        if quads == 0 {
+        products -= 1;
+        if products == 0 {
             break;
         }
-        window = window.wrapping_add(PANEL_DEPTH);
-        levels = levels.wrapping_add(STEP);
+        window = window.wrapping_add(K::QUADS * PANEL_DEPTH);
+        levels = levels.wrapping_add(K::QUADS * STEP);
     }
 }
 
 /// Adds the products of a segment.
 ///
 /// # Safety
-/// The processor has the instructions; `quads` quads can be read from each of `N` windows and `P` panels.
+/// The processor has the instructions; the quads of `products` products can be read from each of `N` windows and `P`
+/// panels.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-unsafe fn accumulate<const P: usize, const N: usize>(
+unsafe fn accumulate<K: Product, const P: usize, const N: usize>(
     sums: &mut [[__m512i; P]; N],
     window: *const u8,
     step: usize,
     levels: *const u8,
     level_step: usize,
-    quads: usize,
+    products: usize,
 ) {
     // SAFETY: the contract.
     unsafe {
         // As many as the levels of which the registers hold.
-        let (mut window, mut levels, mut quads) = (window, levels, quads);
+        let (mut window, mut levels, mut left) = (window, levels, products);
         if P == 1 {
-            while quads >= 4 {
-                accumulate_quads::<P, N, 4>(sums, window, step, levels, level_step);
-                (window, levels, quads) = (window.add(4 * 4), levels.add(4 * STEP), quads - 4);
+            while left >= 4 {
+                accumulate_products::<K, P, N, 4>(sums, window, step, levels, level_step);
+                (window, levels, left) = (window.add(4 * K::QUADS * 4), levels.add(4 * K::QUADS * STEP), left - 4);
             }
         }
         if P <= 2 {
-            while quads >= 2 {
-                accumulate_quads::<P, N, 2>(sums, window, step, levels, level_step);
-                (window, levels, quads) = (window.add(2 * 4), levels.add(2 * STEP), quads - 2);
+            while left >= 2 {
+                accumulate_products::<K, P, N, 2>(sums, window, step, levels, level_step);
+                (window, levels, left) = (window.add(2 * K::QUADS * 4), levels.add(2 * K::QUADS * STEP), left - 2);
             }
         }
-        while quads > 0 {
-            accumulate_quads::<P, N, 1>(sums, window, step, levels, level_step);
-            (window, levels, quads) = (window.add(4), levels.add(STEP), quads - 1);
+        while left > 0 {
+            accumulate_products::<K, P, N, 1>(sums, window, step, levels, level_step);
+            (window, levels, left) = (window.add(K::QUADS * 4), levels.add(K::QUADS * STEP), left - 1);
         }
     }
 }
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-unsafe fn accumulate_quads<const P: usize, const N: usize, const U: usize>(
+unsafe fn accumulate_products<K: Product, const P: usize, const N: usize, const U: usize>(
     sums: &mut [[__m512i; P]; N],
     window: *const u8,
     step: usize,
@@ -362,13 +497,13 @@ unsafe fn accumulate_quads<const P: usize, const N: usize, const U: usize>(
         let mut weights = [[_mm512_setzero_si512(); P]; U];
         for u in 0..U {
             for p in 0..P {
-                weights[u][p] = _mm512_loadu_si512(levels.add(u * STEP + p * level_step).cast());
+                weights[u][p] = K::levels(levels.add(u * K::QUADS * STEP + p * level_step));
             }
         }
         let mut window = window;
         for n in 0..N {
             for u in 0..U {
-                let codes = _mm512_set1_epi32(window.add(4 * u).cast::<i32>().read_unaligned());
+                let codes = K::codes(window.add(u * K::QUADS * PANEL_DEPTH));
                 for p in 0..P {
                     sums[n][p] = _mm512_dpbusd_epi32(sums[n][p], codes, weights[u][p]);
                 }
@@ -378,80 +513,10 @@ unsafe fn accumulate_quads<const P: usize, const N: usize, const U: usize>(
     }
 }
 
-/// Requantises and stores the pixels of a tile, `step` bytes apart, 4 vectors of sums at least: 16 codes of four
-/// vectors, one pixel after another; the last four may meet some again.
-///
-/// # Safety
-/// The processor has the instructions; 16 channels for each panel can be written for each of `N` pixels in their order.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-unsafe fn store<const P: usize, const N: usize>(
-    scales: &[Scale; P],
-    sums: &[[__m512i; P]; N],
-    output: *mut u8,
-    step: usize,
-) {
-    unroll!(group in 0..(N * P).div_ceil(4) => {
-        let mut four = [_mm512_setzero_si512(); 4];
-        for i in 0..4 {
-            let at = slot::<P, N>(group, i);
-            four[i] = scales[at % P].apply(sums[at / P][at % P]);
-        }
-        let codes = scales[0].pack(four, &BY_VECTOR);
-        let first = slot::<P, N>(group, 0);
-        let to = output.wrapping_add(first / P * step + first % P * PANEL_CHANNELS);
-        // SAFETY: the contract.
-        unsafe {
-            if P == 4 || step == P * PANEL_CHANNELS {
-                _mm512_storeu_si512(to.cast(), codes);
-            } else if P == 2 {
-                _mm256_storeu_si256(to.cast(), _mm512_castsi512_si256(codes));
-                _mm256_storeu_si256(to.add(step).cast(), _mm512_extracti64x4_epi64::<1>(codes));
-            } else {
-                let to = [to, to.add(step), to.add(2 * step), to.add(3 * step)];
-                store_quarters(codes, to, [PANEL_CHANNELS; 4]);
-            }
-        }
-    });
-}
-
-/// The same for any channels and any scale, panel by panel.
-///
-/// # Safety
-/// The processor has the instructions; the panels' channels can be written for each of `N` pixels.
-#[inline(never)]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-pub(super) unsafe fn store_any<const P: usize, const N: usize>(
-    scales: &[Scale; P],
-    sums: &mut [[__m512i; P]; N],
-    output: *mut u8,
-    step: usize,
-) {
-    for p in 0..P {
-        for n in (0..N).filter(|_| scales[p].is_wide()) {
-            sums[n][p] = scales[p].narrow(sums[n][p]);
-        }
-    }
-    for group in 0..(N * P).div_ceil(4) {
-        let mut four = [_mm512_setzero_si512(); 4];
-        let mut to = [output; 4];
-        let mut channels = [0; 4];
-        for i in 0..4 {
-            let at = slot::<P, N>(group, i);
-            let (n, p) = (at / P, at % P);
-            four[i] = scales[p].apply(sums[n][p]);
-            to[i] = output.wrapping_add(n * step + p * PANEL_CHANNELS);
-            channels[i] = scales[p].channels();
-        }
-        // SAFETY: the contract.
-        unsafe { store_quarters(scales[0].pack(four, &BY_VECTOR), to, channels) };
-    }
-}
-
-/// Which vector of sums, pixel after pixel, is number `i` of a group of four.
+/// Which of so many vectors, four at least or all of them, is number `i` of a group of four.
 #[inline(always)]
-const fn slot<const P: usize, const N: usize>(group: usize, i: usize) -> usize {
-    let last = N * P - 1;
+pub(super) const fn slot(vectors: usize, group: usize, i: usize) -> usize {
+    let last = vectors - 1;
     let first = if group * 4 + 3 <= last { group * 4 } else { last.saturating_sub(3) };
     if first + i <= last { first + i } else { last }
 }

@@ -124,12 +124,7 @@ unsafe fn rows<const Q: usize, const M: usize>(tiles: &Tiles<'_>) {
                 if plain {
                     store(&scales, &sums, to);
                 } else {
-                    // Sums whose address is taken are kept in memory all along.
-                    let mut copy = [[_mm512_setzero_si512(); GROUPS]; M];
-                    for m in 0..M {
-                        (copy[m][0], copy[m][1]) = (sums[m][0], sums[m][1]);
-                    }
-                    store_any(&scales, &copy, to, step);
+                    store_any(&scales, &copy!(sums, GROUPS, M), to, step);
                 }
                 x += M * PIXELS;
             }

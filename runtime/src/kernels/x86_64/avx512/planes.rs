@@ -2,7 +2,7 @@
 
 use core::arch::x86_64::*;
 
-use super::dense::{even_split, store_any};
+use super::dense::{Product, Quad, even_split};
 use super::lanes;
 use super::requantise::{Scale, load_channels};
 use crate::format::{Conv, Layout, PANEL_CHANNELS, PLANE_WORD, WeightFormat, WeightGroup};
@@ -344,7 +344,7 @@ impl<'a> Rows<'a> {
                     let pixel = y * conv.output.w + first;
                     let to = self.output.add(pixel * conv.output.c);
                     // Not `store`: with a second caller, compilers no longer make it part of the first one's loop.
-                    store_any(&scales, &mut sums, to, conv.output.c);
+                    Quad::store_any(&scales, &mut sums, to, conv.output.c);
                 }
                 x += N;
             }

@@ -86,6 +86,17 @@ impl Scale {
         scales
     }
 
+    /// That of the first 8 channels, twice, for vectors of sums that hold them of two pixels.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+    pub(super) fn halves(&self) -> Scale {
+        let [doubled, doubled_odd, mult] = [self.doubled, self.doubled_odd, self.mult].map(
+            #[inline(always)]
+            |lanes| _mm512_shuffle_i64x2::<0x44>(lanes, lanes),
+        );
+        Scale { doubled, doubled_odd, mult, ..*self }
+    }
+
     /// Whether sums have to be [`narrow`](Self::narrow)ed: those of most layers have not.
     #[inline(always)]
     pub(super) fn is_wide(&self) -> bool {
