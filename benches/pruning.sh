@@ -33,17 +33,28 @@ for seed in 0 1 2; do prune "half-$seed" "$model" --keep 0.5macs --multiple 4 --
 [ -d "$out/planted" ] || target/release/examples/prune "$model" "$data" plant "$out/planted"
 prune planted-uniform "$out/planted" --keep 0.45macs --multiple 4 --method uniform
 for seed in 0 1 2; do prune "planted-$seed" "$out/planted" --keep 0.45macs --multiple 4 --seed "$seed" --alone; done
-prune latency "$model" --keep 0.65latency
 prune drop "$model" --max-drop 1 --price weights --multiple 4
 [ -s "$out/fine.json" ] || pare compress "$model" --data "$data" --max-drop 1 --prune-epochs 1 --share-epochs 1 \
   --rate 0.0005 --distill 0.7 --augment flip,shift-edge=4 --norms batch --out "$out/fine" --json >"$out/fine.json"
 python3 -c 'import json, sys; print("single weights for a point", json.load(open(sys.argv[1]))["allocation"])' "$out/fine.json"
-for name in half-0 latency; do
-  [ -s "$out/$name-tuned.json" ] || pare train "$out/$name" --data "$data" --teacher "$model" --distill 0.9 --epochs 5 \
-    --augment flip --norms batch --batch 32 --rate 0.004 --average 0.998 --out "$out/$name-tuned" --json >"$out/$name-tuned.json"
-  python3 -c 'import json, sys; d = json.load(open(sys.argv[1])); print(sys.argv[1], "val", d["val"], "test", d["test"])' "$out/$name-tuned.json"
+# Five epochs in all: one that the whole network takes before it is pruned, as the teacher of the other four.
+for seed in 0 1 2; do
+  [ -s "$out/teacher-$seed.json" ] || pare train "$model" --data "$data" --epochs 1 --augment flip,shift-edge=4 --average 0.99 \
+    --seed "$seed" --out "$out/teacher-$seed" --json >"$out/teacher-$seed.json"
 done
-for network in "$model" "$out/half-0-tuned" "$out/latency-tuned"; do
+widths() { python3 -c 'import json, sys; print(*json.load(open(sys.argv[1]))["chosen"]["widths"], sep=",")' "$1"; }
+# Five points below what is wanted of the clock: the table is off by as many for whole networks.
+prune latency "$out/teacher-0" --keep 0.6latency
+for seed in 0 1 2; do
+  for name in half-0 latency; do
+    prune "$name-of-$seed" "$out/teacher-$seed" --widths "$(widths "$out/$name.json")"
+    tuned=$out/$name-of-$seed-tuned
+    [ -s "$tuned.json" ] || pare train "$out/$name-of-$seed" --data "$data" --teacher "$out/teacher-$seed" --distill 0.9 \
+      --epochs 4 --augment flip --norms batch --batch 32 --rate 0.004 --average 0.998 --seed "$seed" --out "$tuned" --json >"$tuned.json"
+    python3 -c 'import json, sys; d = json.load(open(sys.argv[1])); print(sys.argv[1], "val", d["val"], "test", d["test"])' "$tuned.json"
+  done
+done
+for network in "$model" "$out/half-0-of-0-tuned" "$out/latency-of-0-tuned"; do
   pare compile "$network" --data "$data" --bits w8a8 --all-layers --out "$out/blob" --json |
     python3 -c 'import json, sys; d = json.load(sys.stdin); print(sys.argv[1], "accuracy", d["accuracy"], "latency", d["latency"])' "$network"
 done

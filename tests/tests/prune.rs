@@ -129,7 +129,7 @@ proptest! {
             subject.cost(&widths).unwrap()
         });
         let budget = least + (most - least) * (random.next() % 100) as f64 / 100.0;
-        let method = Method::ALL[random.next() as usize % Method::ALL.len()];
+        let method = &Method::ALL[random.next() as usize % Method::ALL.len()];
         for trial in method.trials(&subject, Goal::Within(budget), 3, seed, &mut |_| ()).unwrap() {
             let pruned = pruner.prune(&pruner.units(&trial.widths));
             let cost = price.of(&pruned).unwrap();

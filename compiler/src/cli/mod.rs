@@ -26,7 +26,7 @@ mod targets;
 mod train;
 mod verify;
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -186,6 +186,7 @@ fn start_log(verbose: u8) {
     let level = ["warn", "pare=info", "pare=debug"][usize::from(verbose.min(2))];
     let filter = tracing_subscriber::EnvFilter::try_from_env("PARE_LOG").unwrap_or_else(|_| level.into());
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time();
+    let log = log.with_target(false).with_ansi(std::io::stderr().is_terminal());
     // Only a second call in one process can fail.
     let _ = log.try_init();
 }

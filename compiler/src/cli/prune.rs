@@ -56,6 +56,9 @@ pub(super) struct Args {
     /// Most points (hundredths) of the metric to lose on the validation samples, as cheap as can be.
     #[arg(long, value_name = "POINTS", group = "aim")]
     max_drop: Option<f64>,
+    /// Channels of every group of layers, as 16,8,16,32,24,64: what a search, or a paper, came to.
+    #[arg(long, value_name = "CHANNELS", value_delimiter = ',', group = "aim")]
+    widths: Vec<usize>,
     /// What is to be cheap with --max-drop.
     #[arg(long, value_enum, value_name = "PRICE", default_value = "weights")]
     price: PriceArg,
@@ -174,12 +177,16 @@ impl Args {
                 (Aim::Within(ticks.value), PriceArg::Latency)
             }
             (.., Some(points)) => (Aim::Drop(*points), *price),
-            _ => bail!("how much is to go? give --keep, --max-macs, --max-weights, --max-latency or --max-drop"),
+            _ if !self.widths.is_empty() => (Aim::Share(1.0), PriceArg::Macs),
+            _ => bail!(
+                "how much is to go? give --keep, --max-macs, --max-weights, --max-latency, --max-drop or --widths"
+            ),
         })
     }
 
     fn methods(&self) -> Vec<Method> {
         match self.method {
+            _ if !self.widths.is_empty() => vec![Method::Given(self.widths.clone())],
             MethodArg::Amc if self.alone => vec![Method::Amc],
             MethodArg::Amc => Method::ALL.to_vec(),
             MethodArg::Uniform => vec![Method::Rule(Rule::Uniform)],
@@ -203,7 +210,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
         aim,
         price,
         select: args.select,
-        multiple: args.multiple.unwrap_or(block),
+        multiple: args.multiple.unwrap_or(if args.widths.is_empty() { block } else { 1 }),
         methods: args.methods(),
         episodes: args.episodes,
     };

@@ -59,7 +59,7 @@ impl PruneArgs {
         progress.stage("taking channels out");
         let calibration = OnceCell::new();
         let outcome = prune::prune(&plan, &Workshop::new(task, settings, &calibration), progress)?;
-        let found = outcome.entries.iter().filter_map(|entry| Some((entry.method, entry.best.as_ref()?)));
+        let found = outcome.entries.iter().filter_map(|entry| Some((&entry.method, entry.best.as_ref()?)));
         // Of equals the first.
         let Some((method, best)) = found.rev().max_by(|(_, a), (_, b)| a.score.total_cmp(&b.score)) else {
             bail!("no method found a network within --prune: let more stay");

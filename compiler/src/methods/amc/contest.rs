@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::baselines::{self, Rule};
 use super::judge::{Effort, Judge};
 use super::pruning::{Price, Pruning};
-use super::{AmcError, Goal, Subject, Trial, search};
+use super::{AmcError, Goal, Subject, Trial, Wall, search};
 use crate::data::Split;
 use crate::ir::Graph;
 use crate::prune::{Pruner, Selection};
@@ -24,7 +24,7 @@ const FINALISTS: usize = 5;
 const BUDGETS: usize = 16;
 
 /// How widths are chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Method {
     /// By the agent.
     Amc,
@@ -34,6 +34,8 @@ pub enum Method {
     Random,
     /// By evolution.
     Evolution,
+    /// By the user: one for each group.
+    Given(Vec<usize>),
 }
 
 /// What is wanted.
@@ -137,8 +139,9 @@ impl Method {
     ];
 
     /// In a word.
-    pub fn name(self) -> &'static str {
+    pub fn name(&self) -> &'static str {
         match self {
+            Method::Given(_) => "given",
             Method::Amc => "amc",
             Method::Rule(Rule::Uniform) => "uniform",
             Method::Rule(Rule::Shallow) => "shallow",
@@ -153,7 +156,7 @@ impl Method {
     /// # Errors
     /// See [`AmcError`].
     pub fn trials(
-        self,
+        &self,
         subject: &dyn Subject,
         goal: Goal,
         episodes: usize,
@@ -162,14 +165,15 @@ impl Method {
     ) -> Result<Vec<Trial>, AmcError> {
         match (self, goal) {
             (Method::Amc, _) => search(subject, goal, episodes, seed, tried),
+            (Method::Given(widths), _) => Ok(vec![Wall::new(subject, goal.budget())?.given(widths)?]),
             (Method::Random, _) => baselines::random(subject, goal, episodes, seed, tried),
             (Method::Evolution, _) => baselines::evolution(subject, goal, episodes, seed, tried),
-            (Method::Rule(rule), Goal::Within(_)) => Ok(vec![baselines::by_rule(subject, goal, rule)?]),
+            (Method::Rule(rule), Goal::Within(_)) => Ok(vec![baselines::by_rule(subject, goal, *rule)?]),
             (Method::Rule(rule), Goal::Trade) => {
                 let full: Vec<usize> = subject.widths().iter().filter_map(|some| some.last().copied()).collect();
                 let dense = subject.cost(&full)?;
                 let budgets = (1..=BUDGETS).rev().map(|step| Goal::Within(dense * step as f64 / BUDGETS as f64));
-                let trials = budgets.map(|goal| baselines::by_rule(subject, goal, rule));
+                let trials = budgets.map(|goal| baselines::by_rule(subject, goal, *rule));
                 // From some budget on there is nothing narrow enough.
                 trials.take_while(|trial| !matches!(trial, Err(AmcError::Infeasible { .. }))).collect()
             }
@@ -200,7 +204,7 @@ impl Contest<'_> {
         let (cost, score) = (subject.cost(&full)?, last.score(graph)?);
         let dense = Pruned { graph: graph.clone(), widths: full, cost, score };
         let mut entries = Vec::new();
-        for &method in methods {
+        for method in methods {
             events(Event::Stage { name: method.name(), steps: self.episodes });
             let mut tried = |trial: &Trial| events(Event::Step { label: format!("{:.4}", trial.accuracy) });
             let trials = method.trials(&subject, self.aim.goal(cost), self.episodes, self.seed, &mut tried)?;
@@ -218,7 +222,7 @@ impl Contest<'_> {
             };
             let summary = best.as_ref().map_or_else(|| "nothing".to_owned(), |best| format!("{:.4}", best.score));
             events(Event::Finished { summary: format!("{}: {summary}", method.name()) });
-            entries.push(Entry { method, best, trials });
+            entries.push(Entry { method: method.clone(), best, trials });
         }
         let names =
             |group: &crate::prune::Group| group.producers.iter().map(|&id| graph.node(id).name.clone()).collect();

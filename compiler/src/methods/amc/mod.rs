@@ -58,6 +58,24 @@ pub enum AmcError {
         /// The least there is.
         least: f64,
     },
+    /// Widths for other groups than there are.
+    #[error("there are {given} widths for {groups} groups of layers: give one for each")]
+    Groups {
+        /// How many are given.
+        given: usize,
+        /// How many there are.
+        groups: usize,
+    },
+    /// A width that a group cannot have.
+    #[error("group {group}, counted from 0, cannot have {given} channels: choose from {some:?}")]
+    Width {
+        /// Which group.
+        group: usize,
+        /// What is given.
+        given: usize,
+        /// What it can have.
+        some: Vec<usize>,
+    },
     /// Nothing can be cut.
     #[error(
         "the network has no channels that can be cut: each reaches an input or output, or an operator that mixes them"
@@ -269,6 +287,17 @@ mod tests {
             let error = search(&chain, Goal::Within(least - 1.0), 3, seed, &mut |_| ()).unwrap_err();
             assert!(matches!(error, AmcError::Infeasible { .. }), "{error}");
         }
+    }
+
+    #[test]
+    fn widths_that_are_given_are_taken_or_refused() {
+        let chain = Chain::new(3, 4, 0);
+        let narrow: Vec<usize> = chain.widths().iter().map(|some| some[0]).collect();
+        let of = |widths: Vec<usize>| Method::Given(widths).trials(&chain, Goal::Within(1e9), 300, 0, &mut |_| ());
+        assert_eq!(of(narrow.clone()).unwrap().iter().map(|trial| &trial.widths).collect::<Vec<_>>(), [&narrow]);
+        assert!(matches!(of(narrow[1..].to_vec()), Err(AmcError::Groups { given: 2, groups: 3 })));
+        let odd = [narrow[0], 5, narrow[2]].to_vec();
+        assert!(matches!(of(odd), Err(AmcError::Width { group: 1, given: 5, .. })));
     }
 
     #[test]
