@@ -113,7 +113,7 @@ fn agreement(quantized: &Quantized, samples: &Samples) -> f64 {
 #[test]
 fn a_little_training_before_a_policy_is_scored_helps_and_is_the_same_again() {
     let (graph, samples) = floats();
-    let start = quantised(&graph, &samples, &uniform(&graph, "w1", 1));
+    let start = quantised(&graph, &samples, &uniform(&graph, "t", 1));
     let tuning = Tuning::new(&graph, &samples, 1200, 1);
     let [tuned, again] = [(); 2].map(|()| tuning.train(&start).unwrap());
     let (before, after) = (val(&start, &samples), val(&tuned, &samples));

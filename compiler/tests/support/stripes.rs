@@ -1,6 +1,5 @@
 //! A data set that a network of a few hundred weights learns in a second.
 
-use pare::data::split::TestOrder;
 use pare::data::{Dataset, Elements, Metric, Preprocessing, Splits};
 use pare::rng::Pcg32;
 use pare::task::Samples;
@@ -20,12 +19,18 @@ pub(crate) fn stripes(count: u32) -> Samples {
             pixels.push(stripe as f32 + rng.between(-0.4, 0.4));
         }
     }
+    // Samples come in random order; as many are for choosing as tell a few points apart.
+    let cuts = [count * 9 / 25, count * 3 / 5];
     let dataset = Dataset {
         name: "stripes".to_owned(),
         sample_shape: vec![8, 8, 1],
         elements: Elements::F32(pixels),
         labels: (0..count).map(|index| Some(index % 3)).collect(),
-        splits: Splits::with_test(count * 2 / 5, count - count * 2 / 5, TestOrder::OfFile),
+        splits: Splits {
+            train: (0..cuts[0]).collect(),
+            val: (cuts[0]..cuts[1]).collect(),
+            test: (cuts[1]..count).collect(),
+        },
     };
     let preprocessing = Preprocessing { scale: 2.0, mean: vec![0.5] };
     Samples::new(dataset, preprocessing, Some(Metric::Top1), 64, 3).unwrap()
