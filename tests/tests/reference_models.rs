@@ -164,13 +164,15 @@ fn budget(plan: &Plan) -> usize {
 fn check_instruction_sets(task: &Task, bank: &CodeBank<'_>, policy: &Policy) {
     let inputs = task.data.spread(Split::Train, COMPARED).unwrap();
     let input_len = task.graph.value(task.graph.inputs[0]).len();
-    assert_eq!(inputs.len(), COMPARED * input_len);
+    // Small sets have fewer.
+    let compared = inputs.len() / input_len;
+    assert!(compared >= COMPARED / 2);
     let mut answer: Option<Vec<u8>> = None;
     for layout in [Layout::Plain, Layout::Panels, Layout::Planes, Layout::Words, Layout::Vectors] {
         let blob = AlignedBytes::from(&support::deployed(bank, policy, layout).blob.bytes[..]);
         let codes = encode(&Model::parse(&blob).unwrap(), &inputs);
         for isa in Isa::available().rev() {
-            let samples = if isa == Isa::Reference { COMPARED_WITH_REFERENCE } else { COMPARED };
+            let samples = if isa == Isa::Reference { COMPARED_WITH_REFERENCE } else { compared };
             // The reference by one thread: it is what others are compared with.
             for threads in if isa == Isa::Reference { 1..2 } else { 1..3 } {
                 let host = Host::with_threads(NonZeroUsize::new(threads).unwrap());
