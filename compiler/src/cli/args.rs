@@ -11,7 +11,7 @@ use super::Global;
 use crate::board::Board;
 use crate::board::host::Host;
 use crate::compile::Settings;
-use crate::data::{self, DataSpec, Dataset, Metric, Preprocessing, Split};
+use crate::data::{self, DataSpec, Dataset, Metric, Preprocessing, Split, Splits};
 use crate::import;
 use crate::ir::Graph;
 use crate::lower::{FUSE_RESIDUAL, ROW_STAGES, Stages, Sums};
@@ -46,7 +46,7 @@ pub(super) struct DataArgs {
     #[arg(long)]
     pub metric: Option<Metric>,
     /// Of data in one piece, the fifth to test on, 1 to 5: five runs test on every sample once.
-    #[arg(long, value_name = "FOLD", value_parser = clap::value_parser!(u8).range(1..=5))]
+    #[arg(long, value_name = "FOLD", value_parser = clap::value_parser!(u8).range(1..=Splits::FOLDS as i64))]
     pub fold: Option<u8>,
 }
 

@@ -46,7 +46,7 @@ impl Splits {
             TestOrder::Random => shuffled(test),
         };
         let test = test.into_iter().map(|index| train + index).collect();
-        let (train, val) = cut_val(shuffled(train));
+        let (train, val) = cut(shuffled(train), train as usize / 10);
         Splits { train, val, test }
     }
 
@@ -56,7 +56,8 @@ impl Splits {
     pub fn without_test(count: u32) -> Self {
         let mut train = shuffled(count);
         let test = train.split_off((u64::from(count) * 2 / 5) as usize);
-        let (train, val) = cut_large_val(train);
+        let val = enough_val(train.len());
+        let (train, val) = cut(train, val);
         Splits { train, val, test }
     }
 
@@ -68,7 +69,8 @@ impl Splits {
         let at = |fold: usize| (count as usize * fold / Self::FOLDS).min(train.len());
         let range = at(fold)..at(fold + 1);
         let test = train.drain(range).collect();
-        let (train, val) = cut_large_val(train);
+        let val = enough_val(train.len());
+        let (train, val) = cut(train, val);
         Splits { train, val, test }
     }
 
@@ -86,15 +88,15 @@ fn shuffled(count: u32) -> Vec<u32> {
     indices
 }
 
-fn cut_val(mut train: Vec<u32>) -> (Vec<u32>, Vec<u32>) {
-    let val = train.split_off(train.len() - train.len() / 10);
+/// The last `val` samples apart.
+fn cut(mut train: Vec<u32>, val: usize) -> (Vec<u32>, Vec<u32>) {
+    let val = train.split_off(train.len() - val);
     (train, val)
 }
 
-fn cut_large_val(mut train: Vec<u32>) -> (Vec<u32>, Vec<u32>) {
-    let val = (train.len() / 10).max(Splits::FEW.min(train.len() / 2));
-    let val = train.split_off(train.len() - val);
-    (train, val)
+/// How many of a set in one piece are val.
+fn enough_val(train: usize) -> usize {
+    (train / 10).max(Splits::FEW.min(train / 2))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::baselines::{self, Rule};
 use super::judge::{Effort, Judge};
 use super::pruning::{Price, Pruning};
-use super::{AmcError, Goal, Subject, Trial, Wall, search};
+use super::{AmcError, Goal, Subject, Trial, search};
 use crate::data::Split;
 use crate::ir::Graph;
 use crate::prune::{Pruner, Selection};
@@ -165,7 +165,7 @@ impl Method {
     ) -> Result<Vec<Trial>, AmcError> {
         match (self, goal) {
             (Method::Amc, _) => search(subject, goal, episodes, seed, tried),
-            (Method::Given(widths), _) => Ok(vec![Wall::new(subject, goal.budget())?.given(widths)?]),
+            (Method::Given(widths), _) => Ok(vec![given(subject, widths)?]),
             (Method::Random, _) => baselines::random(subject, goal, episodes, seed, tried),
             (Method::Evolution, _) => baselines::evolution(subject, goal, episodes, seed, tried),
             (Method::Rule(rule), Goal::Within(_)) => Ok(vec![baselines::by_rule(subject, goal, *rule)?]),
@@ -202,6 +202,7 @@ impl Contest<'_> {
         let last = Judge::new(task, Effort::LAST)?;
         let full: Vec<usize> = subject.widths().iter().filter_map(|some| some.last().copied()).collect();
         let (cost, score) = (subject.cost(&full)?, last.score(graph)?);
+        task.data.warn_of_few();
         let dense = Pruned { graph: graph.clone(), widths: full, cost, score };
         let mut entries = Vec::new();
         for method in methods {
@@ -236,6 +237,19 @@ impl Contest<'_> {
         let hex: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
         format!("prune-{hex}.jsonl")
     }
+}
+
+/// Prices and judges widths that the user gives, whatever they cost.
+fn given(subject: &dyn Subject, widths: &[usize]) -> Result<Trial, AmcError> {
+    let groups = subject.widths();
+    if widths.len() != groups.len() {
+        return Err(AmcError::Groups { given: widths.len(), groups: groups.len() });
+    }
+    let mut pairs = widths.iter().zip(groups).enumerate();
+    if let Some((group, (&given, some))) = pairs.find(|(_, (given, some))| !some.contains(given)) {
+        return Err(AmcError::Width { group, given, some: some.clone() });
+    }
+    Ok(Trial { cost: subject.cost(widths)?, accuracy: subject.accuracy(widths)?, widths: widths.to_vec() })
 }
 
 /// Of the trials that are worth most, the one that is best in the end.

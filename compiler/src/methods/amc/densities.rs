@@ -59,6 +59,7 @@ pub fn allocate(
     seed: u64,
     events: &mut dyn FnMut(Event),
 ) -> Result<Allocation, AmcError> {
+    task.data.warn_of_few();
     let [judge, last] = [Judge::new(task, Effort::EPISODE)?, Judge::new(task, Effort::LAST)?];
     let score = |sparsity: &Sparsity| judge.score(&sparsity.prune(&task.graph));
     let subject = Densities::new(&task.graph, &score);

@@ -44,7 +44,6 @@ impl<'a> Judge<'a> {
         }
         let config = CalibrationConfig { rows_per_layer: effort.rows, seed: 0 };
         let refitter = Refitter::new(&task.graph, data.spread(Split::Train, effort.refitted)?, &config)?;
-        data.warn_of_few();
         Ok(Judge { task, refitter, scored: data.indices(Split::Val, Some(effort.scored))? })
     }
 

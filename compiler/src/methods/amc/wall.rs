@@ -78,23 +78,6 @@ impl<'a> Wall<'a> {
         Ok(Trial { cost: self.subject.cost(&widths)?, accuracy: self.subject.accuracy(&widths)?, widths })
     }
 
-    /// Prices and judges widths that the user gives, within the budget or not.
-    ///
-    /// # Errors
-    /// As [`Wall::trial`], and when the groups cannot have them.
-    pub fn given(&self, widths: &[usize]) -> Result<Trial, AmcError> {
-        let groups = self.subject.widths();
-        if widths.len() != groups.len() {
-            return Err(AmcError::Groups { given: widths.len(), groups: groups.len() });
-        }
-        if let Some((group, (&given, some))) =
-            widths.iter().zip(groups).enumerate().find(|(_, (given, some))| !some.contains(given))
-        {
-            return Err(AmcError::Width { group, given, some: some.clone() });
-        }
-        self.trial(widths.to_vec())
-    }
-
     fn with_rest(&self, decided: &[usize], rest: Rest) -> Vec<usize> {
         let to_come = self.subject.widths()[decided.len()..].iter();
         let width = |some: &Vec<usize>| match rest {

@@ -80,7 +80,7 @@ impl Product for Pair {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
     unsafe fn begin(bias: __m512i, scale: Scale) -> (__m512i, Scale) {
-        (_mm512_maskz_permutexvar_epi32(0x5555, order(|lane| lane / 2), bias), scale.halves())
+        (_mm512_maskz_permutexvar_epi32(0x5555, pick(|lane| lane / 2), bias), scale.halves())
     }
 
     #[inline]
@@ -95,7 +95,7 @@ impl Product for Pair {
     unsafe fn levels(at: *const u8) -> __m512i {
         // SAFETY: the contract: a step for each quad.
         let [first, second] = unsafe { [_mm512_loadu_si512(at.cast()), _mm512_loadu_si512(at.add(STEP).cast())] };
-        _mm512_permutex2var_epi32(first, order(|lane| lane % 2 * 16 + lane / 2), second)
+        _mm512_permutex2var_epi32(first, pick(|lane| lane % 2 * 16 + lane / 2), second)
     }
 
     #[inline(always)]
@@ -149,7 +149,7 @@ impl Product for Pair {
 
 /// Lanes from where `from` says.
 #[inline(always)]
-fn order(from: impl Fn(i32) -> i32) -> __m512i {
+fn pick(from: impl Fn(i32) -> i32) -> __m512i {
     let lanes: [i32; 16] = core::array::from_fn(|lane| from(lane as i32));
     // SAFETY: 64 bytes of any value are a vector.
     unsafe { core::mem::transmute(lanes) }
@@ -159,7 +159,7 @@ fn order(from: impl Fn(i32) -> i32) -> __m512i {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 fn both(first: __m512i, second: __m512i) -> __m512i {
-    let even = _mm512_permutex2var_epi32(first, order(|lane| lane * 2), second);
-    let odd = _mm512_permutex2var_epi32(first, order(|lane| lane * 2 + 1), second);
+    let even = _mm512_permutex2var_epi32(first, pick(|lane| lane * 2), second);
+    let odd = _mm512_permutex2var_epi32(first, pick(|lane| lane * 2 + 1), second);
     _mm512_add_epi32(even, odd)
 }
