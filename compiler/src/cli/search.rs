@@ -12,10 +12,12 @@ use super::compile::search_sentence;
 use super::progress::Progress;
 use super::{Global, Output};
 use crate::compile::{Found, Settings, Workshop};
+use crate::cost::CostError;
+use crate::cost::layers::Layers;
 use crate::data::Split;
-use crate::search::Point;
 use crate::search::budget::Metric;
 use crate::search::space::label;
+use crate::search::{Point, pattern};
 
 /// Options of `pare search`.
 #[derive(Clone, Debug, clap::Args)]
@@ -61,20 +63,22 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     progress.finish();
 
     let wall_s = start.elapsed().as_secs_f64();
+    let layers = Layers::of(&task.graph);
+    let point = |found: &Point| point(found, &layers);
     let json = json!({
         "metric": task.data.metric,
         "judged_by": task.data.judged_by(Split::Val),
-        "front": found.front.points.iter().map(point).collect::<Vec<_>>(),
-        "uniform": found.uniform.iter().map(point).collect::<Vec<_>>(),
-        "beside": found.beside.iter().map(|(_, front)| point(&front.chosen)).collect::<Vec<_>>(),
+        "front": found.front.points.iter().map(point).collect::<Result<Vec<_>, _>>()?,
+        "uniform": found.uniform.iter().map(point).collect::<Result<Vec<_>, _>>()?,
+        "beside": found.beside.iter().map(|(_, front)| point(&front.chosen)).collect::<Result<Vec<_>, _>>()?,
         "tried": found.front.statistics.tried,
         "policy": found.front.chosen.policy,
-        "chosen": point(&found.front.chosen),
+        "chosen": point(&found.front.chosen)?,
         "evaluations": found.front.statistics.evaluations,
         "proved": found.front.statistics.proved,
         "wall_s": wall_s,
     });
-    let mut text = listing(&found, &task.data.judged_by(Split::Val));
+    let mut text = listing(&found, &layers, &task.data.judged_by(Split::Val))?;
     text += &format!("\nfloat {:.4} on the same validation samples", found.float.metric);
     text += &found.floor.map_or_else(String::new, |floor| format!(", {floor:.4} wanted"));
     text += &format!("\n{}\n{wall_s:.1} s in all\n", search_sentence(&found));
@@ -82,8 +86,8 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Output> {
     Ok(Output::new(json, text))
 }
 
-/// Every policy once, from the smallest blob to the largest.
-fn listing(found: &Found, metric: &str) -> String {
+/// Every policy once, from the smallest blob to the largest; then what the chosen ones decided.
+fn listing(found: &Found, layers: &Layers, metric: &str) -> Result<String, CostError> {
     let size = |point: &Point| point.costs.get(&Metric::Flash).map_or(0.0, |bytes| bytes.value());
     let chosen = &found.front.chosen;
     let beside = || found.beside.iter().map(|(_, front)| &front.chosen);
@@ -106,17 +110,24 @@ fn listing(found: &Found, metric: &str) -> String {
         let decided = found.space.sites().iter().filter_map(|site| point.policy.layers.get(&site.name));
         text += &format!("{:<12} {}\n", point.name, decided.map(label).collect::<Vec<_>>().join(" "));
     }
-    text
+    text += "\nmean bits of weights and of the activations they meet, by kind of layer\n";
+    for point in beside().chain([chosen]) {
+        let kinds = pattern::widths(layers, &point.policy)?.into_iter();
+        let kinds = kinds.map(|(kind, mean)| format!("{kind} {:.1} x {:.1}", mean.weights, mean.activations));
+        text += &format!("{:<12} {}\n", point.name, kinds.collect::<Vec<_>>().join(", "));
+    }
+    Ok(text)
 }
 
-fn point(point: &Point) -> Value {
+fn point(point: &Point, layers: &Layers) -> Result<Value, CostError> {
     let cost = |metric| point.costs.get(&metric).map(|quantity| quantity.value());
-    json!({
+    Ok(json!({
         "name": point.name,
         "accuracy": point.score.metric,
         "loss": point.score.loss,
         "blob_bytes": cost(Metric::Flash),
         "latency": cost(Metric::Latency),
+        "widths": pattern::widths(layers, &point.policy)?,
         "policy": point.policy,
-    })
+    }))
 }

@@ -10,7 +10,7 @@
 //! * [`exact`] puts them together with the costs that are no sums; [`refine`] then looks around the
 //!   solution with the true loss.
 //! * [`cache`] keeps scores on disk, whoever asks for them.
-//! * [`explain`] says why a budget cannot be met.
+//! * [`explain`] says why a budget cannot be met, [`pattern`] where the bits of a policy went.
 //! * [`ddpg`] is an agent that learns to decide; [`uniform`], [`manual`], [`random`] and
 //!   [`evolution`] are what any search must beat.
 
@@ -25,6 +25,7 @@ pub(crate) mod guesses;
 pub mod ilp;
 pub mod knapsack;
 pub mod manual;
+pub mod pattern;
 pub mod project;
 pub mod random;
 pub mod refine;

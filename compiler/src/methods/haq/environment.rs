@@ -6,16 +6,20 @@ use crate::search::ddpg::{Step, normalised};
 use crate::search::space::{Site, SpaceError};
 use crate::search::{Problem, SearchError, Selection};
 
-/// Numbers of a state (section 3.1; their order is that of the authors' code): whether the layer is depthwise, its input
+/// The layers that there is something to decide about.
+///
+/// A state is ten numbers (section 3.1; their order is that of the authors' code): whether the layer is depthwise, its input
 /// channels, output channels, stride, kernel, weights, input pixels and place; the action before; whether weights
 /// are decided now or activations. Those of a layer go from 0 to 1 over the network's layers; a number that all of them
-/// share is 0.
-pub(super) const STATE: usize = 10;
-
-/// The layers that there is something to decide about.
+/// share is 0. Where activations are left alone, as in the authors' setting of codebooks, the last is left out.
 pub(super) struct Environment {
     layers: Vec<Decisions>,
+    /// Whether activations are decided anywhere.
+    decides_activations: bool,
 }
+
+/// What a state says of the layer itself.
+const FACTS: usize = 8;
 
 /// One layer's.
 struct Decisions {
@@ -49,7 +53,14 @@ impl Environment {
             rows.push(facts(layer, place));
         }
         let layers = sites.iter().zip(normalised(&rows)).map(|(site, facts)| Decisions::new(site, facts));
-        Ok(Environment { layers: layers.collect() })
+        let layers: Vec<Decisions> = layers.collect();
+        let decides_activations = layers.iter().any(|layer| layer.activations.len() > 1);
+        Ok(Environment { layers, decides_activations })
+    }
+
+    /// Numbers of a state.
+    pub(super) fn state_len(&self) -> usize {
+        FACTS + 1 + usize::from(self.decides_activations)
     }
 
     /// Steps of an episode.
@@ -64,7 +75,7 @@ impl Environment {
         for layer in &self.layers {
             let (mut weights, mut activations) = (0, layer.activations.len() - 1);
             for kind in layer.kinds() {
-                let state = layer.state(before, kind);
+                let state = self.state(layer, before, kind);
                 let action = act(&state);
                 match kind {
                     Kind::Weights => weights = option(action, layer.weights.len()),
@@ -88,6 +99,11 @@ impl Environment {
         let mut decided = decided.collect::<Vec<f32>>().into_iter();
         self.walk(|_| decided.next().unwrap_or(1.0)).1
     }
+
+    fn state(&self, layer: &Decisions, before: f32, kind: Kind) -> Vec<f32> {
+        let flag = if kind == Kind::Weights { 1.0 } else { 0.0 };
+        layer.facts.iter().copied().chain([before]).chain(self.decides_activations.then_some(flag)).collect()
+    }
 }
 
 impl Decisions {
@@ -109,11 +125,6 @@ impl Decisions {
     fn kinds(&self) -> impl Iterator<Item = Kind> + use<> {
         let weights = (self.weights.len() > 1).then_some(Kind::Weights);
         weights.into_iter().chain((self.activations.len() > 1).then_some(Kind::Activations))
-    }
-
-    fn state(&self, before: f32, kind: Kind) -> Vec<f32> {
-        let flag = if kind == Kind::Weights { 1.0 } else { 0.0 };
-        self.facts.iter().copied().chain([before, flag]).collect()
     }
 
     /// The choice of these weights and, where they are offered with them, these activations.
@@ -203,14 +214,25 @@ output %d
             [0.0, 5.0 / 13.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.7, 0.0],
         ];
         assert_eq!(steps.len(), environment.steps());
-        for (step, expected) in steps.iter().zip(expected) {
+        for (step, expected) in steps.iter().zip(&expected) {
             let same = step.state.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6);
-            assert!(same && step.state.len() == STATE, "{:?} against {expected:?}", step.state);
+            assert!(same && step.state.len() == environment.state_len(), "{:?} against {expected:?}", step.state);
         }
         // What leads there again.
         let again = environment.steps_of(&selection);
         let mut actions = again.iter().map(|step| step.action);
         assert_eq!(environment.walk(|_| actions.next().unwrap()).0, selection);
+
+        // Codebooks alone: the same without the flag.
+        let space = Space::of(&graph, &[2, 3].map(WeightFormat::Codebook), &[8]).unwrap();
+        let environment = Environment::new(&Problem { space: &space, ..problem }).unwrap();
+        let steps = environment.walk(|_| 0.1).1;
+        assert_eq!((steps.len(), environment.state_len()), (4, 9));
+        let facts: Vec<Vec<f32>> = expected.iter().step_by(2).map(|state| state[..8].to_vec()).collect();
+        for ((step, facts), before) in steps.iter().zip(facts).zip([1.0, 0.1, 0.1, 0.1]) {
+            assert_eq!(step.state.len(), 9);
+            assert!(step.state.iter().zip(facts.iter().chain([&before])).all(|(a, b)| (a - b).abs() < 1e-6));
+        }
     }
 
     #[test]

@@ -51,7 +51,7 @@ impl Strategy for Haq {
         let environment = Environment::new(problem)?;
         events(Event::Stage { name: "haq", steps: self.episodes });
         let config = Config::new(self.episodes, environment.steps());
-        let mut agent = Agent::new(environment::STATE, config, problem.seed);
+        let mut agent = Agent::new(environment.state_len(), config, problem.seed);
         let mut guesses = Guesses::new(problem, "haq");
         for _ in 0..self.episodes {
             let mut episode = |wider| -> Result<(Selection, Vec<Step>), SearchError> {
