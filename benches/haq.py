@@ -89,7 +89,7 @@ class Bench:
     def deployed(self, name, *how):
         training = ["--finetune", self.options.finetune] if self.options.finetune else []
         training += ["--augment", self.options.augment] if training and self.options.augment else []
-        return self.once(name, "compile", *how, *training, "--rounding", "nearest", "--out", self.out / "blob")
+        return self.once(name, "compile", *how, *training, "--rounding", "nearest", "--out", self.out / name)
 
     def run(self, objective, seed, fold):
         """Rows of (method, validation, test, bytes, widths by kind)."""
@@ -97,7 +97,7 @@ class Bench:
         some = [*NETWORKS[self.options.network], *objective.target, "--seed", seed, *(["--fold", fold] if fold else [])]
         stem = f"{objective.name}{suffix}"
         prices = [self.once(f"{stem}-{bits}-price", "compile", *some, "--bits", bits, "--rounding", "nearest", "--limit", 1,
-                            "--out", self.out / "blob") for bits in objective.uniform]
+                            "--out", self.out / f"{stem}-{bits}-price") for bits in objective.uniform]
         budget = objective.budget(prices)
         tune = ["--tune", self.options.tune] if self.options.tune else []
         found = self.once(f"{stem}-search", "search", *some, *objective.space, "--rounding", "nearest", "--pin-edges",
