@@ -1,6 +1,6 @@
 //! Where the bits of a policy went: the mean widths of depthwise layers against those of pointwise ones, which is what HAQ reads
-//! off its policies (Wang et al. 2019, section 4.3: on the edge accelerator fewer bits for depthwise activations, in the
-//! cloud more).
+//! off its policies (Wang et al. 2019: depthwise layers get fewer bits than pointwise ones on the edge accelerator, more in
+//! late layers in the cloud, and more where size is bounded).
 
 use std::collections::BTreeMap;
 
