@@ -4,12 +4,12 @@ as many policies tried and the same budget; and the widths that each kind of lay
 
   benches/haq.py resnet8 size4 size3 --seeds 0,1,2
   benches/haq.py vww size3 edge cloud --folds 1,2,3,4,5
-  benches/haq.py dscnn size2 edge cloud --finetune 2
+  benches/haq.py dscnn size2.5 edge cloud --finetune 2
 
 An objective is the price of one width everywhere but at the ends: `sizeN` the bytes of N-bit weights (of 2.5: half way
 between 2 and 3), `sizekN` those of codebooks of N bits (and codebooks to choose from), `edge`, `cloud` and `fusion` the
-cycles of 5-bit weights and activations on that accelerator. Policies are chosen on validation samples; test samples are read once a policy. Each
-run's result is kept in the folder of --out, so that what was killed goes on.
+cycles of 5-bit weights and activations on that accelerator. Policies are chosen on validation samples; test samples are
+read once a policy. Each run's result is kept in the folder of --out, so that what was killed goes on.
 """
 
 import argparse
@@ -93,16 +93,17 @@ class Bench:
 
     def run(self, objective, seed, fold):
         """Rows of (method, validation, test, bytes, widths by kind)."""
-        suffix = f"-s{seed}" + (f"-f{fold}" if fold else "") + (f"-t{self.options.tune}" if self.options.tune else "")
+        suffix = f"-s{seed}" + (f"-f{fold}" if fold else "")
         some = [*NETWORKS[self.options.network], *objective.target, "--seed", seed, *(["--fold", fold] if fold else [])]
         stem = f"{objective.name}{suffix}"
         prices = [self.once(f"{stem}-{bits}-price", "compile", *some, "--bits", bits, "--rounding", "nearest", "--limit", 1,
                             "--out", self.out / f"{stem}-{bits}-price") for bits in objective.uniform]
         budget = objective.budget(prices)
+        stem += f"-n{self.options.evaluations}" + (f"-t{self.options.tune}" if self.options.tune else "")
         tune = ["--tune", self.options.tune] if self.options.tune else []
         found = self.once(f"{stem}-search", "search", *some, *objective.space, "--rounding", "nearest", "--pin-edges",
                           objective.flag, budget, "--search", "haq", "--evaluations", self.options.evaluations, *tune)
-        trained = f"-e{self.options.finetune}" if self.options.finetune else ""
+        trained = f"-e{self.options.finetune}-{self.options.augment}" if self.options.finetune else ""
         rows, whole = [], None
         for bits in objective.uniform:
             uniform = self.deployed(f"{stem}-{bits}{trained}", *some, "--bits", bits)
